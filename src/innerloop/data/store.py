@@ -1,0 +1,103 @@
+"""The cache: a prepared data set is one safetensors file with a version and a checksum, written whole or not at all."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from innerloop.core.episodes import ClassImages
+
+FORMAT = "1"
+_log = logging.getLogger("innerloop.data")
+
+
+class StaleCache(Exception):
+    """A cache file cannot be used; the message says why."""
+
+
+def cached(
+    path: Path, version: str, fingerprint: str | None, build: Callable[[], ClassImages]
+) -> ClassImages:
+    """The classes kept in `path`, or else those of `build()`, which are then kept there.
+
+    A file that is corrupt, of another `version` (how the images are prepared), or made from other source files than
+    `fingerprint` names is built anew, with a warning in the log "innerloop.data". With fingerprint None (the source is not
+    at hand) any whole file of this version is taken. A cache folder that cannot be written to costs a warning, not the data.
+    """
+    if path.exists():
+        try:
+            return read(path, version, fingerprint)
+        except StaleCache as e:
+            _log.warning("%s; it is built anew", e)
+    data = build()
+    try:
+        write(path, data, version, fingerprint or "")
+    except OSError as e:
+        _log.warning(
+            "cannot keep %s in the cache %s (%s): it is prepared again next time", data.name, path, e
+        )
+    return data
+
+
+def write(path: Path, data: ClassImages, version: str, fingerprint: str) -> None:
+    """Write the images, counts and names of `data` (no splits, no turns) to `path` atomically; raises OSError."""
+    meta = {
+        "format": FORMAT,
+        "version": version,
+        "fingerprint": fingerprint,
+        "name": data.name,
+        "class_names": json.dumps(data.class_names),
+    }
+    tensors = {"images": data.images.contiguous(), "count": data.count.contiguous()}
+    meta["sha256"] = _digest(meta, tensors)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    temporary = Path(name)
+    os.close(handle)
+    try:
+        try:
+            safetensors.torch.save_file(tensors, temporary, metadata=meta)
+        except safetensors.SafetensorError as e:  # a full disk comes as this, too
+            raise OSError(str(e)) from e
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path: Path, version: str, fingerprint: str | None) -> ClassImages:
+    """Read and verify what `write` wrote; raises StaleCache."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            meta = dict(file.metadata() or {})
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+    except (OSError, safetensors.SafetensorError, ValueError) as e:
+        raise StaleCache(f"the cache file {path} cannot be read ({e})") from e
+    if meta.get("format") != FORMAT or meta.get("version") != version:
+        raise StaleCache(f"the cache file {path} is of another version")
+    if meta.pop("sha256", None) != _digest(meta, tensors):
+        raise StaleCache(f"the cache file {path} is corrupt (its checksum does not hold)")
+    if fingerprint is not None and meta["fingerprint"] != fingerprint:
+        raise StaleCache(f"the cache file {path} was made from other files than are there now")
+    count = tensors["count"]
+    names = tuple(json.loads(meta["class_names"]))
+    return ClassImages(
+        meta["name"], tensors["images"], count.cumsum(0) - count, count, torch.zeros_like(count), names
+    )
+
+
+def _digest(meta: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(json.dumps(meta, sort_keys=True).encode())
+    for key in sorted(tensors):
+        value = tensors[key].contiguous()
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.view(torch.uint8).reshape(-1).numpy())
+    return digest.hexdigest()
