@@ -1,13 +1,18 @@
-"""Every image data set by its name."""
+"""Every source of image classes by its name."""
 
 from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from innerloop.core.episodes import ClassImages
-from innerloop.data.omniglot import load_omniglot
+from innerloop.data.cifar import load_cifar_fs, load_fc100
+from innerloop.data.folder import FolderOptions, load_folder
+from innerloop.data.glyphs import load_glyphs
+from innerloop.data.mini_imagenet import load_mini_imagenet
+from innerloop.data.omniglot import Scheme, load_omniglot
+from innerloop.data.places import cache_root
 from innerloop.data.progress import Progress, silent
 
-NAMES = ("omniglot",)
+NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "glyphs", "folder")
 
 
 def load(
@@ -16,12 +21,35 @@ def load(
     split_scheme: str | None = None,
     data_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
+    folder: FolderOptions | None = None,
     progress: Progress = silent,
 ) -> ClassImages:
-    """The classes, with their splits, of the data set `name`; raises ValueError for an unknown name."""
+    """The classes, with their splits train, val and test, of the data set `name`.
+
+    `split_scheme` is for omniglot alone ("vinyals" or "lake"). For the name "folder", `data_dir` is the
+    folder of classes itself, and `folder` says how it is read. Raises ValueError for an unknown name or
+    scheme, DataMissing (a FileNotFoundError) for files that are not there, DataCorrupt (a ValueError) for
+    files that are not whole.
+    """
+    if split_scheme is not None and name in NAMES and name != "omniglot":
+        raise ValueError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
     match name:
         case "omniglot":
-            scheme = cast(Literal["vinyals", "lake"], split_scheme or "vinyals")
+            scheme = cast(Scheme, split_scheme or "vinyals")  # load_omniglot refuses another
             return load_omniglot(scheme, data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+        case "cifar_fs":
+            return load_cifar_fs(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+        case "fc100":
+            return load_fc100(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+        case "mini_imagenet":
+            return load_mini_imagenet(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+        case "glyphs":
+            return load_glyphs(cache_root(cache_dir))
+        case "folder":
+            if data_dir is None:
+                raise ValueError("folder: name the folder of classes (ROOT/CLASS/IMAGE) as the data folder")
+            return load_folder(data_dir, folder, cache_dir=cache_dir, progress=progress)
+        case "sinusoid":
+            raise ValueError("sinusoid has no images: use innerloop.data.sinusoid.Sinusoid(shot, query)")
         case _:
             raise ValueError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")

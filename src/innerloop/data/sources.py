@@ -1,9 +1,9 @@
-"""What each data set is, where it comes from, and how it may be used: for `innerloop data list`, `fetch` and `check`."""
+"""What each data set is, where it comes from, and how it may be used."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from innerloop.data.places import DataMissing, candidates
+from innerloop.data.places import DataMissing
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Source:
     licence: str
     citation: str
     by_hand: str = ""
-    """what to put where, when it cannot be downloaded (or there is no network)"""
+    """what to put into the first of `folders`, when it cannot be downloaded (or there is no network)"""
 
 
 OMNIGLOT = Source(
@@ -68,21 +68,120 @@ OMNIGLOT = Source(
     images=32_460,
     shape=(1, 28, 28),
     licence="MIT, (c) 2015 Brenden Lake",
-    citation="B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum. Human-level concept learning through probabilistic "
-    "program induction. Science 350, 2015.",
-    by_hand="put images_background.zip and images_evaluation.zip (or both unpacked) into omniglot/",
+    citation="B. M. Lake, R. Salakhutdinov, J. B. Tenenbaum. Human-level concept learning through "
+    "probabilistic program induction. Science 350, 2015.",
+    by_hand="put images_background.zip and images_evaluation.zip (or both unpacked)",
 )
 
 
-def missing(source: Source, file: str, root: Path) -> DataMissing:
-    """The error for a file of `source` that is not under `root`."""
-    archive = next((a for a in source.archives if a.file == file), Archive(file))
-    looked = candidates(root, source.folders, (file, *archive.alternatives))
-    lines = [f"{source.name}: {file} is missing. Looked for:", *(f"  {p}" for p in looked)]
+_CIFAR_100 = Archive(
+    "cifar-100-python.tar.gz",
+    "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    169_001_437,
+    "eb9058c3a382ffc7106e4002c42a8d85",
+    ("9c2e5ed68595c209aac11c6a7a705d325172fc92813f9de0d9ba2aa39f4e52d8",),  # re-packed as cifar100.zip
+    ("cifar100.zip", "cifar-100-python", "cifar100"),
+)
+_CIFAR_CITATION = (
+    "A. Krizhevsky. Learning multiple layers of features from tiny images. Technical report, 2009. "
+)
+_CIFAR_BY_HAND = (
+    "put cifar-100-python.tar.gz (official), or cifar100.zip in the layout of CIFAR-FS (data/CLASS/FILE.png), "
+    "or either unpacked,"
+)
+
+CIFAR_FS = Source(
+    name="cifar_fs",
+    title="CIFAR-FS: CIFAR-100, 64/16/20 classes at random",
+    folders=("cifar_fs", "fc100", "cifar100"),
+    archives=(_CIFAR_100,),
+    classes=100,
+    images=60_000,
+    shape=(3, 32, 32),
+    licence="none stated by upstream, which asks for the citation",
+    citation=_CIFAR_CITATION + "Split: L. Bertinetto, J. F. Henriques, P. H. S. Torr, A. Vedaldi. "
+    "Meta-learning with differentiable closed-form solvers. ICLR 2019.",
+    by_hand=_CIFAR_BY_HAND,
+)
+
+FC100 = Source(
+    name="fc100",
+    title="FC100: CIFAR-100, 60/20/20 classes by superclass",
+    folders=CIFAR_FS.folders,
+    archives=(_CIFAR_100,),
+    classes=100,
+    images=60_000,
+    shape=(3, 32, 32),
+    licence=CIFAR_FS.licence,
+    citation=_CIFAR_CITATION
+    + "Split: B. N. Oreshkin, P. Rodriguez, A. Lacoste. TADAM: Task dependent adaptive "
+    "metric for improved few-shot learning. NeurIPS 2018.",
+    by_hand=_CIFAR_BY_HAND,
+)
+
+MINI_IMAGENET = Source(
+    name="mini_imagenet",
+    title="mini-ImageNet, 84×84 RGB, split of Ravi & Larochelle",
+    folders=("mini_imagenet", "mini-imagenet", "miniImageNet"),
+    archives=(
+        Archive(
+            "images",
+            alternatives=(
+                "images.zip",
+                "mini-imagenet-cache-train.pkl",
+                "mini-imagenet-cache-val.pkl",
+                "mini-imagenet-cache-test.pkl",
+            ),
+        ),
+    ),
+    classes=100,
+    images=60_000,
+    shape=(3, 84, 84),
+    licence="ImageNet's terms of access (research, non-commercial); the images may not be passed on",
+    citation="O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra. Matching networks for one "
+    "shot learning. NeurIPS 2016. Split: S. Ravi, H. Larochelle. Optimization as a model for few-shot learning. "
+    "ICLR 2017.",
+    by_hand="put the folder images/ (or images.zip) with the files of Ravi & Larochelle's lists, as "
+    "n0153282900000005.jpg, or the three pickles mini-imagenet-cache-{train,val,test}.pkl,",
+)
+
+GLYPHS = Source(
+    name="glyphs",
+    title="letters of many scripts, drawn from fonts that are installed with the library: no download",
+    folders=(),
+    archives=(),
+    classes=0,
+    images=0,
+    shape=(1, 28, 28),
+    licence="the fonts' own (DejaVu, STIX): free use",
+    citation="",
+)
+
+SOURCES = (OMNIGLOT, CIFAR_FS, FC100, MINI_IMAGENET, GLYPHS)
+"""every data set that has a name of its own; `folder` reads the user's"""
+
+
+def source(name: str) -> Source:
+    """The description of the data set `name`; raises ValueError."""
+    for one in SOURCES:
+        if one.name == name:
+            return one
+    raise ValueError(f"there is no data set {name!r}; there are {', '.join(s.name for s in SOURCES)}")
+
+
+def by_hand(data: Source, root: Path) -> str:
+    """What to put where under the data folder `root`."""
+    return f"{data.by_hand} into the folder {root / data.folders[0]}"
+
+
+def missing(data: Source, file: str, root: Path) -> DataMissing:
+    """The error for a file of `data` that is not under `root`."""
+    archive = next((a for a in data.archives if a.file == file), Archive(file))
+    names = " or ".join((file, *archive.alternatives))
+    places = ", ".join(str(p) for p in (*(root / f for f in data.folders), root))
+    lines = [f"{data.name}: {file} is missing.", f"Looked for {names} in {places}."]
     if archive.url:
-        lines += [f"Get it with: innerloop data fetch {source.name}", f"  (from {archive.url})"]
-    lines += [
-        f"By hand: {source.by_hand} of the data folder {root}",
-        "(another data folder: --data-dir, or the environment variable INNERLOOP_DATA).",
-    ]
+        lines.append(f"Get it with `innerloop data fetch {data.name}` (from {archive.url}).")
+    lines.append(f"By hand (without a network): {by_hand(data, root)}.")
+    lines.append("Another data folder: --data-dir, or the environment variable INNERLOOP_DATA.")
     return DataMissing("\n".join(lines))

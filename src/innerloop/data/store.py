@@ -1,4 +1,4 @@
-"""The cache: a prepared data set is one safetensors file with a version and a checksum, written whole or not at all."""
+"""The cache: a data set is one safetensors file with a version and a checksum, written whole or not at all."""
 
 import hashlib
 import json
@@ -27,9 +27,10 @@ def cached(
 ) -> ClassImages:
     """The classes kept in `path`, or else those of `build()`, which are then kept there.
 
-    A file that is corrupt, of another `version` (how the images are prepared), or made from other source files than
-    `fingerprint` names is built anew, with a warning in the log "innerloop.data". With fingerprint None (the source is not
-    at hand) any whole file of this version is taken. A cache folder that cannot be written to costs a warning, not the data.
+    A file that is corrupt, of another `version` (how the images are prepared), or made from other source
+    files than `fingerprint` names is built anew, with a warning in the log "innerloop.data". With
+    fingerprint None (the source is not at hand) any whole file of this version is taken. A cache folder
+    that cannot be written to costs a warning, not the data.
     """
     if path.exists():
         try:
@@ -47,7 +48,7 @@ def cached(
 
 
 def write(path: Path, data: ClassImages, version: str, fingerprint: str) -> None:
-    """Write the images, counts and names of `data` (no splits, no turns) to `path` atomically; raises OSError."""
+    """Write images, counts and names of `data` (no splits, no turns) to `path` atomically; raises OSError."""
     meta = {
         "format": FORMAT,
         "version": version,
@@ -99,5 +100,5 @@ def _digest(meta: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
     for key in sorted(tensors):
         value = tensors[key].contiguous()
         digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
-        digest.update(value.view(torch.uint8).reshape(-1).numpy())
+        digest.update(value.view(torch.uint8).reshape(-1).numpy().data)
     return digest.hexdigest()

@@ -1,0 +1,186 @@
+"""Downloads that may be cut off at any moment: a file gets its name once it is whole and its checksum holds."""
+
+import errno
+import hashlib
+import http.client
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+
+from innerloop.data.places import data_root, find
+from innerloop.data.progress import Progress, silent
+from innerloop.data.sources import Archive, by_hand, source
+
+BLOCK = 1 << 16
+TIMEOUT = 30.0
+"""seconds without a byte after which the connection counts as lost"""
+
+
+class FetchError(OSError):
+    """A download did not succeed; the message is one sentence that says why and what to do."""
+
+
+def fetch(name: str, data_dir: Path | str | None = None, progress: Progress = silent) -> list[Path]:
+    """Download the archives of data set `name` that are not there yet; returns where each one lies.
+
+    What came before a lost connection is kept beside it as FILE.part and gone on from by the next call.
+    Raises FetchError, and ValueError for an unknown name.
+    """
+    data, root = source(name), data_root(data_dir)
+    if data.archives and not any(a.url for a in data.archives):
+        raise FetchError(f"{name} has no lawful direct download: {by_hand(data, root)}")
+    paths: list[Path] = []
+    for archive in data.archives:
+        present = find(root, data.folders, (archive.file, *archive.alternatives))
+        if present is None:
+            present = root / data.folders[0] / archive.file
+            download(archive, present, progress)
+        paths.append(present)
+    return paths
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """An unfinished download: how many bytes there are, and which version of the file they belong to."""
+
+    url: str
+    validator: str
+    """a strong ETag or a Last-Modified date, for If-Range; empty: the rest cannot be asked for safely"""
+    total: int | None
+    """bytes of the whole file"""
+
+
+def download(archive: Archive, to: Path, progress: Progress = silent, timeout: float = TIMEOUT) -> None:
+    """Download one archive to the path `to`; raises FetchError."""
+    if archive.url is None:
+        raise FetchError(f"{archive.file} has no download address")
+    part, note = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
+    with _disk(part):
+        to.parent.mkdir(parents=True, exist_ok=True)
+    begun = _begun(part, note, archive.url)
+    have = part.stat().st_size if begun else 0
+    if not (begun and have and have == begun.total):
+        _receive(archive, begun, have, part, note, progress, timeout)
+    if archive.md5 is not None and (found := md5(part)) != archive.md5:
+        part.unlink()
+        note.unlink(missing_ok=True)
+        raise FetchError(
+            f"{archive.url} gave a file with the checksum {found} instead of {archive.md5}; it was thrown "
+            "away: try again, and if it stays so, the file upstream has changed"
+        )
+    with _disk(part):
+        part.replace(to)
+    note.unlink(missing_ok=True)
+
+
+def _begun(part: Path, note: Path, url: str) -> _Begun | None:
+    """What is known of an earlier, unfinished download of `url`, if it can be gone on from."""
+    try:
+        begun = _Begun(**json.loads(note.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    return begun if part.is_file() and begun.url == url and begun.validator else None
+
+
+def _receive(
+    archive: Archive,
+    begun: _Begun | None,
+    have: int,
+    part: Path,
+    note: Path,
+    progress: Progress,
+    timeout: float,
+) -> None:
+    """Get the bytes that `part` lacks (all of them, if the server has another version or cannot go on)."""
+    url = str(archive.url)
+    headers = {"User-Agent": "innerloop", "Accept-Encoding": "identity"}
+    if begun and have:
+        headers |= {"Range": f"bytes={have}-", "If-Range": begun.validator}
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as e:
+        e.close()
+        if e.code == 416 and begun and have:  # the server's file has no such bytes: another file
+            return _receive(archive, None, 0, part, note, progress, timeout)
+        raise FetchError(f"{url} answered {e.code} {e.reason}; nothing was downloaded") from e
+    except (OSError, http.client.HTTPException) as e:
+        raise FetchError(
+            f"cannot reach {url} ({_reason(e)}); without a network, "
+            f"put the file to {part.with_suffix('')} by hand"
+        ) from e
+    with response:
+        if response.status == 206 and begun:
+            if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                return _receive(archive, None, 0, part, note, progress, timeout)
+            total = begun.total
+        else:
+            length = response.headers.get("Content-Length")
+            have, total = 0, int(length) if length and length.isdigit() else None
+        with _disk(part):
+            file = part.open("ab" if have else "wb")
+        with file:
+            if not have:
+                with _disk(part):
+                    note.write_text(json.dumps(vars(_Begun(url, _validator(response.headers), total))))
+            while True:
+                progress(f"downloading {archive.file}", have, total or archive.size)
+                try:
+                    block = response.read(BLOCK)
+                except (OSError, http.client.HTTPException) as e:
+                    raise _lost(url, have, total, e) from e
+                if not block:
+                    break
+                with _disk(part):
+                    file.write(block)
+                have += len(block)
+            with _disk(part):
+                file.flush()
+                os.fsync(file.fileno())
+    if total is not None and have != total:
+        raise _lost(url, have, total, None)
+    return None
+
+
+def _validator(headers: http.client.HTTPMessage) -> str:
+    etag = headers.get("ETag", "")
+    return etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
+
+
+def _lost(url: str, have: int, total: int | None, cause: Exception | None) -> FetchError:
+    reason = f" ({_reason(cause)})" if cause else ""
+    of = f" of {total:,}" if total else ""
+    return FetchError(
+        f"the connection to {url} was lost after {have:,}{of} bytes{reason}; they "
+        " are kept, run the same command again to go on"
+    )
+
+
+def _reason(e: Exception) -> str:
+    cause = e.reason if isinstance(e, urllib.error.URLError) else e
+    return str(cause) or type(cause).__name__
+
+
+class _disk:
+    """Turns an error of the disk at `path` into one sentence."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            what = "the disk is full" if full else f"cannot write ({error.strerror or error})"
+            raise FetchError(
+                f"{what} at {self.path}; what has come is kept, run the same command again to go on"
+            ) from error
+
+
+def md5(path: Path) -> str:
+    """The MD5 of a file, 32 hexadecimal digits (what upstream publishes; it guards against accidents only)."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

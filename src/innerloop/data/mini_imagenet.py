@@ -1,0 +1,121 @@
+"""mini-ImageNet: 100 classes × 600 images, 84×84 RGB (Vinyals et al. 2016), in Ravi & Larochelle's split (2017).
+
+The images cannot be downloaded lawfully without ImageNet's terms: the user brings them, in one of two
+layouts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from innerloop.core.episodes import SPLITS, ClassImages
+from innerloop.data.decode import decode
+from innerloop.data.lists import numbered, split_lines
+from innerloop.data.places import DataCorrupt, find
+from innerloop.data.progress import Progress, silent
+from innerloop.data.recipe import Recipe
+from innerloop.data.sources import MINI_IMAGENET, missing
+from innerloop.data.tree import open_tree
+from innerloop.data.unpickle import unpickle
+
+SIZE = 84
+PICKLES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in SPLITS)
+
+
+def load_mini_imagenet(
+    *,
+    data_dir: Path | str | None = None,
+    cache_dir: Path | str | None = None,
+    progress: Progress = silent,
+) -> ClassImages:
+    """mini-ImageNet, 64/16/20 classes, 1.3 GB in memory. Raises DataMissing, DataCorrupt."""
+    data = RECIPE.load(data_dir, cache_dir, progress)
+    number = {name: i for i, name in enumerate(data.class_names)}
+    splits = {split: tuple(number[c] for c in classes) for split, classes in ravi().items()}
+    return replace(data, splits=splits)
+
+
+def ravi() -> dict[str, dict[str, list[str]]]:
+    """split -> class (WordNet id, as n01532829) -> its 600 file names (as n0153282900000005.jpg)."""
+    return {
+        split: {wnid: [f"{wnid}{i:08}.jpg" for i in ids] for wnid, ids in map(numbered, lines)}
+        for split, lines in split_lines("mini_imagenet").items()
+    }
+
+
+def locate(root: Path) -> list[Path]:
+    """The three pickles, or else the folder (or zip) of images; raises DataMissing."""
+    pickles = [find(root, MINI_IMAGENET.folders, (name,)) for name in PICKLES]
+    if all(pickles):
+        return [path for path in pickles if path is not None]
+    if any(pickles):
+        raise missing(MINI_IMAGENET, PICKLES[pickles.index(None)], root)
+    folders = [root / folder for folder in MINI_IMAGENET.folders]
+    for path in (place for f in folders for place in (f / "images", f / "images.zip", f)):
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            return [path]
+    raise missing(MINI_IMAGENET, MINI_IMAGENET.archives[0].file, root)
+
+
+def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
+    """All 100 classes with 600 images each, or DataCorrupt."""
+    lists = {wnid: files for classes in ravi().values() for wnid, files in classes.items()}
+    if len(paths) == 1:
+        return read_pictures(paths[0], lists, progress)
+    data = read_pickles(paths, progress)
+    if set(data.class_names) != set(lists) or data.count.tolist() != [600] * len(lists):
+        raise DataCorrupt(
+            f"{paths[0].parent}: the pickles hold {len(data.images)} images in {len(data.class_names)} "
+            f"classes; mini-ImageNet has {len(lists)} classes × 600, called by WordNet ids"
+        )
+    return data
+
+
+RECIPE = Recipe(MINI_IMAGENET, "84x84 rgb lanczos 1", "mini-imagenet-84.safetensors", locate, read)
+
+
+def read_pictures(path: Path, lists: Mapping[str, Sequence[str]], progress: Progress = silent) -> ClassImages:
+    """The named files of class -> file names, wherever under `path` (a folder or a zip) they lie."""
+    with open_tree(path) as tree:
+        place = {name.rsplit("/", 1)[-1]: name for name in tree.paths}
+        wanted = [name for names in lists.values() for name in names]
+        absent = [name for name in wanted if name not in place]
+        if absent:
+            raise DataCorrupt(
+                f"{path} lacks {len(absent)} of the {len(wanted)} images of mini-ImageNet, "
+                f"for instance {absent[0]}"
+            )
+        files = {wnid: [(tree, place[name]) for name in sorted(lists[wnid])] for wnid in sorted(lists)}
+        return decode("mini_imagenet", files, size=SIZE, channels=3, progress=progress)
+
+
+def read_pickles(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
+    """The common pickles: each a dict of image_data (uint8 [n, 84, 84, 3]) and class_dict (class -> rows)."""
+    parts, counts, names = [], [], []
+    for done, path in enumerate(paths):
+        progress("reading mini_imagenet", done, len(paths))
+        content = unpickle(path.read_bytes(), path)
+        try:
+            images, classes = np.asarray(content["image_data"]), content["class_dict"]
+            if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
+                raise ValueError(f"image_data is {images.dtype} {images.shape}, not uint8 [n, 84, 84, 3]")
+            for name in sorted(classes):
+                rows = images[np.asarray(classes[name], dtype=np.int64)]
+                parts.append(torch.from_numpy(rows.transpose(0, 3, 1, 2)))
+                counts.append(len(rows))
+                names.append(str(name))
+        except (KeyError, IndexError, TypeError, ValueError) as e:
+            raise DataCorrupt(f"{path} is not a pickle of mini-ImageNet: {e}") from e
+    progress("reading mini_imagenet", len(paths), len(paths))
+    count = torch.tensor(counts, dtype=torch.int64)
+    return ClassImages(
+        "mini_imagenet",
+        torch.cat(parts).contiguous(),
+        count.cumsum(0) - count,
+        count,
+        torch.zeros_like(count),
+        tuple(names),
+    )
