@@ -1,7 +1,8 @@
 """CIFAR-FS and FC100: two few-shot splits of CIFAR-100 (100 classes × 600 images, 32×32 RGB).
 
 CIFAR-FS: Bertinetto et al., ICLR 2019, 64/16/20 classes at random. FC100: Oreshkin et al., NeurIPS 2018,
-60/20/20 classes by superclass (12/4/4), so that test classes are less like the training classes. Both merge CIFAR-100's own train and test.
+60/20/20 classes by superclass (12/4/4), so that test classes are less like the training classes.
+Both merge the train and the test set of CIFAR-100.
 """
 
 import tarfile

@@ -1,4 +1,4 @@
-"""Downloads that may be cut off at any moment: a file gets its name once it is whole and its checksum holds."""
+"""Downloads that may be cut off at any time: a file gets its name once it is whole and its checksum holds."""
 
 import errno
 import hashlib
@@ -181,6 +181,6 @@ class _disk:
 
 
 def md5(path: Path) -> str:
-    """The MD5 of a file, 32 hexadecimal digits (what upstream publishes; it guards against accidents only)."""
+    """The MD5 of a file, 32 hexadecimal digits (what upstream publishes; a guard against accidents only)."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,4 @@
-"""mini-ImageNet: 100 classes × 600 images, 84×84 RGB (Vinyals et al. 2016), in Ravi & Larochelle's split (2017).
+"""mini-ImageNet: 100 classes × 600 images, 84×84 RGB (Vinyals et al. 2016), split of Ravi & Larochelle.
 
 The images cannot be downloaded lawfully without ImageNet's terms: the user brings them, in one of two
 layouts.

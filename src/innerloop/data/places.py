@@ -16,7 +16,7 @@ class DataCorrupt(ValueError):
 
 
 def data_root(given: Path | str | None = None) -> Path:
-    """The folder of downloads: `given`, else the environment's INNERLOOP_DATA, else the user's data folder."""
+    """The folder of downloads: `given`, else INNERLOOP_DATA, else the user's data folder."""
     if given is not None:
         return Path(given).expanduser()
     if named := os.environ.get("INNERLOOP_DATA"):
@@ -34,7 +34,7 @@ def cache_root(given: Path | str | None = None) -> Path:
 
 
 def candidates(root: Path, folders: Sequence[str], names: Sequence[str]) -> list[Path]:
-    """Every path accepted for a file called any of `names`: in each of `folders` of `root`, then in `root`."""
+    """Every path accepted for a file called any of `names`: in each of `folders`, then in `root`."""
     return [place / name for name in names for place in (*(root / f for f in folders), root)]
 
 

@@ -86,7 +86,7 @@ _CIFAR_CITATION = (
     "A. Krizhevsky. Learning multiple layers of features from tiny images. Technical report, 2009. "
 )
 _CIFAR_BY_HAND = (
-    "put cifar-100-python.tar.gz (official), or cifar100.zip in the layout of CIFAR-FS (data/CLASS/FILE.png), "
+    "put cifar-100-python.tar.gz (official), or cifar100.zip as CIFAR-FS lays it out (data/CLASS/FILE.png), "
     "or either unpacked,"
 )
 
@@ -139,8 +139,8 @@ MINI_IMAGENET = Source(
     shape=(3, 84, 84),
     licence="ImageNet's terms of access (research, non-commercial); the images may not be passed on",
     citation="O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra. Matching networks for one "
-    "shot learning. NeurIPS 2016. Split: S. Ravi, H. Larochelle. Optimization as a model for few-shot learning. "
-    "ICLR 2017.",
+    "shot learning. NeurIPS 2016. Split: S. Ravi, H. Larochelle. Optimization as a model for few-shot "
+    "learning. ICLR 2017.",
     by_hand="put the folder images/ (or images.zip) with the files of Ravi & Larochelle's lists, as "
     "n0153282900000005.jpg, or the three pickles mini-imagenet-cache-{train,val,test}.pkl,",
 )

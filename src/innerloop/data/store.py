@@ -1,4 +1,4 @@
-"""The cache: a data set is one safetensors file with a version and a checksum, written whole or not at all."""
+"""The cache: a data set is one safetensors file with version and checksum, written whole or not at all."""
 
 import hashlib
 import json

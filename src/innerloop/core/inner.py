@@ -1,0 +1,244 @@
+"""The inner loop: from slow weights to a task's fast weights, by gradient steps on its support set.
+
+    θ_m = θ_{m−1} − α ∇L_support(θ_{m−1})            (Finn et al. 2017, equation 1; Raghu et al. 2020, section 3)
+
+Every gradient-based method of this library is this one function with another answer to *which blocks adapt*: MAML all,
+ANIL the head, BOIL the body, NIL none. Training, evaluation and analysis all call it.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from innerloop.core.functional import Blocks, Weights, block_of, forward, resolve_blocks, split_model
+from innerloop.core.losses import Loss, cross_entropy
+
+
+@dataclass(frozen=True)
+class InnerLoop:
+    """How a task is learnt."""
+
+    blocks: Blocks = "all"
+    """which blocks adapt: 'all', 'head', 'body', 'none', or block names"""
+    steps: int = 5
+    """gradient steps on the support set"""
+    lr: float = 0.01
+    """inner rate α, for a loss that is the mean over the support examples"""
+    first_order: bool = False
+    """drop the second derivatives from the meta-gradient (FOMAML)"""
+    adapt_norm: bool = False
+    """whether the scale and shift of normalisation layers adapt too (in MAML they do not)"""
+    recompute: bool = False
+    """meta-gradient with the activations of one inner step in memory at a time: each step is run again on the way back"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 0:
+            raise ValueError(f"inner steps must be 0 or more, got {self.steps}")
+        if not self.lr >= 0:
+            raise ValueError(f"inner lr must be 0 or more, got {self.lr}")
+
+
+def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:
+    """Names of the parameters that the inner loop changes, in the model's order."""
+    blocks = resolve_blocks(model, inner.blocks)
+    norms: set[str] = set()
+    if not inner.adapt_norm:
+        for name, module in model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._NormBase | nn.GroupNorm | nn.LayerNorm):
+                norms.update(f"{name}.{p}" for p, _ in module.named_parameters(recurse=False))
+    return tuple(n for n, _ in model.named_parameters() if block_of(n) in blocks and n not in norms)
+
+
+def adapt(
+    model: nn.Sequential,
+    slow: Weights,
+    support_x: Float[Tensor, "tasks support *shape"],
+    support_y: Tensor,
+    inner: InnerLoop,
+    *,
+    loss: Loss = cross_entropy,
+    rates: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
+    """The fast weights of each task after `inner.steps` steps: a dictionary with the adapted parameters only.
+
+    Each has shape [tasks, *parameter]. Parameters that do not adapt are not in it: `forward(model, slow, fast, x)` takes
+    them from `slow` itself. With gradients enabled the result is differentiable with respect to `slow` and `rates`
+    (through the second derivatives unless `inner.first_order`); under `torch.no_grad()` it is detached.
+
+    `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a tensor of
+    the parameter's shape (Meta-SGD), or a block's name with a number or one number a step (the last serves any further
+    steps; MAML++).
+    """
+    for fast in adapt_path(model, slow, support_x, support_y, inner, loss=loss, rates=rates):
+        pass
+    return fast  # pyright: ignore[reportPossiblyUnboundVariable]  the path has at least one entry
+
+
+def adapt_path(
+    model: nn.Sequential,
+    slow: Weights,
+    support_x: Float[Tensor, "tasks support *shape"],
+    support_y: Tensor,
+    inner: InnerLoop,
+    *,
+    loss: Loss = cross_entropy,
+    rates: Mapping[str, Tensor] | None = None,
+) -> Iterator[dict[str, Tensor]]:
+    """The fast weights after 0, 1, …, `inner.steps` steps, one after the other (arguments as for `adapt`)."""
+    track = torch.is_grad_enabled()
+    names = adapted_parameters(model, inner)
+    tasks = support_x.shape[0]
+    _check_rates(model, slow, names, rates)
+    fast = {n: slow[n].expand(tasks, *slow[n].shape) for n in names}
+    yield fast
+    if not names or not inner.steps:
+        return
+
+    # The blocks before the first adapted one do not change in the inner loop: they run once, not once a step.
+    before, rest = split_model(model, resolve_blocks(model, inner.blocks))
+    h = forward(before, slow, {}, support_x) if len(before) else support_x
+    if not track or inner.first_order:
+        h = h.detach()
+    own = {n: slow[n] for n, _ in rest.named_parameters() if n not in fast}
+
+    for step in range(inner.steps):
+        step_rates = {n: _rate(n, step, inner, rates) for n in names}
+        if not track:
+            with torch.enable_grad():
+                leaves = {n: w.detach().requires_grad_() for n, w in fast.items()}
+                grads = _support_gradient(rest, own, leaves, h, support_y, loss, create_graph=False)
+            fast = {n: fast[n] - step_rates[n] * g for n, g in grads.items()}
+        elif inner.first_order:
+            leaves = {n: w.detach().requires_grad_() for n, w in fast.items()}
+            held = {n: w.detach() for n, w in own.items()}
+            grads = _support_gradient(rest, held, leaves, h, support_y, loss, create_graph=False)
+            fast = {n: fast[n] - step_rates[n] * g for n, g in grads.items()}
+        elif inner.recompute:
+            fast = _recomputed_step(rest, own, fast, step_rates, h, support_y, loss)
+        else:
+            fast = _second_order_step(rest, own, fast, step_rates, h, support_y, loss)
+        yield fast
+
+
+def with_steps(inner: InnerLoop, steps: int | None) -> InnerLoop:
+    """The same inner loop with another number of steps; None leaves it."""
+    return inner if steps is None else replace(inner, steps=steps)
+
+
+def _support_gradient(
+    rest: nn.Sequential, own: Weights, fast: Weights, h: Tensor, y: Tensor, loss: Loss, *, create_graph: bool
+) -> dict[str, Tensor]:
+    """∇L_support with respect to the fast weights. Tasks do not interact, so the sum's gradient is each task's own."""
+    value = loss(forward(rest, own, fast, h), y).sum()
+    grads = torch.autograd.grad(value, list(fast.values()), create_graph=create_graph, allow_unused=True)
+    return {
+        n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)
+    }
+
+
+def _second_order_step(
+    rest: nn.Sequential,
+    own: Weights,
+    fast: Mapping[str, Tensor],
+    step_rates: Mapping[str, float | Tensor],
+    h: Tensor,
+    y: Tensor,
+    loss: Loss,
+) -> dict[str, Tensor]:
+    """One step that can be differentiated: θ − α ∇L(θ) with the graph of ∇L kept."""
+    # slow weights that the caller passes as plain tensors are constants: then only the inner gradient is needed
+    fast = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in fast.items()}
+    grads = _support_gradient(rest, own, fast, h, y, loss, create_graph=True)
+    return {n: fast[n] - step_rates[n] * g for n, g in grads.items()}
+
+
+class _RecomputedStep(torch.autograd.Function):
+    """One inner step whose backward pass runs the step again: a vector-Jacobian product that keeps no activations."""
+
+    @staticmethod
+    def forward(ctx, step, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.step = step
+        ctx.save_for_backward(*tensors)
+        with torch.enable_grad():
+            out = step(*(t.detach() for t in tensors))
+        return tuple(t.detach() for t in out)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, *grads: Tensor):
+        wanted = ctx.needs_input_grad[1:]
+        inputs = [t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)]
+        with torch.enable_grad():
+            out = ctx.step(*inputs)
+        leaves = [t for t, w in zip(inputs, wanted, strict=True) if w]
+        found = iter(torch.autograd.grad(out, leaves, grads, allow_unused=True))
+        return None, *(next(found) if w else None for w in wanted)
+
+
+def _recomputed_step(
+    rest: nn.Sequential,
+    own: Weights,
+    fast: Mapping[str, Tensor],
+    step_rates: Mapping[str, float | Tensor],
+    h: Tensor,
+    y: Tensor,
+    loss: Loss,
+) -> dict[str, Tensor]:
+    """`_second_order_step`, equal in value and gradient, holding one step's activations at a time.
+
+    What grows with the steps is one copy of the adapted weights a step.
+    """
+    learned = {n: r for n, r in step_rates.items() if isinstance(r, Tensor)}
+    sizes = (len(fast), len(own), len(learned))
+
+    def step(*tensors: Tensor) -> tuple[Tensor, ...]:
+        f, o, r = (
+            tensors[: sizes[0]],
+            tensors[sizes[0] : sizes[0] + sizes[1]],
+            tensors[sizes[0] + sizes[1] : -1],
+        )
+        rates = {**step_rates, **dict(zip(learned, r, strict=True))}
+        out = _second_order_step(
+            rest,
+            dict(zip(own, o, strict=True)),
+            dict(zip(fast, f, strict=True)),
+            rates,
+            tensors[-1],
+            y,
+            loss,
+        )
+        return tuple(out.values())
+
+    out = _RecomputedStep.apply(step, *fast.values(), *own.values(), *learned.values(), h)
+    return dict(zip(fast, out, strict=True))
+
+
+def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | None) -> float | Tensor:
+    if rates:
+        if name in rates:
+            return rates[name]
+        if block_of(name) in rates:
+            rate = rates[block_of(name)]
+            return rate if rate.ndim == 0 else rate[min(step, len(rate) - 1)]
+    return inner.lr
+
+
+def _check_rates(
+    model: nn.Sequential, slow: Weights, names: tuple[str, ...], rates: Mapping[str, Tensor] | None
+) -> None:
+    for key, rate in (rates or {}).items():
+        if key in slow:
+            if rate.shape != slow[key].shape:
+                raise ValueError(
+                    f"learned rate {key!r} has shape {tuple(rate.shape)}, its parameter {tuple(slow[key].shape)}"
+                )
+        elif key not in {block_of(n) for n in names}:
+            raise ValueError(
+                f"learned rate {key!r} names neither a parameter nor an adapted block; "
+                f"adapted blocks: {', '.join(dict.fromkeys(block_of(n) for n in names)) or 'none'}"
+            )
+        elif rate.ndim > 1:
+            raise ValueError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")

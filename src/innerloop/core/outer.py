@@ -1,0 +1,155 @@
+"""The outer loop: the meta-gradient of a batch of tasks, and the step that it makes.
+
+    L_meta(θ) = Σ_b L_target(θ_m^b)        θ ← θ − η ∇L_meta(θ)        (Raghu et al. 2020, section 3)
+
+The default is the mean over the tasks (as the reference code does); Adam does not see the difference, clipping does.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from innerloop.core.episodes import Episodes
+from innerloop.core.functional import Weights
+from innerloop.core.losses import Loss
+
+Predict = Callable[[Weights, Episodes], Tensor]
+"""(meta-parameters, episodes) -> predictions for the query set [tasks, query, …]: a whole method in one function"""
+
+
+@dataclass(frozen=True)
+class OuterLoop:
+    """How the slow weights are trained."""
+
+    steps: int = 1000
+    """outer steps (the papers say iterations)"""
+    meta_batch: int = 4
+    """tasks an outer step"""
+    lr: float = 1e-3
+    """Adam's rate η at the start"""
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    """constant; cosine: down to `final_lr` over the steps; step: halved every `halve_every` steps"""
+    final_lr: float = 1e-5
+    """where the cosine schedule ends"""
+    halve_every: int = 2000
+    """for the step schedule"""
+    clip: Literal["none", "value", "norm"] = "none"
+    """clip the meta-gradient element by element, or by its norm over all parameters"""
+    clip_at: float = 10.0
+    """the bound of the clipping"""
+    reduction: Literal["mean", "sum"] = "mean"
+    """over the tasks of the meta-batch; sum is the paper's equation"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "meta_batch", "halve_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"outer {name} must be at least 1, got {getattr(self, name)}")
+        for name in ("lr", "clip_at"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"outer {name} must be above 0, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class MetaGradient:
+    """What one meta-batch gives."""
+
+    loss: float
+    """L_meta, reduced over the tasks as asked"""
+    score: Float[Tensor, " tasks"]
+    """one number a task on its query set: accuracy, or the loss where there is no accuracy"""
+    gradient: dict[str, Tensor]
+    """∇L_meta with respect to each meta-parameter, in its shape"""
+
+
+def meta_gradient(
+    predict: Predict,
+    parameters: Mapping[str, Tensor],
+    episodes: Episodes,
+    loss: Loss,
+    score: Loss | None = None,
+    *,
+    task_chunk: int | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> MetaGradient:
+    """∇L_meta(θ), with at most `task_chunk` tasks in memory at once (None: all of them).
+
+    The chunk changes memory and speed, never the result (up to rounding).
+    """
+    tasks = len(episodes)
+    weight = 1.0 / tasks if reduction == "mean" else 1.0
+    leaves = {n: p for n, p in parameters.items() if p.requires_grad}
+    if not leaves:
+        raise ValueError("no parameter requires a gradient, so there is nothing to train")
+    total: list[Tensor | None] = [None] * len(leaves)
+    value = 0.0
+    scores: list[Tensor] = []
+    for start in range(0, tasks, task_chunk or tasks):
+        chunk = episodes[start : start + (task_chunk or tasks)]
+        prediction = predict(parameters, chunk)
+        losses = loss(prediction, chunk.query_y)
+        part = losses.sum() * weight
+        grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
+        for i, g in enumerate(grads):
+            if g is not None:
+                total[i] = g if total[i] is None else total[i] + g
+        value += float(part.detach())
+        scores.append((score(prediction, chunk.query_y) if score else losses).detach())
+    gradient = {
+        n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), total, strict=True)
+    }
+    return MetaGradient(value, torch.cat(scores), gradient)
+
+
+def outer_lr(outer: OuterLoop, step: int) -> float:
+    """Adam's rate at outer step `step` (0 is the first)."""
+    if outer.schedule == "cosine":
+        progress = step / max(1, outer.steps - 1)
+        return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if outer.schedule == "step":
+        return outer.lr * 0.5 ** (step // outer.halve_every)
+    return outer.lr
+
+
+def outer_step(
+    optimizer: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    gradient: Mapping[str, Tensor],
+    outer: OuterLoop,
+    step: int,
+) -> float:
+    """Clip the meta-gradient, set this step's rate, and let the optimizer step. Returns the norm before clipping."""
+    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradient.values()))
+    if not math.isfinite(norm):
+        raise FloatingPointError(
+            f"the meta-gradient at outer step {step} is not finite (norm {norm}); lower the inner or outer rate"
+        )
+    scale = min(1.0, outer.clip_at / (norm + 1e-12)) if outer.clip == "norm" else 1.0
+    for name, g in gradient.items():
+        if outer.clip == "value":
+            g = g.clamp(-outer.clip_at, outer.clip_at)
+        parameters[name].grad = g * scale if scale != 1.0 else g
+    for group in optimizer.param_groups:
+        group["lr"] = outer_lr(outer, step)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return norm
+
+
+@torch.no_grad()
+def score_episodes(
+    predict: Predict,
+    parameters: Mapping[str, Tensor],
+    episodes: Episodes,
+    score: Loss,
+    *,
+    task_chunk: int | None = None,
+) -> Float[Tensor, " tasks"]:
+    """One score a task on its query set, without gradients for the slow weights."""
+    step = task_chunk or len(episodes)
+    chunks = (episodes[i : i + step] for i in range(0, len(episodes), step))
+    return torch.cat([score(predict(parameters, chunk), chunk.query_y) for chunk in chunks])

@@ -1,0 +1,124 @@
+"""Score a model on a fixed set of episodes: the same seed gives every method the same ones, so that methods compare in pairs."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.episodes import Episodes, TaskFamily
+from innerloop.core.functional import Weights
+from innerloop.core.inner import InnerLoop
+from innerloop.core.losses import Loss, accuracy, cross_entropy
+from innerloop.core.outer import score_episodes
+from innerloop.core.random import stream
+from innerloop.core.statistics import Estimate, over_episodes
+from innerloop.methods.gradient import predictor, step_outputs
+
+_DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """Which episodes, and what is measured on them."""
+
+    episodes: int = 600
+    """test episodes; the interval shrinks with their root"""
+    query: int = 15
+    """query images a class (fewer where the data has fewer)"""
+    inner_steps: int = 10
+    """gradient steps on each test episode's support set"""
+    seed: int = 1_000_003
+    """the seed of the test episodes; the same for every method"""
+    statistics: Literal["batch", "support"] = "batch"
+    """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
+    temperature: float = 1.0
+    """multiplies the cosines of the NIL head"""
+
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise ValueError(f"an interval needs 2 or more episodes, got {self.episodes}")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores on the test episodes: accuracy (0 to 1) for classes, mean squared error for regression."""
+
+    final: Estimate
+    """after all inner steps"""
+    steps: tuple[Estimate, ...]
+    """after 0, 1, … inner steps; one entry where nothing adapts"""
+    per_episode: tuple[float, ...]
+    """the final score of each episode, in order: what paired differences are made from"""
+    settings: EvalSettings
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for eval.json."""
+        return {
+            "settings": asdict(self.settings),
+            "mean": self.final.mean,
+            "ci95": self.final.ci95,
+            "episodes": self.final.episodes,
+            "steps": [{"mean": e.mean, "ci95": e.ci95} for e in self.steps],
+            "per_episode": [round(v, 6) for v in self.per_episode],
+        }
+
+
+def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episodes]:
+    """The test episodes, in batches of at most 25; they depend on the family and the seed alone."""
+    done = 0
+    while done < settings.episodes:
+        n = min(_DRAW, settings.episodes - done)
+        device = _device(family)
+        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[slice(0, n)]
+        done += n
+
+
+def evaluate(
+    model: nn.Sequential,
+    parameters: Weights,
+    family: TaskFamily,
+    inner: InnerLoop,
+    settings: EvalSettings,
+    *,
+    head: Literal["model", "cosine"] = "model",
+    loss: Loss = cross_entropy,
+    score: Loss = accuracy,
+    task_chunk: int | None = None,
+    report: Callable[[int], None] = lambda _: None,
+) -> Evaluation:
+    """Adapt to each test episode and score its query set, after each inner step.
+
+    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the number of
+    episodes done. Raises FloatingPointError if a score is not finite.
+    """
+    from innerloop.core.inner import with_steps
+
+    inner = with_steps(inner, settings.inner_steps)
+    rows: list[Tensor] = []
+    for batch in fixed_episodes(family, settings):
+        if head == "cosine":
+            predict = predictor(
+                model, inner, head=head, loss=loss, statistics=settings.statistics, temperature=settings.temperature
+            )
+            rows.append(score_episodes(predict, parameters, batch, score, task_chunk=task_chunk)[None])
+        else:
+            step = task_chunk or len(batch)
+            parts = []
+            for i in range(0, len(batch), step):
+                chunk = batch[i : i + step]
+                out = step_outputs(model, parameters, chunk, inner, loss=loss, statistics=settings.statistics)
+                parts.append(torch.stack([score(o, chunk.query_y) for o in out]))
+            rows.append(torch.cat(parts, dim=1))
+        report(sum(r.shape[1] for r in rows))
+    scores = torch.cat(rows, dim=1).cpu()
+    if not bool(scores.isfinite().all()):
+        raise FloatingPointError("a test score is not finite: the adapted weights diverged; lower the inner rate")
+    steps = tuple(over_episodes(s) for s in scores)
+    return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
+
+
+def _device(family: TaskFamily) -> torch.device:
+    data = getattr(family, "data", None)
+    return data.images.device if data is not None else torch.device("cpu")

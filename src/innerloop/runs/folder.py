@@ -1,0 +1,195 @@
+"""One training run on disk.
+
+    config.json      what was asked
+    env.json         what it was made with
+    metrics.jsonl    one line a logged step
+    checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/state.json; index.json names last and best
+    finished.json    only once training has reached its last step
+    eval.json        test results
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from innerloop.runs.environment import environment
+from innerloop.runs.files import append_line, read_json, read_lines, write_bytes, write_json
+
+
+class RunError(Exception):
+    """A run folder that cannot be used as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights and what else is needed to go on from `step`."""
+
+    step: int
+    weights: dict[str, Tensor]
+    optimizer: dict[str, Tensor]
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Reads and writes one run folder; every file in it is whole or absent."""
+
+    path: Path
+
+    @property
+    def finished(self) -> bool:
+        """Whether training has reached its last step."""
+        return (self.path / "finished.json").exists()
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return (self.path / "config.json").exists()
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """config.json"""
+        if not self.exists:
+            raise RunError(f"{self.path} is not a run folder: it has no config.json")
+        return read_json(self.path / "config.json")
+
+    @contextmanager
+    def start(self, config: Mapping[str, Any], *, resume: bool) -> Iterator[Checkpoint | None]:
+        """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
+
+        A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config), and two
+        processes never write to one folder.
+        """
+        config = json.loads(json.dumps(config))
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a folder; give another --out")
+        if self.finished:
+            raise RunError(f"{self.path} holds a finished run, which is never overwritten; give another --out")
+        if self.exists and not resume:
+            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
+        if not self.exists and self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run; give another --out")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(f"another process is training in {self.path}; wait for it or give another --out") from None
+            if self.exists:
+                differences = _differences(self.config, config)
+                if differences:
+                    raise RunError(
+                        f"{self.path} was started with another configuration ({'; '.join(differences)}); "
+                        "resume with the same one, or give another --out"
+                    )
+                checkpoint = self.load("last") if self.has("last") else None
+                self._cut_metrics(checkpoint.step if checkpoint else 0)
+            else:
+                write_json(self.path / "env.json", environment())
+                write_json(self.path / "config.json", config)
+                checkpoint = None
+            yield checkpoint
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl."""
+        append_line(self.path / "metrics.jsonl", dict(row))
+
+    @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return read_lines(self.path / "metrics.jsonl")
+
+    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
+        """Write a checkpoint as the last one (and the best one); older ones that are neither are removed."""
+        root = self.path / "checkpoints"
+        root.mkdir(exist_ok=True)
+        name = f"{checkpoint.step:07d}"
+        part = root / f".{name}.{os.getpid()}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        try:
+            part.mkdir()
+            write_bytes(part / "weights.safetensors", save(_plain(checkpoint.weights)))
+            write_bytes(part / "optimizer.safetensors", save(_plain(checkpoint.optimizer)))
+            write_json(part / "state.json", checkpoint.state)
+            if not (root / name).exists():
+                part.rename(root / name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+        index = self._index()
+        index["last"] = name
+        if best:
+            index["best"] = name
+        write_json(root / "index.json", index)
+        for old in root.iterdir():
+            if old.is_dir() and old.name not in index.values():
+                shutil.rmtree(old, ignore_errors=True)
+
+    def has(self, which: str) -> bool:
+        """Whether there is a checkpoint 'last' or 'best'."""
+        return which in self._index()
+
+    def load(self, which: str) -> Checkpoint:
+        """The checkpoint 'last' or 'best'."""
+        index = self._index()
+        if which not in index:
+            have = ", ".join(index) or "none"
+            raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have}); train it first")
+        where = self.path / "checkpoints" / index[which]
+        try:
+            state = read_json(where / "state.json")
+            weights = load_file(where / "weights.safetensors")
+            optimizer = load_file(where / "optimizer.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
+        return Checkpoint(int(index[which]), weights, optimizer, state)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Mark the run as finished."""
+        write_json(self.path / "finished.json", dict(summary))
+
+    def _index(self) -> dict[str, str]:
+        path = self.path / "checkpoints" / "index.json"
+        return read_json(path) if path.exists() else {}
+
+    def _cut_metrics(self, step: int) -> None:
+        rows = [r for r in self.metrics if r["step"] <= step]
+        write_bytes(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
+
+
+def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = dict.fromkeys([*old, *new])
+        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+    return [] if old == new else [f"{at}: {old!r} there, {new!r} now"]
+
+
+def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Copy weights into the model; a checkpoint of another model is refused with the first difference named."""
+    own = dict(model.named_parameters())
+    missing = [n for n in own if n not in weights]
+    extra = [n for n in weights if n not in own and not n.startswith("rate:")]
+    shapes = [n for n in own if n in weights and own[n].shape != weights[n].shape]
+    if missing or extra or shapes:
+        what = (
+            f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the model lacks" if extra
+            else f"has {shapes[0]!r} of shape {tuple(weights[shapes[0]].shape)}, the model {tuple(own[shapes[0]].shape)}"
+        )
+        raise RunError(f"{source} is of another model: it {what}")
+    with torch.no_grad():
+        for n, p in own.items():
+            p.copy_(weights[n])

@@ -1,0 +1,141 @@
+"""The whole of a training run as one frozen value; it is written to config.json, and made again from there."""
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal
+
+from innerloop.core.inner import InnerLoop
+from innerloop.core.outer import OuterLoop
+from innerloop.evaluation import EvalSettings
+from innerloop.methods.gradient import MethodName, method
+
+DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "sinusoid", "folder"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network."""
+
+    arch: Literal["conv4", "resnet12", "mlp"] = "conv4"
+    """conv4: four convolutional blocks; resnet12; mlp: fully connected"""
+    filters: int = 64
+    """filters of each conv4 block"""
+    downsample: Literal["stride", "max_pool"] = "stride"
+    """conv4: how each block halves the image"""
+    readout: Literal["mean", "flatten"] = "mean"
+    """conv4: the head sees the spatial mean, or all pixels of the last block"""
+    hidden: tuple[int, ...] = (40, 40)
+    """widths of the mlp's hidden layers"""
+    affine: bool = True
+    """whether batch norm has a learned scale and shift"""
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The inner loop; which blocks adapt is the method's business."""
+
+    steps: int = 5
+    """gradient steps on the support set, in training"""
+    lr: float = 0.4
+    """inner rate, for a loss that is the mean over the support set (with learned rates: where they start)"""
+    first_order: bool = False
+    """drop the second derivatives"""
+    adapt_norm: bool = False
+    """whether batch norm's scale and shift adapt too"""
+    learn_rates: bool = False
+    """learn one inner rate a block and step together with the weights (MAML++)"""
+    recompute: bool = False
+    """meta-gradient with memory that does not grow with the inner steps, for about a third more time"""
+    statistics: Literal["batch", "support"] = "batch"
+    """whose batch statistics normalise the query set in training: its own, or the support set's"""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Validation on held-out classes, always on the same episodes; chooses the best checkpoint."""
+
+    every: int = 500
+    """outer steps between validations (and checkpoints)"""
+    episodes: int = 100
+    """validation episodes"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a training run."""
+
+    data: DataName = "glyphs"
+    """data set; `innerloop data list` describes them"""
+    folder: str = ""
+    """for data 'folder': the root of ROOT/CLASS/IMAGE"""
+    split_scheme: str = ""
+    """which published split, where there are several (omniglot: vinyals or lake)"""
+    method: MethodName = "maml"
+    """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; nil: nothing, cosine head"""
+    way: int = 5
+    """classes an episode"""
+    shot: int = 1
+    """support images a class"""
+    query: int = 15
+    """query images a class in training"""
+    model: Model = field(default_factory=Model)
+    inner: Inner = field(default_factory=Inner)
+    outer: OuterLoop = field(default_factory=OuterLoop)
+    validation: Validation = field(default_factory=Validation)
+    test: EvalSettings = field(default_factory=EvalSettings)
+    seed: int = 0
+    """root seed of initialisation and training episodes"""
+    task_chunk: int = 0
+    """tasks in memory at once; 0 chooses: one for convolutions on a CPU, all otherwise"""
+    device: str = "auto"
+    """auto, cpu, cuda"""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice"""
+
+    def __post_init__(self) -> None:
+        for name in ("way", "shot", "query"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.method == "nil" and self.data == "sinusoid":
+            raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
+        if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
+            raise ValueError("recompute concerns the second order; a first-order run needs no such memory: drop one of them")
+        if self.inner.learn_rates and self.method == "nil":
+            raise ValueError("nil has no inner loop, so there are no inner rates to learn")
+
+    @property
+    def regression(self) -> bool:
+        """Whether tasks are regressions (scored by mean squared error, smaller is better)."""
+        return self.data == "sinusoid"
+
+    @property
+    def inner_loop(self) -> InnerLoop:
+        """The inner loop of this method."""
+        i = self.inner
+        return method(self.method).inner(
+            InnerLoop(
+                steps=i.steps, lr=i.lr, first_order=i.first_order, adapt_norm=i.adapt_norm, recompute=i.recompute
+            )
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Config":
+        """The config written by `to_json`; an unknown key is an error."""
+        parts = {
+            "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
+            "inner": lambda v: Inner(**v),
+            "outer": lambda v: OuterLoop(**v),
+            "validation": lambda v: Validation(**v),
+            "test": lambda v: EvalSettings(**v),
+        }
+        known = {f.name for f in fields(cls)}
+        unknown = [k for k in value if k not in known]
+        if unknown:
+            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
+        try:
+            return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
+        except TypeError as error:
+            raise ValueError(f"config is of another version: {error}") from None

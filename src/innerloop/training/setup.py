@@ -1,0 +1,122 @@
+"""From a config to the things it names: tasks, model, losses, device."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
+from innerloop.core.functional import block_of, slow_weights
+from innerloop.core.inner import adapted_parameters
+from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
+from innerloop.core.random import stream
+from innerloop.data.catalogue import load
+from innerloop.data.sinusoid import Sinusoid
+from innerloop.methods.gradient import method
+from innerloop.models import conv4, mlp, resnet12
+from innerloop.training.config import Config
+
+
+@dataclass(frozen=True)
+class Losses:
+    """What is minimised, and what is reported."""
+
+    loss: Loss
+    score: Loss
+    larger_is_better: bool
+
+
+CLASSIFY = Losses(cross_entropy, accuracy, larger_is_better=True)
+REGRESS = Losses(mean_squared_error, mean_squared_error, larger_is_better=False)
+
+
+def losses(config: Config) -> Losses:
+    """Cross-entropy and accuracy for classes, mean squared error for regression."""
+    return REGRESS if config.regression else CLASSIFY
+
+
+def choose_device(name: str) -> torch.device:
+    """'auto' takes the GPU where there is one."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU; use --device cpu")
+    return device
+
+
+def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | None:
+    """The image classes with their splits, on the config's device; None for a regression."""
+    if config.regression:
+        return None
+    images = load(
+        config.data,
+        split_scheme=config.split_scheme or None,
+        data_dir=Path(config.folder) if config.data == "folder" else data_dir,
+    )
+    return images.to(choose_device(config.device))
+
+
+def tasks(config: Config, images: ClassImages | None, split: str, query: int | None = None) -> TaskFamily:
+    """The tasks of one split. At test, `query` is lowered to what the poorest class has left beside the support."""
+    if images is None:
+        return Sinusoid(config.shot, config.query if query is None else query)
+    part = images.split(split)
+    if query is None:
+        return ImageTasks(part, config.way, config.shot, config.query)
+    left = int(part.count.min()) - config.shot
+    return ImageTasks(part, config.way, config.shot, max(1, min(query, left)))
+
+
+def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
+    """The network, initialised from the config's seed: the same for every method."""
+    device = choose_device(config.device)
+    generator = stream(config.seed, "init")
+    m = config.model
+    if images is None:
+        return mlp(1, 1, hidden=m.hidden, generator=generator).to(device)
+    channels, height, width = images.image_shape
+    if m.arch == "mlp":
+        model = mlp(channels * height * width, config.way, hidden=m.hidden, generator=generator)
+    elif height != width:
+        raise ValueError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
+    elif m.arch == "resnet12":
+        model = resnet12(
+            config.way, channels=channels, image_size=height, affine=m.affine, generator=generator
+        )
+    else:
+        model = conv4(
+            config.way,
+            channels=channels,
+            image_size=height,
+            filters=m.filters,
+            downsample=m.downsample,
+            readout=m.readout,
+            affine=m.affine,
+            generator=generator,
+        )
+    return model.to(device)
+
+
+def meta_parameters(config: Config, model: nn.Sequential) -> dict[str, Tensor]:
+    """What the outer loop trains: the model's weights, and the inner rates if they are learned."""
+    parameters: dict[str, Tensor] = dict(slow_weights(model))
+    if config.inner.learn_rates:
+        inner = config.inner_loop
+        device = next(model.parameters()).device
+        for block in dict.fromkeys(block_of(n) for n in adapted_parameters(model, inner)):
+            parameters[f"rate:{block}"] = nn.Parameter(torch.full((inner.steps,), inner.lr, device=device))
+    return parameters
+
+
+def chunk_size(config: Config, device: torch.device) -> int | None:
+    """Tasks in memory at once (None: all). On a CPU a larger chunk of a conv net costs memory and gains no time."""
+    if config.task_chunk:
+        return config.task_chunk
+    return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
+
+
+def head(config: Config):
+    """Which head classifies: the model's, or NIL's cosine attention."""
+    return method(config.method).head
