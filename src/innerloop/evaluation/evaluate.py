@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.functional import Weights
-from innerloop.core.inner import InnerLoop
+from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
@@ -93,8 +93,6 @@ def evaluate(
     `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the number of
     episodes done. Raises FloatingPointError if a score is not finite.
     """
-    from innerloop.core.inner import with_steps
-
     inner = with_steps(inner, settings.inner_steps)
     rows: list[Tensor] = []
     for batch in fixed_episodes(family, settings):

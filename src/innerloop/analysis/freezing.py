@@ -1,0 +1,64 @@
+"""The freezing test: adapt only the last blocks of a trained model, and see what accuracy is lost (Raghu et al. 2020, table 1)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from innerloop.core.episodes import TaskFamily
+from innerloop.core.functional import Weights, block_names
+from innerloop.core.inner import InnerLoop
+from innerloop.core.losses import Loss, accuracy, cross_entropy
+from innerloop.core.statistics import Estimate, paired_difference
+from innerloop.evaluation import EvalSettings, Evaluation, evaluate
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """One row of the table."""
+
+    frozen: tuple[str, ...]
+    """blocks kept at the meta-initialisation"""
+    adapted: tuple[str, ...]
+    evaluation: Evaluation
+    difference: Estimate
+    """against adapting all blocks, on the same episodes"""
+
+
+def freezing(
+    model: nn.Sequential,
+    slow: Weights,
+    family: TaskFamily,
+    inner: InnerLoop,
+    settings: EvalSettings,
+    *,
+    loss: Loss = cross_entropy,
+    score: Loss = accuracy,
+    task_chunk: int | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Frozen]:
+    """Freeze nothing, the first block, the first two, … all but the head; the same test episodes each time.
+
+    `report` is called with (rows done, rows in all).
+    """
+    names = block_names(model)
+    rows: list[Frozen] = []
+    everything: torch.Tensor | None = None
+    for j in range(len(names)):
+        adapted = names[j:]
+        result = evaluate(
+            model,
+            slow,
+            family,
+            replace(inner, blocks=adapted),
+            settings,
+            loss=loss,
+            score=score,
+            task_chunk=task_chunk,
+        )
+        values = torch.tensor(result.per_episode)
+        everything = values if everything is None else everything
+        rows.append(Frozen(names[:j], adapted, result, paired_difference(values, everything)))
+        report(j + 1, len(names))
+    return rows
