@@ -6,7 +6,6 @@ from typing import cast
 from innerloop.core.episodes import ClassImages
 from innerloop.data.cifar import load_cifar_fs, load_fc100
 from innerloop.data.folder import FolderOptions, load_folder
-from innerloop.data.glyphs import load_glyphs
 from innerloop.data.mini_imagenet import load_mini_imagenet
 from innerloop.data.omniglot import Scheme, load_omniglot
 from innerloop.data.places import cache_root
@@ -44,6 +43,8 @@ def load(
         case "mini_imagenet":
             return load_mini_imagenet(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
         case "glyphs":
+            from innerloop.data.glyphs import load_glyphs  # brings matplotlib, which takes its time
+
             return load_glyphs(cache_root(cache_dir))
         case "folder":
             if data_dir is None:

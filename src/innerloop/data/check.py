@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.core.episodes import ClassImages
-from innerloop.data import cifar, glyphs, mini_imagenet, omniglot
+from innerloop.data import cifar, mini_imagenet, omniglot
 from innerloop.data.fetch import md5
 from innerloop.data.places import DataCorrupt, DataMissing, data_root
 from innerloop.data.progress import Progress, silent
@@ -49,7 +49,9 @@ def check(name: str, data_dir: Path | str | None = None, progress: Progress = si
     data, root = source(name), data_root(data_dir)
     recipe = recipe_of(name)
     if recipe is None:
-        drawn = glyphs.load_glyphs()
+        from innerloop.data.glyphs import load_glyphs  # brings matplotlib, which takes its time
+
+        drawn = load_glyphs()
         return Check(name, (), len(drawn.class_names), len(drawn.images), (), ("needs no files",))
     try:
         paths = recipe.locate(root)

@@ -120,7 +120,7 @@ def _receive(
             length = response.headers.get("Content-Length")
             have, total = 0, int(length) if length and length.isdigit() else None
         with _disk(part):
-            file = part.open("ab" if have else "wb")
+            file = part.open("ab" if have else "wb", buffering=0)  # close() then has nothing left to write
         with file:
             if not have:
                 with _disk(part):
@@ -134,10 +134,11 @@ def _receive(
                 if not block:
                     break
                 with _disk(part):
-                    file.write(block)
+                    rest = memoryview(block)
+                    while rest:
+                        rest = rest[file.write(rest) :]
                 have += len(block)
             with _disk(part):
-                file.flush()
                 os.fsync(file.fileno())
     if total is not None and have != total:
         raise _lost(url, have, total, None)

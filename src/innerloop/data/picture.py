@@ -29,7 +29,7 @@ def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.u
         raise DataCorrupt(f"cannot read the image {name}: {reason}") from e
     if plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(plain, dtype=np.uint8)
+    pixels = np.array(plain, dtype=np.uint8)
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 

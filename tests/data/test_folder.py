@@ -1,0 +1,138 @@
+"""A user's own folder of images."""
+
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from innerloop.core.episodes import ImageTasks
+from innerloop.core.random import stream
+from innerloop.data.folder import FolderOptions, load_folder, share_out
+from innerloop.data.places import DataCorrupt, DataMissing
+
+Png = Callable[..., bytes]
+
+
+@pytest.fixture
+def root(tmp_path: Path, png: Png) -> Path:
+    """Ten classes; class i has 3 + i % 2 pictures of brightness 10 i + picture."""
+    root = tmp_path / "mine"
+    for i in range(10):
+        (root / f"class {i}").mkdir(parents=True)
+        for k in range(3 + i % 2):
+            (root / f"class {i}" / f"{k}.PNG").write_bytes(png(np.full((9, 7, 3), 10 * i + k)))
+        (root / f"class {i}" / "notes.txt").write_text("no image")
+        (root / f"class {i}" / ".DS_Store").write_bytes(b"\0")
+    (root / "README.md").write_text("pictures")
+    return root
+
+
+def by_seed(**more: object) -> FolderOptions:
+    return FolderOptions(size=8, split_seed=0, **more)  # pyright: ignore[reportArgumentType]
+
+
+def test_classes_counts_and_pixels(root: Path, tmp_path: Path) -> None:
+    data = load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+    assert data.name == "mine"
+    assert data.class_names == tuple(f"class {i}" for i in range(10))
+    assert data.count.tolist() == [3, 4] * 5
+    assert data.images.shape == (35, 3, 8, 8)
+    for i in range(10):
+        first = int(data.first[i])
+        assert data.images[first : first + 3, 0, 0, 0].tolist() == [10 * i, 10 * i + 1, 10 * i + 2]
+    grey = load_folder(root, by_seed(channels=1), cache_dir=tmp_path / "cache")
+    assert grey.images.shape == (35, 1, 8, 8), "the cache of another shape was taken"
+    episodes = ImageTasks(data.split("train"), 5, 1, 2).sample(2, stream(0))
+    assert episodes.support_x.shape == (2, 5, 3, 8, 8)
+
+
+def test_a_seeded_split_shares_all_classes_out(root: Path, tmp_path: Path) -> None:
+    def splits(seed: int) -> dict[str, tuple[int, ...]]:
+        options = FolderOptions(size=8, split_seed=seed, fractions=(0.6, 0.2, 0.2))
+        return {s: tuple(c) for s, c in load_folder(root, options, cache_dir=tmp_path).splits.items()}
+
+    assert {s: len(c) for s, c in splits(0).items()} == {"train": 6, "val": 2, "test": 2}
+    assert sorted(c for classes in splits(0).values() for c in classes) == list(range(10))
+    assert splits(0) == splits(0)
+    assert any(splits(0) != splits(seed) for seed in (1, 2))
+    assert set(share_out(10, (0.5, 0.0, 0.5), 0)) == {"train", "test"}
+    assert sum(map(len, share_out(7, (0.1, 0.2, 0.7), 3).values())) == 7
+    with pytest.raises(
+        ValueError, match=r"3 classes are too few: a share of 0\.1 leaves none for (val|test)"
+    ):
+        share_out(3, (0.8, 0.1, 0.1), 0)
+
+
+def test_lists_decide_the_split(root: Path, tmp_path: Path) -> None:
+    (root / "train.txt").write_text("class 3\nclass 1\n\n")
+    (root / "test.txt").write_text("class 9\r\n")
+    data = load_folder(root, FolderOptions(size=8), cache_dir=tmp_path / "cache")
+    assert data.splits == {"train": (3, 1), "test": (9,)}
+    elsewhere = tmp_path / "lists"
+    elsewhere.mkdir()
+    with pytest.raises(DataMissing, match=r"no train\.txt, val\.txt or test\.txt in"):
+        load_folder(root, FolderOptions(size=8, split_dir=elsewhere), cache_dir=tmp_path / "cache")
+    for text, problem in (
+        ("class 3\nclass 77\n", "names 1 classes that have no images, for instance 'class 77'"),
+        ("class 3\nclass 3\n", "names class 'class 3' twice"),
+        ("class 9\n", "splits must not share classes"),
+    ):
+        (root / "train.txt").write_text(text)
+        with pytest.raises(ValueError, match=problem):
+            load_folder(root, FolderOptions(size=8), cache_dir=tmp_path / "cache")
+
+
+def test_no_split_is_an_error_not_a_guess(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"no split is given .* train\.txt"):
+        load_folder(root, FolderOptions(size=8), cache_dir=tmp_path)
+
+
+def test_a_changed_folder_is_read_again(root: Path, tmp_path: Path, png: Png) -> None:
+    cache = tmp_path / "cache"
+    load_folder(root, by_seed(), cache_dir=cache)
+    picture = root / "class 0" / "0.PNG"
+    before = picture.stat()
+    content = png(np.full((9, 7, 3), 77))
+    picture.write_bytes(content + bytes(max(0, before.st_size - len(content))))
+    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
+    assert int(load_folder(root, by_seed(), cache_dir=cache).images[0, 0, 0, 0]) == 77
+    picture.unlink()
+    assert load_folder(root, by_seed(), cache_dir=cache).count[0] == 2
+
+
+def test_an_unreadable_image_is_named(root: Path, tmp_path: Path) -> None:
+    (root / "class 4" / "bad.jpg").write_bytes(b"\xff\xd8 not a photograph")
+    with pytest.raises(DataCorrupt, match=r"cannot read the image class 4/bad\.jpg in .*mine") as caught:
+        load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+    assert "\n" not in str(caught.value)
+    assert not list((tmp_path).glob("cache/*")), "half a data set was kept"
+
+
+def test_a_zip_is_as_good_as_a_folder(root: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "packed.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        for path in root.rglob("*.PNG"):
+            file.write(path, f"top/{path.relative_to(root).as_posix()}")
+    packed = load_folder(archive, by_seed(), cache_dir=tmp_path / "cache")
+    loose = load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+    assert packed.class_names == loose.class_names
+    assert torch.equal(packed.images, loose.images)
+
+
+def test_errors_for_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match="there is no"):
+        load_folder(tmp_path / "nowhere", by_seed())
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "1.png").write_bytes(b"")
+    with pytest.raises(DataCorrupt, match="no images laid out as CLASS/IMAGE"):
+        load_folder(tmp_path / "flat", by_seed(), cache_dir=tmp_path)
+    with pytest.raises(ValueError, match="channels must be 1"):
+        FolderOptions(channels=2)
+    with pytest.raises(ValueError, match="fractions must be three shares that sum to 1"):
+        FolderOptions(fractions=(0.5, 0.1, 0.1))
+    with pytest.raises(ValueError, match="size must be at least 1"):
+        FolderOptions(size=0)

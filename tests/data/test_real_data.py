@@ -1,0 +1,61 @@
+"""The real archives under INNERLOOP_DATA: counts, splits, statistics that others have published."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop.core.episodes import ImageTasks
+from innerloop.core.random import stream
+from innerloop.data.catalogue import load
+from innerloop.data.check import check
+from innerloop.data.places import find
+
+ROOT = os.environ.get("INNERLOOP_DATA")
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.slow,
+    pytest.mark.skipif(ROOT is None, reason="INNERLOOP_DATA is not set"),
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.mark.parametrize("name", ["omniglot", "cifar_fs"])
+def test_check_finds_it_whole(name: str) -> None:
+    found = check(name)
+    assert found.ok, found.problems
+    assert (found.classes, found.images) == {"omniglot": (1623, 32460), "cifar_fs": (100, 60000)}[name]
+
+
+def test_omniglot(cache: Path) -> None:
+    data = load("omniglot", cache_dir=cache)
+    assert {s: len(c) for s, c in data.splits.items()} == {"train": 4112, "val": 688, "test": 1692}
+    x = data.images.float() / 255
+    assert 0.07 < float(x.mean()) < 0.10, "strokes are 1 on 0, and thin"
+    assert float(x.amax((1, 2, 3)).min()) > 0.3, "a drawing is empty"
+    assert torch.equal(load("omniglot", data_dir=cache / "none", cache_dir=cache).images, data.images)
+    episodes = ImageTasks(data.split("train"), 20, 5, 15).sample(2, stream(0))
+    assert episodes.query_x.shape == (2, 300, 1, 28, 28)
+
+
+def test_cifar_100(cache: Path) -> None:
+    """The published mean and deviation are those of CIFAR-100's training set, 5/6 of the images here."""
+    data = load("cifar_fs", cache_dir=cache)
+    x = data.images[::3].float() / 255
+    assert x.mean((0, 2, 3)).tolist() == pytest.approx([0.507, 0.487, 0.441], abs=3e-3)
+    assert x.std((0, 2, 3)).tolist() == pytest.approx([0.267, 0.256, 0.276], abs=3e-3)
+    assert {s: len(c) for s, c in data.splits.items()} == {"train": 64, "val": 16, "test": 20}
+    fc100 = load("fc100", cache_dir=cache)
+    assert {s: len(c) for s, c in fc100.splits.items()} == {"train": 60, "val": 20, "test": 20}
+    people = {"baby", "boy", "girl", "man", "woman"}
+    assert people <= set(fc100.split("test").class_names)
+
+
+def test_the_archives_are_found_where_they_lie() -> None:
+    assert ROOT is not None
+    assert find(Path(ROOT), ("omniglot",), ("images_background.zip",)) is not None
