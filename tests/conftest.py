@@ -1,0 +1,12 @@
+"""For every test: signatures are checked at run time, one thread, and the same examples on every run."""
+
+from jaxtyping import install_import_hook
+
+install_import_hook("innerloop", "beartype.beartype")  # before anything of the package is imported
+
+import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
+
+torch.set_num_threads(1)
+settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=25, database=None)
+settings.load_profile("fixed")
