@@ -136,4 +136,4 @@ def test_missing_says_what_where_and_how(tmp_path: Path) -> None:
 
 def test_unknown_scheme() -> None:
     with pytest.raises(ValueError, match="no split scheme 'koch'; it has vinyals, lake"):
-        load_omniglot("koch")  # pyright: ignore[reportArgumentType]
+        load_omniglot("koch")

@@ -14,8 +14,9 @@ from innerloop.data.store import StaleCache, cached, read, write
 
 
 def made(value: int = 3) -> ClassImages:
-    images = [torch.full((n, 1, 4, 4), value + n, dtype=torch.uint8) for n in (2, 3)]
-    return ClassImages.from_tensors("made", images, ("a", "b"))
+    images = torch.arange(5 * 16, dtype=torch.uint8).reshape(5, 1, 4, 4) + value
+    count = torch.tensor([2, 3])
+    return ClassImages("made", images, count.cumsum(0) - count, count, torch.zeros_like(count), ("a", "b"))
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Every source of image classes by its name."""
 
 from pathlib import Path
-from typing import cast
 
 from innerloop.core.episodes import ClassImages
 from innerloop.data.cifar import load_cifar_fs, load_fc100
 from innerloop.data.folder import FolderOptions, load_folder
 from innerloop.data.mini_imagenet import load_mini_imagenet
-from innerloop.data.omniglot import Scheme, load_omniglot
+from innerloop.data.omniglot import load_omniglot
 from innerloop.data.places import cache_root
 from innerloop.data.progress import Progress, silent
 
@@ -34,8 +33,9 @@ def load(
         raise ValueError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
     match name:
         case "omniglot":
-            scheme = cast(Scheme, split_scheme or "vinyals")  # load_omniglot refuses another
-            return load_omniglot(scheme, data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+            return load_omniglot(
+                split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress
+            )
         case "cifar_fs":
             return load_cifar_fs(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
         case "fc100":

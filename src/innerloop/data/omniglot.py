@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 
@@ -21,12 +20,11 @@ from innerloop.data.recipe import Recipe
 from innerloop.data.sources import OMNIGLOT, missing
 from innerloop.data.tree import open_tree
 
-Scheme = Literal["vinyals", "lake"]
-SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+SCHEMES = ("vinyals", "lake")
 
 
 def load_omniglot(
-    scheme: Scheme = "vinyals",
+    scheme: str = "vinyals",
     *,
     data_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
