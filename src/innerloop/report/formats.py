@@ -1,0 +1,60 @@
+"""Numbers as a reader sees them: one way for each kind of number."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NONE = "—"
+
+
+def percent(value: float | None) -> str:
+    """0.4691 → 46.9"""
+    return NONE if value is None else f"{100 * value:.1f}"
+
+
+def with_interval(entry: Mapping[str, Any]) -> str:
+    """{"mean": 0.469, "ci95": 0.007} → 46.9 ± 0.7 (per cent; the heading has to name the bar)"""
+    return f"{percent(entry.get('mean'))} ± {percent(entry.get('ci95'))}"
+
+
+def points(entry: Mapping[str, Any]) -> str:
+    """A difference of accuracies in percentage points, always with its sign: −0.3 ± 0.4"""
+    mean = 100 * entry["mean"]
+    text = f"{abs(mean):.1f}"
+    sign = "" if text == "0.0" else "+" if mean > 0 else "−"
+    return f"{sign}{text} ± {percent(entry.get('ci95'))}"
+
+
+def plain(mean: float | None, ci95: float | None) -> str:
+    """A number without a unit, with its interval: 0.123 ± 0.004"""
+    if mean is None:
+        return NONE
+    return f"{mean:.3f}" if ci95 is None else f"{mean:.3f} ± {ci95:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """75.3 → 1 min 15 s"""
+    if seconds is None:
+        return NONE
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def milliseconds(value: float | None) -> str:
+    """12.34 → 12.3 ms"""
+    return NONE if value is None else f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
+
+
+def ratio(value: float | None) -> str:
+    """1.72 → 1.7×"""
+    return NONE if value is None else f"{value:.1f}×"
+
+
+def blocks(names: Sequence[str]) -> str:
+    """["conv1", "conv2", "conv3"] → conv1 to conv3"""
+    if not names:
+        return "none"
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"

@@ -1,0 +1,39 @@
+"""One colour, marker and hatch a method, the same in every figure and table."""
+
+from dataclasses import dataclass
+
+INK = "#1b1b1b"
+FAINT = "#8a8a8a"
+PAPER = "#ffffff"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a method is drawn; marker, line and hatch tell methods apart without colour."""
+
+    colour: str
+    marker: str
+    """matplotlib's name"""
+    sign: str
+    """the same marker as a character"""
+    hatch: str
+    line: str
+
+
+LOOKS = {  # colours of Okabe and Ito's palette, which is safe for colour-blind readers
+    "maml": Look("#0072b2", "o", "●", "", "-"),
+    "anil": Look("#d55e00", "s", "■", "////", "--"),
+    "nil": Look("#009e73", "^", "▲", "....", ":"),
+    "nil_maml": Look("#cc79a7", "v", "▼", "xxxx", "-."),
+}
+OTHER = Look("#6f6f6f", "D", "◆", "", "-.")
+
+
+def look(method: str) -> Look:
+    """The look of a method; baselines share a grey one."""
+    return LOOKS.get(method, OTHER)
+
+
+def variable(method: str) -> str:
+    """The name under which the page's style keeps a method's colour, lighter on a dark page."""
+    return method.replace("_", "-") if method in LOOKS else "other"

@@ -1,0 +1,192 @@
+"""What the page says in sentences: the answer, and what each figure shows and the paper found."""
+
+# ruff: noqa: E501 (sentences)
+
+from dataclasses import dataclass
+
+from innerloop.report.formats import milliseconds, percent, points, ratio
+from innerloop.report.summary import Summary
+from innerloop.report.tables import accuracy_in_words, setting, short_title
+
+PAPER = "Raghu, Raghu, Bengio and Vinyals, “Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML”, ICLR 2020, arXiv:1909.09157"
+
+_ANSWERS = {
+    "feature reuse": "Feature reuse: meta-training found features that already suit the new classes, and the inner loop had little to change in them",
+    "rapid learning": "Rapid learning: the features themselves had to change in the inner loop, and accuracy is lost without that",
+    "mixed": "Mixed: some of the tests point to feature reuse and others to rapid learning",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """The text that goes with a figure."""
+
+    title: str
+    caption: str
+    """what to see in it"""
+    paper: str
+    """what the paper found, with its source"""
+    alt: str
+    """for those who do not see the figure"""
+
+
+def answer(summary: Summary) -> str:
+    """Two sentences: the verdict, and the numbers behind it."""
+    verdict = summary.get("verdict") or {}
+    said = verdict.get("answer")
+    first = _ANSWERS.get(said, str(said)) if said else "No verdict was drawn"
+    says = {"maml": "MAML, which adapts every block,", "anil": "ANIL, which adapts only the head,",
+            "nil": "NIL, which adapts nothing,"}  # fmt: skip
+    parts = [f"{says[m]} reaches {accuracy_in_words(summary, m)}" for m in says if m in summary["methods"]]
+    claims = verdict.get("claims") or []
+    held = sum(bool(c["holds"]) for c in claims)
+    second = _listed(parts)
+    if claims:
+        counted = f"{held} of {len(claims)} claims tested hold"
+        second = f"{second}; {counted}" if second else counted
+    first = f"{first} ({setting(summary)})."
+    return f"{first} {second}." if second else first
+
+
+def words(summary: Summary, figure: str) -> Words:
+    """The text of one figure."""
+    return {
+        "episodes": _episodes,
+        "training": _training,
+        "steps": _steps,
+        "freezing": _freezing,
+        "movement": _movement,
+        "similarity": _similarity,
+        "cost": _cost,
+    }[figure](summary)
+
+
+def _episodes(summary: Summary) -> Words:
+    data = summary["data"]
+    return Words(
+        "What a task looks like",
+        f"A column is a class the models never saw in training: the boxed picture with a letter is all they get to learn it "
+        f"from ({data['shot']} image{'s' if data['shot'] != 1 else ''} a class); below it are query images of the same "
+        "class, with ✓ for a right guess and ✗ with the letter that was guessed instead. These are the first episodes of "
+        "the test, not chosen ones; no more than five classes and two query images of each are drawn.",
+        "",
+        "Rows of small pictures: for each class its boxed support images, then query images with a tick or a cross and "
+        "the wrong letter for each method.",
+    )
+
+
+def _training(summary: Summary) -> Words:
+    best = [
+        f"{short_title(summary, n)}'s best at step {m['best_step']:,}"
+        for n, m in summary["methods"].items()
+        if m.get("curve") and m.get("best_step") is not None
+    ]
+    chosen = f" The weights with the best validation are tested ({_listed(best)})." if best else ""
+    return Words(
+        "Learning curves",
+        "Accuracy over meta-training, after the inner loop. Where the two thick lines lie on each other, training learns as "
+        f"much without the inner loop in the body as with it.{chosen}",
+        "The curves of MAML and ANIL nearly overlay on mini-ImageNet 5-way 5-shot (Figure 5).",
+        f"Line chart of accuracy over outer steps for {_having(summary, 'curve')}.",
+    )
+
+
+def _steps(summary: Summary) -> Words:
+    ends = [
+        f"{short_title(summary, n)} goes from {percent(m['steps'][0]['mean'])} % before the first inner step to "
+        f"{percent(m['steps'][-1]['mean'])} % after {len(m['steps']) - 1}"
+        for n, m in summary["methods"].items()
+        if len(m.get("steps") or []) > 1
+    ]
+    said = f"{_listed(ends)}."
+    return Words(
+        "Accuracy after each inner step",
+        f"{said} Without any step the head does not know yet which output stands for which class, so even perfect features "
+        "give about the accuracy of guessing there.",
+        "After its inner loop MAML reaches 46.9 ± 0.2 % (1-shot) and 63.1 ± 0.4 % (5-shot), ANIL 46.7 ± 0.4 % and "
+        "61.5 ± 0.5 % on 5-way mini-ImageNet (Table 2; ± there is the standard deviation over three seeds).",
+        f"Line chart of test accuracy per inner step with ci95 bands. {said}",
+    )
+
+
+def _freezing(summary: Summary) -> Words:
+    found = summary["freezing"]
+    last = found[-1]
+    change = f" ({points(last['difference'])} points, ci95, paired)" if last.get("difference") else ""
+    said = (
+        f"MAML's model gets {percent(found[0]['mean'])} % when every block adapts and {percent(last['mean'])} % when only "
+        f"{' and '.join(last['adapted']) or 'nothing'} does{change}."
+    )
+    return Words(
+        "Freezing the body at test time",
+        f"{said} A flat line means that the frozen blocks did not need to learn at test time.",
+        "On 5-way mini-ImageNet, from no block frozen to all four: 46.9 to 46.3 % (1-shot), 63.1 to 61.0 % (5-shot) "
+        "(Table 1 of the camera-ready version, as quoted by later work).",
+        f"Accuracy with error bars against the number of frozen blocks. {said}",
+    )
+
+
+def _movement(summary: Summary) -> Words:
+    said = _per_block(summary, "movement", "relative")
+    return Words(
+        "How far the weights move",
+        "How far the inner loop moves the weights of each block, as a share of their size. ANIL's body stays where it is by "
+        "definition; for MAML, compare the body with the head.",
+        "The distance is clearly visible for the head only, though the body has far more parameters (appendix B.3, shown "
+        "as a figure without numbers, as described by later work).",
+        f"Bar chart of relative distance per block. {said}",
+    )
+
+
+def _similarity(summary: Summary) -> Words:
+    said = _per_block(summary, "cka", "mean")
+    return Words(
+        "How much the activations change",
+        "Each block's activations on the same query images before and after the inner loop: 1 means that they are the same "
+        "up to rotation and scale. Feature reuse shows as bars near 1 for the body and a lower one for the head.",
+        "Similarity (CCA) is above 0.9 for all four conv blocks and below 0.5 for the head on mini-ImageNet; CKA shows the "
+        "same pattern (Figure 2).",
+        f"Bar chart of CKA per block. {said}",
+    )
+
+
+def _cost(summary: Summary) -> Words:
+    cost = summary["cost"]
+    parts = []
+    for part, what in (
+        ("train", "a training step"),
+        ("inference", "adapting to one episode and answering it"),
+    ):
+        times = cost.get(f"{part}_ms") or {}
+        spent = _listed([f"{milliseconds(ms)} for {short_title(summary, n)}" for n, ms in times.items()])
+        by = cost.get(f"{part}_ratio")
+        if spent:
+            ended = f" (MAML takes {ratio(by)} the time of ANIL)" if by else ""
+            parts.append(f"{what} takes {spent}{ended}")
+    said = _capital("; ".join(parts)) + "."
+    return Words(
+        "What it costs",
+        f"{said} The times belong to this machine, model and image size; the ratios are what to compare.",
+        "ANIL is 1.7× as fast as MAML in training and 4.1× in inference, on average (section 4).",
+        f"Two bar charts of milliseconds. {said}",
+    )
+
+
+def _per_block(summary: Summary, part: str, value: str) -> str:
+    said = []
+    for name, found in summary[part].items():
+        each = ", ".join(f"{e['block']} {e[value]:.3f}" for e in found)
+        said.append(f"{short_title(summary, name)}: {each}.")
+    return " ".join(said)
+
+
+def _having(summary: Summary, part: str) -> str:
+    return _listed([short_title(summary, n) for n, m in summary["methods"].items() if m.get(part)])
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
