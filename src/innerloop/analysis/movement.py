@@ -43,13 +43,17 @@ def movement(
             fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss)
             for name, seen in squares.items():
                 mine = [
-                    (w - slow[n]).double().flatten(1).square().sum(1) for n, w in fast.items() if block_of(n) == name
+                    (w - slow[n]).double().flatten(1).square().sum(1)
+                    for n, w in fast.items()
+                    if block_of(n) == name
                 ]
                 seen.append(torch.stack(mine).sum(0) if mine else torch.zeros(len(e), dtype=torch.float64))
     found = []
     for name, seen in squares.items():
         own = [w for n, w in slow.items() if block_of(n) == name]
-        norm = torch.stack([w.double().square().sum() for w in own]).sum().sqrt() if own else torch.tensor(1.0)
+        norm = (
+            torch.stack([w.double().square().sum() for w in own]).sum().sqrt() if own else torch.tensor(1.0)
+        )
         distance = torch.cat(seen).sqrt().cpu()
         found.append(
             Movement(

@@ -92,7 +92,7 @@ def adapt_path(
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
     _check_rates(model, slow, names, rates)
-    fast = {n: slow[n].expand(tasks, *slow[n].shape) for n in names}
+    fast = {n: (slow[n] if track else slow[n].detach()).expand(tasks, *slow[n].shape) for n in names}
     yield fast
     if not names or not inner.steps:
         return
@@ -134,9 +134,7 @@ def _support_gradient(
     """∇L_support with respect to the fast weights. Tasks do not interact, so the sum's gradient is each task's own."""
     value = loss(forward(rest, own, fast, h), y).sum()
     grads = torch.autograd.grad(value, list(fast.values()), create_graph=create_graph, allow_unused=True)
-    return {
-        n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)
-    }
+    return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)}
 
 
 def _second_order_step(
@@ -241,4 +239,6 @@ def _check_rates(
                 f"adapted blocks: {', '.join(dict.fromkeys(block_of(n) for n in names)) or 'none'}"
             )
         elif rate.ndim > 1:
-            raise ValueError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")
+            raise ValueError(
+                f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}"
+            )

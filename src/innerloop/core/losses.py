@@ -15,7 +15,8 @@ def cross_entropy(
 ) -> Float[Tensor, " tasks"]:
     """Cross-entropy in nats, the mean over the examples of each task.
 
-    cbfinn/maml sums it over the support set, so an inner rate r there stands for r × (support size) here.
+    The reference code of MAML divides by the shots and sums over the support set, so an inner rate r there stands for
+    r × way here.
     """
     tasks, n, way = logits.shape
     flat = F.cross_entropy(logits.reshape(tasks * n, way), labels.reshape(tasks * n), reduction="none")
@@ -27,7 +28,9 @@ def mean_squared_error(
 ) -> Float[Tensor, " tasks"]:
     """Squared error in squared units of the target, the mean over examples and outputs of each task."""
     if prediction.shape != target.shape:
-        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+        raise ValueError(
+            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
+        )
     return (prediction - target).square().flatten(1).mean(1)
 
 

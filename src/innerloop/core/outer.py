@@ -109,7 +109,9 @@ def outer_lr(outer: OuterLoop, step: int) -> float:
     """Adam's rate at outer step `step` (0 is the first)."""
     if outer.schedule == "cosine":
         progress = step / max(1, outer.steps - 1)
-        return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+        return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (
+            1 + math.cos(math.pi * min(1.0, progress))
+        )
     if outer.schedule == "step":
         return outer.lr * 0.5 ** (step // outer.halve_every)
     return outer.lr

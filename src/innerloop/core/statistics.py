@@ -25,14 +25,14 @@ def over_episodes(values: Float[Tensor, " episodes"]) -> Estimate:
     """Mean and ci95 of one number an episode, of one trained model (normal approximation)."""
     n = values.numel()
     if values.ndim != 1 or n < 2:
-        raise ValueError(f"an interval needs one number for each of 2 or more episodes, got shape {tuple(values.shape)}")
+        raise ValueError(
+            f"an interval needs one number for each of 2 or more episodes, got shape {tuple(values.shape)}"
+        )
     v = values.double()
     return Estimate(float(v.mean()), 1.96 * float(v.std(correction=1)) / math.sqrt(n), n)
 
 
-def paired_difference(
-    a: Float[Tensor, " episodes"], b: Float[Tensor, " episodes"]
-) -> Estimate:
+def paired_difference(a: Float[Tensor, " episodes"], b: Float[Tensor, " episodes"]) -> Estimate:
     """Mean of a − b on the same episodes, with the ci95 of that difference."""
     if a.shape != b.shape:
         raise ValueError(f"paired values need the same episodes, got {tuple(a.shape)} and {tuple(b.shape)}")

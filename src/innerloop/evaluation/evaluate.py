@@ -71,7 +71,9 @@ def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episo
     while done < settings.episodes:
         n = min(_DRAW, settings.episodes - done)
         device = _device(family)
-        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[slice(0, n)]
+        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[
+            slice(0, n)
+        ]
         done += n
 
 
@@ -98,7 +100,12 @@ def evaluate(
     for batch in fixed_episodes(family, settings):
         if head == "cosine":
             predict = predictor(
-                model, inner, head=head, loss=loss, statistics=settings.statistics, temperature=settings.temperature
+                model,
+                inner,
+                head=head,
+                loss=loss,
+                statistics=settings.statistics,
+                temperature=settings.temperature,
             )
             rows.append(score_episodes(predict, parameters, batch, score, task_chunk=task_chunk)[None])
         else:
@@ -112,7 +119,9 @@ def evaluate(
         report(sum(r.shape[1] for r in rows))
     scores = torch.cat(rows, dim=1).cpu()
     if not bool(scores.isfinite().all()):
-        raise FloatingPointError("a test score is not finite: the adapted weights diverged; lower the inner rate")
+        raise FloatingPointError(
+            "a test score is not finite: the adapted weights diverged; lower the inner rate"
+        )
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
 

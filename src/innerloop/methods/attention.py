@@ -5,6 +5,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.core.episodes import Episodes
+
 
 def cosine_attention(
     query: Float[Tensor, "tasks query features"],
@@ -24,3 +26,11 @@ def cosine_attention(
     attention = (temperature * cosine).log_softmax(-1)
     member = F.one_hot(support_y, way).bool()  # [tasks, support, way]
     return attention[..., None].masked_fill(~member[:, None], -torch.inf).logsumexp(2)
+
+
+@torch.no_grad()
+def nearest_neighbour(episodes: Episodes) -> Float[Tensor, " tasks"]:
+    """Accuracy of each episode by the label of the support image that is nearest in raw pixels (Euclidean): no learning."""
+    distance = torch.cdist(episodes.query_x.flatten(2), episodes.support_x.flatten(2))
+    guess = episodes.support_y.gather(1, distance.argmin(-1))
+    return (guess == episodes.query_y).float().mean(1)

@@ -34,10 +34,17 @@ class Method:
 
 
 MAML = Method("maml", "all", source="Finn, Abbeel, Levine 2017, arXiv 1703.03400, algorithm 2")
-FOMAML = Method("fomaml", "all", first_order=True, source="Finn, Abbeel, Levine 2017, section 5.2 (first-order approximation)")
+FOMAML = Method(
+    "fomaml",
+    "all",
+    first_order=True,
+    source="Finn, Abbeel, Levine 2017, section 5.2 (first-order approximation)",
+)
 ANIL = Method("anil", "head", source="Raghu, Raghu, Bengio, Vinyals 2020, arXiv 1909.09157, section 4")
 BOIL = Method("boil", "body", source="Oh, Yoo, Kim, Yun 2021, arXiv 2008.08882")
-NIL = Method("nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)")
+NIL = Method(
+    "nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)"
+)
 
 METHODS = (MAML, FOMAML, ANIL, BOIL, NIL)
 MethodName = Literal["maml", "fomaml", "anil", "boil", "nil"]
@@ -72,7 +79,13 @@ def predictor(
         slow, learned = split_rates(parameters)
         of = episodes.support_x if statistics == "support" else None
         fast = adapt(
-            model, slow, episodes.support_x, episodes.support_y, inner, loss=loss, rates={**learned, **(rates or {})}
+            model,
+            slow,
+            episodes.support_x,
+            episodes.support_y,
+            inner,
+            loss=loss,
+            rates={**learned, **(rates or {})},
         )
         if head == "cosine":
             return _nil_logits(model, slow, fast, episodes, of, temperature)
@@ -127,7 +140,12 @@ def body_features(
 
 
 def _nil_logits(
-    model: nn.Sequential, slow: Weights, fast: Weights, episodes: Episodes, of: Tensor | None, temperature: float
+    model: nn.Sequential,
+    slow: Weights,
+    fast: Weights,
+    episodes: Episodes,
+    of: Tensor | None,
+    temperature: float,
 ) -> Tensor:
     support = body_features(model, slow, fast, episodes.support_x)
     query = body_features(model, slow, fast, episodes.query_x, of)

@@ -19,7 +19,9 @@ class ConvBlock(nn.Module):
     numbers. The convolution has no bias, since the normalisation would take it away.
     """
 
-    def __init__(self, channels: int, filters: int, *, stride: int = 1, pool: bool = False, affine: bool = True) -> None:
+    def __init__(
+        self, channels: int, filters: int, *, stride: int = 1, pool: bool = False, affine: bool = True
+    ) -> None:
         super().__init__()
         self.conv = Conv2d(channels, filters, stride=stride)
         self.norm = BatchNorm2d(filters, affine=affine)

@@ -113,7 +113,14 @@ class Conv2d(nn.Module):
     """A 2-d convolution with square kernels; initialised as Glorot & Bengio 2010 (Xavier, uniform), bias 0."""
 
     def __init__(
-        self, channels: int, filters: int, kernel: int = 3, *, stride: int = 1, padding: int = 1, bias: bool = False
+        self,
+        channels: int,
+        filters: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        padding: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.stride, self.padding = stride, padding

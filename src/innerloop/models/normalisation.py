@@ -43,7 +43,12 @@ class _BatchNorm(torch.autograd.Function):
             return None, None, None, None
         x, gamma, mean, r = ctx.saved_tensors
         gx, g_gamma, g_beta = _normalise_backward(gy, x, gamma, mean, r, ctx.eps)
-        return gx, g_gamma if ctx.needs_input_grad[1] else None, g_beta if ctx.needs_input_grad[2] else None, None
+        return (
+            gx,
+            g_gamma if ctx.needs_input_grad[1] else None,
+            g_beta if ctx.needs_input_grad[2] else None,
+            None,
+        )
 
     @staticmethod
     def vmap(info, in_dims, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float):
@@ -54,9 +59,7 @@ class _BatchNorm(torch.autograd.Function):
             for p, d in zip((gamma, beta), in_dims[1:3], strict=True)
         ]
         if not x.is_cuda:
-            outs = [
-                _normalise(x[t], *(None if p is None else p[t] for p in each), eps) for t in range(tasks)
-            ]
+            outs = [_normalise(x[t], *(None if p is None else p[t] for p in each), eps) for t in range(tasks)]
             return tuple(torch.stack(o) for o in zip(*outs, strict=True)), (0, 0, 0)
         # every (task, channel) pair is a channel with statistics of its own
         wide = x.transpose(0, 1).flatten(1, 2)
@@ -69,7 +72,11 @@ class _BatchNormBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(gy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, r: Tensor, eps: float):
-        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+        layout = (
+            torch.channels_last
+            if x.is_contiguous(memory_format=torch.channels_last)
+            else torch.contiguous_format
+        )
         gy = gy.contiguous(memory_format=layout)
         gx, g_gamma, g_beta = _norm_backward(gy, x, gamma, None, None, mean, r, True, eps, [True, True, True])
         if gamma is None:
@@ -97,7 +104,18 @@ class _BatchNormBackward(torch.autograd.Function):
         g = gy
         # sums over examples and pixels; the three means of v come with J v itself
         need = [True, True, True]
-        jv, sum_vx, sum_v = _norm_backward(v.contiguous(memory_format=_layout(x)), x, r.new_ones(r.shape), None, None, mean, r, True, ctx.eps, need)
+        jv, sum_vx, sum_v = _norm_backward(
+            v.contiguous(memory_format=_layout(x)),
+            x,
+            r.new_ones(r.shape),
+            None,
+            None,
+            mean,
+            r,
+            True,
+            ctx.eps,
+            need,
+        )
         b, v_mean = sum_vx / m, sum_v / m
         a = (g * xhat).sum(_DIMS) / m
         g_mean = g.sum(_DIMS) / m
@@ -127,14 +145,18 @@ class _BatchNormBackward(torch.autograd.Function):
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    return (
+        torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
+    )
 
 
 _normalise = partial(call, _BatchNorm, eager(_BatchNorm))
 _normalise_backward = partial(call, _BatchNormBackward, eager(_BatchNormBackward))
 
 
-def batch_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5) -> Tensor:
+def batch_norm(
+    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5
+) -> Tensor:
     """Normalise [n, channels, h, w] by its own mean and (biased) variance; differentiable twice, and under `vmap`."""
     return _normalise(x, gamma, beta, eps)[0]
 

@@ -32,7 +32,9 @@ class ResidualBlock(nn.Module):
         y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
         y = F.leaky_relu(self.norm2(self.conv2(y)), 0.1)
         y = self.norm3(self.conv3(y)) + self.short_norm(self.short_cut(x))
-        return F.leaky_relu(F.max_pool2d(y, 2), 0.1)  # pooling first: both are monotone, so the function is the same
+        return F.leaky_relu(
+            F.max_pool2d(y, 2), 0.1
+        )  # pooling first: both are monotone, so the function is the same
 
 
 def resnet12(

@@ -1,14 +1,13 @@
 """One training run on disk.
 
-    config.json      what was asked
-    env.json         what it was made with
-    metrics.jsonl    one line a logged step
-    checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/state.json; index.json names last and best
-    finished.json    only once training has reached its last step
-    eval.json        test results
+config.json      what was asked
+env.json         what it was made with
+metrics.jsonl    one line a logged step
+checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/state.json; index.json names last and best
+finished.json    only once training has reached its last step
+eval.json        test results
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -25,6 +24,11 @@ from torch import Tensor
 
 from innerloop.runs.environment import environment
 from innerloop.runs.files import append_line, read_json, read_lines, write_bytes, write_json
+
+try:
+    import fcntl
+except ImportError:  # Windows: no advisory locks; two trainings in one folder are then not told apart
+    fcntl = None
 
 
 class RunError(Exception):
@@ -75,17 +79,24 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder; give another --out")
         if self.finished:
-            raise RunError(f"{self.path} holds a finished run, which is never overwritten; give another --out")
+            raise RunError(
+                f"{self.path} holds a finished run, which is never overwritten; give another --out"
+            )
         if self.exists and not resume:
-            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
+            raise RunError(
+                f"{self.path} holds an unfinished run; continue it with --resume, or give another --out"
+            )
         if not self.exists and self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run; give another --out")
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise RunError(f"another process is training in {self.path}; wait for it or give another --out") from None
+                if fcntl is not None:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(
+                    f"another process is training in {self.path}; wait for it or give another --out"
+                ) from None
             if self.exists:
                 differences = _differences(self.config, config)
                 if differences:
@@ -151,12 +162,21 @@ class RunFolder:
             weights = load_file(where / "weights.safetensors")
             optimizer = load_file(where / "optimizer.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
-            raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
+            raise RunError(
+                f"the checkpoint {where} cannot be read ({error}); remove it, or train again"
+            ) from None
         return Checkpoint(int(index[which]), weights, optimizer, state)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as finished."""
         write_json(self.path / "finished.json", dict(summary))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """finished.json: steps, seconds, best step and validation score."""
+        if not self.finished:
+            raise RunError(f"{self.path} is not finished; go on with --resume")
+        return read_json(self.path / "finished.json")
 
     def _index(self) -> dict[str, str]:
         path = self.path / "checkpoints" / "index.json"
@@ -186,7 +206,10 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: 
     shapes = [n for n in own if n in weights and own[n].shape != weights[n].shape]
     if missing or extra or shapes:
         what = (
-            f"lacks {missing[0]!r}" if missing else f"has {extra[0]!r}, which the model lacks" if extra
+            f"lacks {missing[0]!r}"
+            if missing
+            else f"has {extra[0]!r}, which the model lacks"
+            if extra
             else f"has {shapes[0]!r} of shape {tuple(weights[shapes[0]].shape)}, the model {tuple(own[shapes[0]].shape)}"
         )
         raise RunError(f"{source} is of another model: it {what}")

@@ -50,6 +50,22 @@ class Inner:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """For data 'folder': a tree ROOT/CLASS/IMAGE of your own."""
+
+    root: str = ""
+    """the folder (or zip archive) of classes"""
+    size: int = 84
+    """every image becomes size×size pixels"""
+    channels: int = 3
+    """3: RGB, 1: grey"""
+    split_dir: str = ""
+    """where train.txt, val.txt and test.txt (class names) lie; empty: in ROOT, if there"""
+    split_seed: int = 0
+    """without such lists: the seed by which the classes are shared out 64/16/20"""
+
+
+@dataclass(frozen=True)
 class Validation:
     """Validation on held-out classes, always on the same episodes; chooses the best checkpoint."""
 
@@ -65,8 +81,7 @@ class Config:
 
     data: DataName = "glyphs"
     """data set; `innerloop data list` describes them"""
-    folder: str = ""
-    """for data 'folder': the root of ROOT/CLASS/IMAGE"""
+    folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
     method: MethodName = "maml"
@@ -96,9 +111,13 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.method == "nil" and self.data == "sinusoid":
-            raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
+            raise ValueError(
+                "nil classifies by cosine attention and cannot fit a regression; use maml or anil"
+            )
         if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
-            raise ValueError("recompute concerns the second order; a first-order run needs no such memory: drop one of them")
+            raise ValueError(
+                "recompute concerns the second order; a first-order run needs no such memory: drop one of them"
+            )
         if self.inner.learn_rates and self.method == "nil":
             raise ValueError("nil has no inner loop, so there are no inner rates to learn")
 
@@ -113,7 +132,11 @@ class Config:
         i = self.inner
         return method(self.method).inner(
             InnerLoop(
-                steps=i.steps, lr=i.lr, first_order=i.first_order, adapt_norm=i.adapt_norm, recompute=i.recompute
+                steps=i.steps,
+                lr=i.lr,
+                first_order=i.first_order,
+                adapt_norm=i.adapt_norm,
+                recompute=i.recompute,
             )
         )
 
@@ -125,6 +148,7 @@ class Config:
     def from_json(cls, value: dict[str, Any]) -> "Config":
         """The config written by `to_json`; an unknown key is an error."""
         parts = {
+            "folder": lambda v: Folder(**v),
             "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
             "inner": lambda v: Inner(**v),
             "outer": lambda v: OuterLoop(**v),

@@ -12,6 +12,7 @@ from innerloop.core.inner import adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.random import stream
 from innerloop.data.catalogue import load
+from innerloop.data.folder import FolderOptions
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.methods.gradient import method
 from innerloop.models import conv4, mlp, resnet12
@@ -50,11 +51,21 @@ def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | N
     """The image classes with their splits, on the config's device; None for a regression."""
     if config.regression:
         return None
-    images = load(
-        config.data,
-        split_scheme=config.split_scheme or None,
-        data_dir=Path(config.folder) if config.data == "folder" else data_dir,
-    )
+    if config.data == "folder":
+        f = config.folder
+        if not f.root:
+            raise ValueError(
+                "data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE"
+            )
+        options = FolderOptions(
+            size=f.size,
+            channels=f.channels,
+            split_dir=Path(f.split_dir) if f.split_dir else None,
+            split_seed=f.split_seed,
+        )
+        images = load("folder", data_dir=Path(f.root), folder=options)
+    else:
+        images = load(config.data, split_scheme=config.split_scheme or None, data_dir=data_dir)
     return images.to(choose_device(config.device))
 
 

@@ -6,12 +6,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import meta_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
 from innerloop.evaluation import EvalSettings, evaluate
@@ -100,7 +101,9 @@ def train(
     )
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
-    optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
+    optimizer = torch.optim.Adam(
+        trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None
+    )
     folder = RunFolder(out)
 
     with (
@@ -123,7 +126,8 @@ def train(
             if not math.isfinite(best):
                 state["best"] = -1e300
             folder.save(
-                Checkpoint(step, dict(parameters), _optimizer_state(optimizer, parameters), state), best=is_best
+                Checkpoint(step, dict(parameters), _optimizer_state(optimizer, parameters), state),
+                best=is_best,
             )
 
         sums, count = [0.0, 0.0], 0
@@ -142,8 +146,8 @@ def train(
             )
             if not math.isfinite(found.loss):
                 raise FloatingPointError(
-                    f"the meta-loss at outer step {step} is {found.loss}; lower --config.inner.lr or "
-                    f"--config.outer.lr. The last checkpoint in {out} is from before"
+                    f"the meta-loss at outer step {step} is {found.loss}; lower --inner.lr or "
+                    f"--outer.lr. The last checkpoint in {out} is from before"
                 )
             norm = outer_step(optimizer, parameters, found.gradient, config.outer, step)
             done, score = step + 1, float(found.score.mean())
@@ -217,17 +221,24 @@ def restore(parameters: dict[str, Tensor], weights: dict[str, Tensor], source: s
 
 
 def load_run(
-    path: Path, *, which: str = "best", data_dir: Path | None = None, device: str | None = None
+    path: Path,
+    *,
+    which: str = "best",
+    data_dir: Path | None = None,
+    device: str | None = None,
+    images: ClassImages | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
-    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint)."""
-    from dataclasses import replace
+    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint).
 
+    `images` are the run's image classes if they are at hand already; else they are loaded.
+    """
     folder = RunFolder(path)
     config = Config.from_json(folder.config)
     if device:
         config = replace(config, device=device)
     checkpoint = folder.load(which)
-    images = setup.load_images(config, data_dir)
+    if images is None:
+        images = setup.load_images(config, data_dir)
     model = setup.build_model(config, images)
     parameters = setup.meta_parameters(config, model)
     restore(parameters, checkpoint.weights, str(path), model)

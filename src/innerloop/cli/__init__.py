@@ -1,0 +1,91 @@
+"""The command line: the only place that parses text, prints and exits."""
+
+import difflib
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from innerloop import __version__
+
+COMMANDS = {
+    "study": "train MAML and ANIL and answer: rapid learning or feature reuse? Ends with report.html",
+    "train": "train one method into a run folder and test it",
+    "evaluate": "test a trained run again: other steps, statistics, method or split",
+    "data": "list, fetch and check data sets",
+}
+
+HELP = """usage: innerloop COMMAND [OPTIONS]
+
+Few-shot meta-learning, and the study of why it works.
+
+commands:
+{commands}
+
+  innerloop COMMAND --help    all options of a command, with their defaults
+  innerloop --version
+
+Try:  innerloop study
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(args: list[str]) -> int:
+    """Run one command line; returns the exit status."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP.format(commands="\n".join(f"  {name:<10}{about}" for name, about in COMMANDS.items())))
+        return 0
+    if args[0] == "--version":
+        print(f"innerloop {__version__}")
+        return 0
+    name = args[0]
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return fail(
+            f"there is no command {name!r}{hint} There are {', '.join(COMMANDS)}".replace(
+                "? There", "? There"
+            ),
+            2,
+        )
+    try:
+        command = importlib.import_module(f"innerloop.cli.{name}")
+        return command.run(args[1:])
+    except KeyboardInterrupt:
+        return fail("interrupted", 130)
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the reader of our output has gone
+        return 0
+    except Exception as error:
+        if os.environ.get("INNERLOOP_TRACEBACK"):
+            raise
+        sentence = explain(error)
+        if sentence is None:
+            raise
+        return fail(sentence, 130 if type(error).__name__ == "Interrupted" else 1)
+
+
+def fail(sentence: str, status: int) -> int:
+    """One sentence on the error stream."""
+    print(f"innerloop: {sentence}", file=sys.stderr)
+    return status
+
+
+def explain(error: Exception) -> str | None:
+    """The one sentence for an error that a user can meet; None for one that is a bug of ours."""
+    from innerloop.runs import RunError
+    from innerloop.training import Interrupted
+
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f" while writing {error.filename}" if error.filename else ""
+        return f"the disk is full{where}; make room and go on with --resume (nothing written before is lost)"
+    if isinstance(error, RunError | Interrupted | FloatingPointError | ValueError | OSError):
+        return " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        return "not enough memory; lower --task-chunk (1 needs least), --outer.meta-batch or --query"
+    return None

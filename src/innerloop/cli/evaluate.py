@@ -1,0 +1,141 @@
+"""`innerloop evaluate`: test a trained run."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from innerloop.cli import options, show
+from innerloop.evaluation import EvalSettings, Evaluation, evaluate
+from innerloop.methods.gradient import MethodName, method
+from innerloop.runs import RunFolder, environment, read_json, write_json
+from innerloop.training import load_run, setup
+
+ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
+
+Options that are left out are those the run was trained with. The result is added to RUN/eval.json."""
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Options of `innerloop evaluate`."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """the run folder"""
+    method: MethodName | None = None
+    """test with another method on the same weights (nil on MAML's body, anil on MAML's weights, …)"""
+    which: Literal["best", "last"] = "best"
+    """which checkpoint"""
+    split: Literal["train", "val", "test"] = "test"
+    """which classes"""
+    episodes: int | None = None
+    """test episodes"""
+    query: int | None = None
+    """query images a class"""
+    inner_steps: int | None = None
+    """gradient steps on the support set"""
+    statistics: Literal["batch", "support"] | None = None
+    """whose batch statistics normalise the query set: its own (transductive) or the support set's"""
+    seed: int | None = None
+    """seed of the episodes"""
+    data_dir: Path | None = None
+    """where the archives lie"""
+    device: str | None = None
+    """auto, cpu, cuda"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Evaluate and print."""
+    asked = options.parse(EvaluateArgs, args, "evaluate", about=ABOUT)
+    change = {k: getattr(asked, k) for k in ("episodes", "query", "inner_steps", "statistics", "seed")}
+    row = evaluate_run(
+        asked.run,
+        method_name=asked.method,
+        which=asked.which,
+        split=asked.split,
+        change={k: v for k, v in change.items() if v is not None},
+        data_dir=asked.data_dir,
+        device=asked.device,
+    )
+    print_evaluation(asked.run, row)
+    return 0
+
+
+def evaluate_run(
+    path: Path,
+    *,
+    method_name: MethodName | None = None,
+    which: Literal["best", "last"] = "best",
+    split: str = "test",
+    change: dict[str, Any] | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+) -> dict[str, Any]:
+    """Evaluate a run folder, add the result to its eval.json, and return that entry."""
+    folder = RunFolder(path)
+    config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
+    images = setup.load_images(config, data_dir)
+    settings: EvalSettings = replace(config.test, **(change or {}))
+    name = method_name or config.method
+    if name == "nil" and config.regression:
+        raise ValueError("nil classifies by cosine attention and cannot be tested on a regression")
+    kind = method(name)
+    kinds = setup.losses(config)
+    family = setup.tasks(config, images, split, settings.query)
+    chunk = setup.chunk_size(config, setup.choose_device(config.device))
+    with show.progress() as bar:
+        result: Evaluation = evaluate(
+            model,
+            parameters,
+            family,
+            kind.inner(replace(config, method=name).inner_loop)
+            if name != config.method
+            else config.inner_loop,
+            settings,
+            head=kind.head,
+            loss=kinds.loss,
+            score=kinds.score,
+            task_chunk=chunk,
+            report=lambda done: bar("test episodes", done, settings.episodes),
+        )
+    row = {
+        "method": name,
+        "checkpoint": which,
+        "step": folder.load(which).step,
+        "split": split,
+        "metric": "mean squared error" if config.regression else "accuracy",
+        "query": getattr(family, "query", settings.query),
+        "command": environment()["command"],
+        "commit": environment()["commit"],
+        **result.to_json(),
+    }
+    keys = ("method", "checkpoint", "step", "split", "query", "settings")
+    file = path / "eval.json"
+    rows = read_json(file)["evaluations"] if file.exists() else []
+    rows = [r for r in rows if any(r[k] != row[k] for k in keys)]
+    write_json(file, {"evaluations": [*rows, row]})
+    return row
+
+
+def print_evaluation(path: Path, row: dict[str, Any]) -> None:
+    """One evaluation as a table: the score after each inner step."""
+    regression = row["metric"] != "accuracy"
+
+    def number(e: dict[str, float]) -> str:
+        if regression:
+            return f"{e['mean']:.3f} ± {e['ci95']:.3f}"
+        return f"{100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} %"
+
+    steps = row["steps"]
+    rows = [(str(i) if len(steps) > 1 else "–", number(e)) for i, e in enumerate(steps)]
+    settings = asdict(EvalSettings(**row["settings"]))
+    norm = "transductive" if settings["statistics"] == "batch" else "non-transductive"
+    show.table(
+        f"{row['method']} on {row['split']} classes ({row['checkpoint']} checkpoint, step {row['step']})",
+        ("inner steps", f"{row['metric']} ± ci95"),
+        rows,
+        f"{row['episodes']} episodes, {row['query']} query a class, {settings['statistics']} statistics ({norm}), "
+        f"seed {settings['seed']}; in {path / 'eval.json'}",
+    )

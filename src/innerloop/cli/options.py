@@ -1,0 +1,44 @@
+"""Command lines to dataclasses, by tyro."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+import tyro
+
+from innerloop.training import PRESETS, Config, preset
+
+T = TypeVar("T")
+
+PRESET_HELP = "presets:\n" + "\n".join(f"  {p.name:<26}{p.about}" for p in PRESETS)
+
+
+def parse(
+    kind: type[T], args: Sequence[str], command: str, *, default: T | None = None, about: str = ""
+) -> T:
+    """Parse `args` into the dataclass `kind`; wrong usage prints one clear message and exits with 2."""
+    extra = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **extra)
+
+
+def value_of(args: Sequence[str], flag: str) -> str | None:
+    """The value of `flag` in raw arguments (``--flag value`` or ``--flag=value``), before they are parsed."""
+    for i, arg in enumerate(args):
+        if arg == flag and i + 1 < len(args):
+            return args[i + 1]
+        if arg.startswith(f"{flag}="):
+            return arg.split("=", 1)[1]
+    return None
+
+
+def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
+    """The preset that the arguments name, for the method that they name: the defaults of all other options."""
+    name = value_of(args, "--preset") or default
+    method = value_of(args, "--method")
+    config = preset(name)
+    if method in ("maml", "fomaml", "anil", "boil", "nil"):
+        config = preset(name, method)
+    data = value_of(args, "--data")
+    if data and data != config.data:
+        config = replace(config, split_scheme="")
+    return name, config

@@ -1,0 +1,73 @@
+"""`innerloop train`: one method, one run folder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from innerloop.cli import options, show
+from innerloop.cli.evaluate import evaluate_run, print_evaluation
+from innerloop.runs import RunFolder
+from innerloop.training import Config, Progress, train
+
+ABOUT = f"""Train a few-shot method into a run folder, keep the checkpoint that is best on held-out classes, and test it.
+
+--preset chooses the defaults of all other options; the values shown below are those of the preset asked for.
+
+{options.PRESET_HELP}"""
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Options of `innerloop train`."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    preset: str = "glyphs-5way-1shot"
+    """where the defaults come from"""
+    out: Path | None = None
+    """the run folder; by default runs/PRESET-METHOD-seedN"""
+    data_dir: Path | None = None
+    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    resume: bool = False
+    """go on with an unfinished run in --out"""
+    tensorboard: bool = False
+    """write TensorBoard event files too (needs the extra `tensorboard`)"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Train and test."""
+    name, config = options.starting_config(args, "glyphs-5way-1shot")
+    asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
+    out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    with show.progress() as bar:
+        folder = train(
+            asked.config,
+            out,
+            data_dir=asked.data_dir,
+            resume=asked.resume,
+            tensorboard=asked.tensorboard,
+            report=lambda p: bar(
+                f"train {asked.config.method}", p.step, p.steps, detail(p, asked.config), p.first
+            ),
+        )
+    report(folder, asked.data_dir)
+    return 0
+
+
+def detail(p: Progress, config: Config) -> str:
+    """Loss and score of a step in words."""
+    if config.regression:
+        return f"mse {p.loss:.3f}" + ("" if p.validation is None else f"  val {p.validation:.3f}")
+    val = "" if p.validation is None else f"  val {100 * p.validation:.1f} %"
+    return f"loss {p.loss:.3f}  acc {100 * p.score:.1f} %{val}"
+
+
+def report(folder: RunFolder, data_dir: Path | None) -> None:
+    """Test the finished run and print what came out."""
+    finished = folder.summary
+    show.console.print(
+        f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; best on validation at step {finished['best_step']}"
+    )
+    print_evaluation(folder.path, evaluate_run(folder.path, data_dir=data_dir))

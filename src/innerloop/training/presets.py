@@ -1,0 +1,184 @@
+"""Named presets: a published protocol, or one of ours, as a value. `preset(name, method)` gives the config.
+
+Inner rates are for a loss that is the mean over the support set. The reference code of MAML divides by the shots and sums
+over the support set, so that a published rate r stands for r × way here: 0.4 → 2.0 (Omniglot 5-way), 0.1 → 2.0 (20-way),
+0.01 → 0.05 (mini-ImageNet). Its outer loss is way × query / shot times the mean, so that its value clip of 10 on mini-ImageNet
+is 0.133 (1-shot) and 0.667 (5-shot) here. Published: Finn et al. 2017, appendix A, and the reference code.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from innerloop.core.outer import OuterLoop
+from innerloop.evaluation import EvalSettings
+from innerloop.methods.gradient import MethodName
+from innerloop.training.config import Config, Inner, Model, Validation
+
+STRIDED = Model(filters=64, downsample="stride", readout="mean")
+POOLED_32 = Model(filters=32, downsample="max_pool", readout="flatten")
+POOLED_64 = Model(filters=64, downsample="max_pool", readout="flatten")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named starting point."""
+
+    name: str
+    about: str
+    """one line: what it is and where it is from"""
+    make: Callable[[], Config]
+
+
+def _omniglot(way: int, shot: int, **change: object) -> Config:
+    five = way == 5
+    base = Config(
+        data="omniglot",
+        split_scheme="vinyals",
+        way=way,
+        shot=shot,
+        query=shot,
+        model=STRIDED,
+        # published 0.4 (5-way) and 0.1 (20-way) on a sum over way × shot images divided by shot: × way on the mean
+        inner=Inner(steps=1 if five else 5, lr=0.4 * 5 if five else 0.1 * 20),
+        outer=OuterLoop(steps=60_000, meta_batch=32 if five else 16, lr=1e-3),
+        validation=Validation(every=1_000, episodes=200),
+        test=EvalSettings(query=15, inner_steps=3 if five else 5),
+    )
+    return replace(base, **change)  # pyright: ignore[reportArgumentType]
+
+
+def _mini_imagenet(shot: int) -> Config:
+    return Config(
+        data="mini_imagenet",
+        shot=shot,
+        model=POOLED_32,
+        inner=Inner(steps=5, lr=0.01 * 5),
+        outer=OuterLoop(
+            steps=60_000,
+            meta_batch=4 if shot == 1 else 2,
+            clip="value",
+            clip_at=10 / 75 if shot == 1 else 10 / 15,
+        ),
+        validation=Validation(every=1_000, episodes=200),
+        test=EvalSettings(inner_steps=10),
+    )
+
+
+def _cifar_fs(shot: int) -> Config:
+    return Config(
+        data="cifar_fs",
+        shot=shot,
+        model=POOLED_64,
+        inner=Inner(steps=5, lr=0.05),
+        outer=OuterLoop(steps=60_000, meta_batch=4 if shot == 1 else 2, clip="value", clip_at=10 / 75),
+        validation=Validation(every=1_000, episodes=200),
+        test=EvalSettings(inner_steps=10),
+    )
+
+
+def _sinusoid() -> Config:
+    return Config(
+        data="sinusoid",
+        shot=10,
+        query=10,
+        model=Model(arch="mlp", hidden=(40, 40)),
+        inner=Inner(steps=1, lr=0.01),
+        outer=OuterLoop(steps=70_000, meta_batch=25),
+        validation=Validation(every=5_000, episodes=500),
+        test=EvalSettings(query=100, inner_steps=10),
+    )
+
+
+def _glyphs_quick() -> Config:
+    return Config(
+        data="glyphs",
+        query=5,
+        model=STRIDED,
+        inner=Inner(steps=3, lr=0.4),
+        outer=OuterLoop(steps=600, meta_batch=4, lr=3e-3, schedule="cosine"),
+        validation=Validation(every=100, episodes=100),
+        test=EvalSettings(inner_steps=10),
+    )
+
+
+def _glyphs() -> Config:
+    quick = _glyphs_quick()
+    return replace(
+        quick,
+        outer=replace(quick.outer, steps=10_000, meta_batch=8),
+        validation=Validation(every=500, episodes=200),
+    )
+
+
+def _omniglot_cpu(way: int) -> Config:
+    published = _omniglot(way, 1)
+    return replace(
+        published,
+        query=5,
+        outer=OuterLoop(
+            steps=6_000 if way == 5 else 9_000, meta_batch=8 if way == 5 else 5, lr=3e-3, schedule="cosine"
+        ),
+        validation=Validation(every=500, episodes=100),
+    )
+
+
+PRESETS = (
+    Preset(
+        "quick", "glyphs, 5-way 1-shot, in minutes on two CPU cores: the default of `study`", _glyphs_quick
+    ),
+    Preset(
+        "glyphs-5way-1shot", "glyphs, 5-way 1-shot, trained to the end (about an hour on two cores)", _glyphs
+    ),
+    Preset(
+        "omniglot-5way-1shot", "Finn et al. 2017: Omniglot, 60,000 steps of 32 tasks", lambda: _omniglot(5, 1)
+    ),
+    Preset("omniglot-5way-5shot", "Finn et al. 2017: the same with 5 shots", lambda: _omniglot(5, 5)),
+    Preset(
+        "omniglot-20way-1shot",
+        "Finn et al. 2017, Raghu et al. 2020: 60,000 steps of 16 tasks",
+        lambda: _omniglot(20, 1),
+    ),
+    Preset(
+        "omniglot-20way-5shot",
+        "Finn et al. 2017, Raghu et al. 2020: the same with 5 shots",
+        lambda: _omniglot(20, 5),
+    ),
+    Preset(
+        "omniglot-5way-1shot-cpu",
+        "ours: 5 queries a class and a cosine schedule, for a CPU",
+        lambda: _omniglot_cpu(5),
+    ),
+    Preset("omniglot-20way-1shot-cpu", "ours: the same for 20 ways", lambda: _omniglot_cpu(20)),
+    Preset(
+        "mini-imagenet-5way-1shot",
+        "Finn et al. 2017, Raghu et al. 2020: 32 filters, 84×84",
+        lambda: _mini_imagenet(1),
+    ),
+    Preset(
+        "mini-imagenet-5way-5shot",
+        "Finn et al. 2017, Raghu et al. 2020: the same with 5 shots",
+        lambda: _mini_imagenet(5),
+    ),
+    Preset(
+        "cifar-fs-5way-1shot",
+        "64 filters, max-pool; the mini-ImageNet loop on CIFAR-FS",
+        lambda: _cifar_fs(1),
+    ),
+    Preset("cifar-fs-5way-5shot", "the same with 5 shots", lambda: _cifar_fs(5)),
+    Preset("sinusoid-10shot", "Finn et al. 2017, section 5.1: regression of sinusoids", _sinusoid),
+)
+
+
+def preset(name: str, method: MethodName | None = None) -> Config:
+    """The config of the preset `name`, for `method` (default: the preset's own, MAML).
+
+    BOIL takes its own paper's inner loop (one step at rate 0.5) and NIL has none; the others share MAML's.
+    """
+    for p in PRESETS:
+        if p.name == name:
+            config = p.make()
+            if method == "boil":
+                config = replace(config, inner=replace(config.inner, steps=1, lr=0.5))
+                config = replace(config, test=replace(config.test, inner_steps=1))
+            return config if method is None else replace(config, method=method)
+    raise ValueError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
