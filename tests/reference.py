@@ -79,6 +79,8 @@ def adapt(
     """All weights of one task after `steps` gradient steps on the parameters named in `adapted`."""
     w = dict(slow)
     for step in range(steps):
+        if not adapted:
+            break
         value = loss(net(w, x), y)
         grads = torch.autograd.grad(value, [w[n] for n in adapted], create_graph=True)
         for n, g in zip(adapted, grads, strict=True):
