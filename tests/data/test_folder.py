@@ -61,9 +61,7 @@ def test_a_seeded_split_shares_all_classes_out(root: Path, tmp_path: Path) -> No
     assert any(splits(0) != splits(seed) for seed in (1, 2))
     assert set(share_out(10, (0.5, 0.0, 0.5), 0)) == {"train", "test"}
     assert sum(map(len, share_out(7, (0.1, 0.2, 0.7), 3).values())) == 7
-    with pytest.raises(
-        ValueError, match=r"3 classes are too few: a share of 0\.1 leaves none for (val|test)"
-    ):
+    with pytest.raises(ValueError, match=r"3 classes are too few: a share of 0\.1 leaves none for (val|test)"):
         share_out(3, (0.8, 0.1, 0.1), 0)
 
 
@@ -94,14 +92,14 @@ def test_no_split_is_an_error_not_a_guess(root: Path, tmp_path: Path) -> None:
 def test_a_changed_folder_is_read_again(root: Path, tmp_path: Path, png: Png) -> None:
     cache = tmp_path / "cache"
     load_folder(root, by_seed(), cache_dir=cache)
-    picture = root / "class 0" / "0.PNG"
-    before = picture.stat()
-    content = png(np.full((9, 7, 3), 77))
-    picture.write_bytes(content + bytes(max(0, before.st_size - len(content))))
-    os.utime(picture, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))
-    assert int(load_folder(root, by_seed(), cache_dir=cache).images[0, 0, 0, 0]) == 77
+    picture = root / "class 0" / "0.bmp"  # every picture of a size takes the same bytes as BMP
+    for value in (50, 77):
+        picture.write_bytes(png(np.full((9, 7, 3), value), kind="BMP"))
+        os.utime(picture, ns=(value * 10**9, value * 10**9))
+        data = load_folder(root, by_seed(), cache_dir=cache)
+        assert value in data.images[:4, 0, 0, 0].tolist()
     picture.unlink()
-    assert load_folder(root, by_seed(), cache_dir=cache).count[0] == 2
+    assert load_folder(root, by_seed(), cache_dir=cache).count[0] == 3
 
 
 def test_an_unreadable_image_is_named(root: Path, tmp_path: Path) -> None:
