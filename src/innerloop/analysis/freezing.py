@@ -1,4 +1,4 @@
-"""The freezing test: adapt only the last blocks of a trained model, and see what accuracy is lost (Raghu et al. 2020, table 1)."""
+"""The freezing test: adapt only a trained model's last blocks, and see what is lost (Raghu et al. 2020, table 1)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -36,7 +36,7 @@ def freezing(
     loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,
-    report: Callable[[int, int], None] = lambda done, total: None,
+    report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Frozen]:
     """Freeze nothing, the first block, the first two, … all but the head; the same test episodes each time.
 

@@ -35,7 +35,8 @@ def movement(
     loss: Loss = cross_entropy,
     task_chunk: int = 1,
 ) -> list[Movement]:
-    """Distance of each block's weights before and after adaptation: mean and ci95 over episodes (Raghu et al. 2020, B.3)."""
+    """Distance of each block's weights before and after adaptation: mean and ci95 over episodes (Raghu et al. 2020,
+    B.3)."""
     squares: dict[str, list[Tensor]] = {name: [] for name in block_names(model)}
     for batch in batches:
         for i in range(0, len(batch), task_chunk):
@@ -43,17 +44,13 @@ def movement(
             fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss)
             for name, seen in squares.items():
                 mine = [
-                    (w - slow[n]).double().flatten(1).square().sum(1)
-                    for n, w in fast.items()
-                    if block_of(n) == name
+                    (w - slow[n]).double().flatten(1).square().sum(1) for n, w in fast.items() if block_of(n) == name
                 ]
                 seen.append(torch.stack(mine).sum(0) if mine else torch.zeros(len(e), dtype=torch.float64))
     found = []
     for name, seen in squares.items():
         own = [w for n, w in slow.items() if block_of(n) == name]
-        norm = (
-            torch.stack([w.double().square().sum() for w in own]).sum().sqrt() if own else torch.tensor(1.0)
-        )
+        norm = torch.stack([w.double().square().sum() for w in own]).sum().sqrt() if own else torch.tensor(1.0)
         distance = torch.cat(seen).sqrt().cpu()
         found.append(
             Movement(

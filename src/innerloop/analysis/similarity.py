@@ -14,15 +14,14 @@ from innerloop.core.statistics import Estimate, over_episodes
 
 
 def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> float:
-    """Linear centred kernel alignment ‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖) of column-centred X and Y (Kornblith et al. 2019, equation 5).
+    """Linear centred kernel alignment ‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖) of column-centred X and Y (Kornblith et al. 2019,
+    equation 5).
 
     Rows are the same data points in both. 0 to 1; unchanged by rotation and isotropic scaling of either. NaN where a
     representation is constant over the data points: there is nothing to compare.
     """
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-        raise ValueError(
-            f"x and y need one row for each data point, got {tuple(x.shape)} and {tuple(y.shape)}"
-        )
+        raise ValueError(f"x and y need one row for each data point, got {tuple(x.shape)} and {tuple(y.shape)}")
     x = x.double() - x.double().mean(0)
     y = y.double() - y.double().mean(0)
     cross = (y.T @ x).square().sum()
@@ -73,8 +72,7 @@ def similarity(
             after = block_outputs(model, slow, fast, e.query_x)
             for name in before:
                 values.setdefault(name, []).extend(
-                    linear_cka(as_points(b), as_points(a))
-                    for b, a in zip(before[name], after[name], strict=True)
+                    linear_cka(as_points(b), as_points(a)) for b, a in zip(before[name], after[name], strict=True)
                 )
     found: dict[str, Estimate | None] = {}
     for name, v in values.items():

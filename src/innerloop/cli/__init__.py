@@ -48,9 +48,7 @@ def run(args: list[str]) -> int:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return fail(
-            f"there is no command {name!r}{hint} There are {', '.join(COMMANDS)}".replace(
-                "? There", "? There"
-            ),
+            f"there is no command {name!r}{hint} There are {', '.join(COMMANDS)}".replace("? There", "? There"),
             2,
         )
     try:

@@ -83,9 +83,7 @@ def show_list(data_dir: Path | None) -> int:
             here = f"innerloop data fetch {s.name}" if fetchable else f"by hand: {s.by_hand}"
         c, h, w = s.shape
         rows.append((s.name, str(s.classes), str(s.images), f"{c}×{h}×{w}", s.licence, here))
-    show.table(
-        "data sets", ("name", "classes", "images", "shape", "licence", "where"), rows, f"data folder: {root}"
-    )
+    show.table("data sets", ("name", "classes", "images", "shape", "licence", "where"), rows, f"data folder: {root}")
     print("Also: sinusoid (regression, no files) and folder (your own ROOT/CLASS/IMAGE, --folder.root ROOT).")
     return 0
 

@@ -90,9 +90,7 @@ def evaluate_run(
             model,
             parameters,
             family,
-            kind.inner(replace(config, method=name).inner_loop)
-            if name != config.method
-            else config.inner_loop,
+            kind.inner(replace(config, method=name).inner_loop) if name != config.method else config.inner_loop,
             settings,
             head=kind.head,
             loss=kinds.loss,

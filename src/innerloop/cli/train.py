@@ -12,7 +12,7 @@ from innerloop.cli.evaluate import evaluate_run, print_evaluation
 from innerloop.runs import RunFolder
 from innerloop.training import Config, Progress, train
 
-ABOUT = f"""Train a few-shot method into a run folder, keep the checkpoint that is best on held-out classes, and test it.
+ABOUT = f"""Train a few-shot method into a run folder, keep the checkpoint that is best on held-out classes, test it.
 
 --preset chooses the defaults of all other options; the values shown below are those of the preset asked for.
 
@@ -48,9 +48,7 @@ def run(args: Sequence[str]) -> int:
             data_dir=asked.data_dir,
             resume=asked.resume,
             tensorboard=asked.tensorboard,
-            report=lambda p: bar(
-                f"train {asked.config.method}", p.step, p.steps, detail(p, asked.config), p.first
-            ),
+            report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p, asked.config), p.first),
         )
     report(folder, asked.data_dir)
     return 0
@@ -68,6 +66,7 @@ def report(folder: RunFolder, data_dir: Path | None) -> None:
     """Test the finished run and print what came out."""
     finished = folder.summary
     show.console.print(
-        f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; best on validation at step {finished['best_step']}"
+        f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; "
+        f"best on validation at step {finished['best_step']}"
     )
     print_evaluation(folder.path, evaluate_run(folder.path, data_dir=data_dir))

@@ -34,9 +34,7 @@ class Episodes:
     def __getitem__(self, tasks: slice) -> "Episodes":
         """The chunk of tasks `tasks`: views, no copies."""
         if not isinstance(tasks, slice):
-            raise TypeError(
-                f"episodes[i:j] takes a slice of tasks, got {tasks!r}; one task is episodes[i:i + 1]"
-            )
+            raise TypeError(f"episodes[i:j] takes a slice of tasks, got {tasks!r}; one task is episodes[i:i + 1]")
         return Episodes(
             self.support_x[tasks],
             self.support_y[tasks],
@@ -89,9 +87,7 @@ class ClassImages:
                 f"got {self.images.dtype} {tuple(self.images.shape)}"
             )
         if not (self.first.shape == self.count.shape == self.turns.shape == (n,)):
-            raise ValueError(
-                f"{self.name}: first, count and turns must each have one entry for each of {n} classes"
-            )
+            raise ValueError(f"{self.name}: first, count and turns must each have one entry for each of {n} classes")
         if n and (
             int(self.first.min()) < 0
             or int(self.count.min()) < 1
@@ -150,9 +146,7 @@ class ClassImages:
         x = self.images[index].float().div_(255)
         if bool(turns.any()):
             if x.shape[-1] != x.shape[-2]:
-                raise ValueError(
-                    f"{self.name}: only square images can be turned, these are {tuple(x.shape[-2:])}"
-                )
+                raise ValueError(f"{self.name}: only square images can be turned, these are {tuple(x.shape[-2:])}")
             for k in (1, 2, 3):
                 mask = turns == k
                 if bool(mask.any()):

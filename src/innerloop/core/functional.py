@@ -43,9 +43,7 @@ def slow_weights(model: nn.Module) -> dict[str, nn.Parameter]:
 def block_names(model: nn.Sequential) -> tuple[str, ...]:
     """Names of the blocks, first to last; the last one is the head."""
     if not isinstance(model, nn.Sequential):
-        raise TypeError(
-            f"a model is an nn.Sequential of named blocks, got {type(model).__name__}; wrap it in one"
-        )
+        raise TypeError(f"a model is an nn.Sequential of named blocks, got {type(model).__name__}; wrap it in one")
     return tuple(name for name, _ in model.named_children())
 
 
@@ -72,11 +70,7 @@ def block_of(parameter: str) -> str:
 
 def _check_stateless(name: str, block: nn.Module) -> None:
     for module in block.modules():
-        if (
-            isinstance(module, nn.modules.batchnorm._BatchNorm)
-            and module.training
-            and module.track_running_stats
-        ):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats:
             raise ValueError(
                 f"block {name!r} has a {type(module).__name__} that would update its running statistics in the forward "
                 "pass. Use track_running_stats=False (statistics of each task's own batch), or call model.eval() to "

@@ -6,6 +6,7 @@ Every gradient-based method of this library is this one function with another an
 ANIL the head, BOIL the body, NIL none. Training, evaluation and analysis all call it.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -32,7 +33,8 @@ class InnerLoop:
     adapt_norm: bool = False
     """whether the scale and shift of normalisation layers adapt too (in MAML they do not)"""
     recompute: bool = False
-    """meta-gradient with the activations of one inner step in memory at a time: each step is run again on the way back"""
+    """meta-gradient with the activations of one inner step in memory at a time: each step is run again on the way
+    back"""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -64,17 +66,18 @@ def adapt(
 ) -> dict[str, Tensor]:
     """The fast weights of each task after `inner.steps` steps: a dictionary with the adapted parameters only.
 
-    Each has shape [tasks, *parameter]. Parameters that do not adapt are not in it: `forward(model, slow, fast, x)` takes
+    Each has shape [tasks, *parameter]. Parameters that do not adapt are not in it: `forward(model, slow, fast, x)`
+    takes
     them from `slow` itself. With gradients enabled the result is differentiable with respect to `slow` and `rates`
     (through the second derivatives unless `inner.first_order`); under `torch.no_grad()` it is detached.
 
-    `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a tensor of
+    `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a
+    tensor of
     the parameter's shape (Meta-SGD), or a block's name with a number or one number a step (the last serves any further
     steps; MAML++).
     """
-    for fast in adapt_path(model, slow, support_x, support_y, inner, loss=loss, rates=rates):
-        pass
-    return fast  # pyright: ignore[reportPossiblyUnboundVariable]  the path has at least one entry
+    path = adapt_path(model, slow, support_x, support_y, inner, loss=loss, rates=rates)
+    return deque(path, maxlen=1)[0]  # the steps before the last are let go as they come
 
 
 def adapt_path(
@@ -91,7 +94,7 @@ def adapt_path(
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
-    _check_rates(model, slow, names, rates)
+    _check_rates(slow, names, rates)
     fast = {n: (slow[n] if track else slow[n].detach()).expand(tasks, *slow[n].shape) for n in names}
     yield fast
     if not names or not inner.steps:
@@ -224,9 +227,7 @@ def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | 
     return inner.lr
 
 
-def _check_rates(
-    model: nn.Sequential, slow: Weights, names: tuple[str, ...], rates: Mapping[str, Tensor] | None
-) -> None:
+def _check_rates(slow: Weights, names: tuple[str, ...], rates: Mapping[str, Tensor] | None) -> None:
     for key, rate in (rates or {}).items():
         if key in slow:
             if rate.shape != slow[key].shape:
@@ -239,6 +240,4 @@ def _check_rates(
                 f"adapted blocks: {', '.join(dict.fromkeys(block_of(n) for n in names)) or 'none'}"
             )
         elif rate.ndim > 1:
-            raise ValueError(
-                f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}"
-            )
+            raise ValueError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")

@@ -10,9 +10,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction [tasks, n, …], target [tasks, n, …]) -> loss [tasks]"""
 
 
-def cross_entropy(
-    logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tasks n"]
-) -> Float[Tensor, " tasks"]:
+def cross_entropy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tasks n"]) -> Float[Tensor, " tasks"]:
     """Cross-entropy in nats, the mean over the examples of each task.
 
     The reference code of MAML divides by the shots and sums over the support set, so an inner rate r there stands for
@@ -28,9 +26,7 @@ def mean_squared_error(
 ) -> Float[Tensor, " tasks"]:
     """Squared error in squared units of the target, the mean over examples and outputs of each task."""
     if prediction.shape != target.shape:
-        raise ValueError(
-            f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape"
-        )
+        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
     return (prediction - target).square().flatten(1).mean(1)
 
 

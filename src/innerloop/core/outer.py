@@ -99,9 +99,7 @@ def meta_gradient(
                 total[i] = g if total[i] is None else total[i] + g
         value += float(part.detach())
         scores.append((score(prediction, chunk.query_y) if score else losses).detach())
-    gradient = {
-        n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), total, strict=True)
-    }
+    gradient = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), total, strict=True)}
     return MetaGradient(value, torch.cat(scores), gradient)
 
 
@@ -109,9 +107,7 @@ def outer_lr(outer: OuterLoop, step: int) -> float:
     """Adam's rate at outer step `step` (0 is the first)."""
     if outer.schedule == "cosine":
         progress = step / max(1, outer.steps - 1)
-        return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (
-            1 + math.cos(math.pi * min(1.0, progress))
-        )
+        return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
     if outer.schedule == "step":
         return outer.lr * 0.5 ** (step // outer.halve_every)
     return outer.lr

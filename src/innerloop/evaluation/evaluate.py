@@ -1,4 +1,5 @@
-"""Score a model on a fixed set of episodes: the same seed gives every method the same ones, so that methods compare in pairs."""
+"""Score a model on a fixed set of episodes: the same seed gives every method the same ones, so that methods compare
+in pairs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -71,9 +72,7 @@ def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episo
     while done < settings.episodes:
         n = min(_DRAW, settings.episodes - done)
         device = _device(family)
-        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[
-            slice(0, n)
-        ]
+        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[slice(0, n)]
         done += n
 
 
@@ -92,7 +91,8 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to each test episode and score its query set, after each inner step.
 
-    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the number of
+    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the
+    number of
     episodes done. Raises FloatingPointError if a score is not finite.
     """
     inner = with_steps(inner, settings.inner_steps)
@@ -119,9 +119,7 @@ def evaluate(
         report(sum(r.shape[1] for r in rows))
     scores = torch.cat(rows, dim=1).cpu()
     if not bool(scores.isfinite().all()):
-        raise FloatingPointError(
-            "a test score is not finite: the adapted weights diverged; lower the inner rate"
-        )
+        raise FloatingPointError("a test score is not finite: the adapted weights diverged; lower the inner rate")
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
 

@@ -30,7 +30,8 @@ def cosine_attention(
 
 @torch.no_grad()
 def nearest_neighbour(episodes: Episodes) -> Float[Tensor, " tasks"]:
-    """Accuracy of each episode by the label of the support image that is nearest in raw pixels (Euclidean): no learning."""
+    """Accuracy of each episode by the label of the support image that is nearest in raw pixels (Euclidean): no
+    learning."""
     distance = torch.cdist(episodes.query_x.flatten(2), episodes.support_x.flatten(2))
     guess = episodes.support_y.gather(1, distance.argmin(-1))
     return (guess == episodes.query_y).float().mean(1)

@@ -1,4 +1,5 @@
-"""The gradient-based methods as values: MAML, FOMAML, ANIL, BOIL and NIL differ in which blocks adapt, and in nothing else."""
+"""The gradient-based methods as values: MAML, FOMAML, ANIL, BOIL and NIL differ in which blocks adapt, and in
+nothing else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -42,9 +43,7 @@ FOMAML = Method(
 )
 ANIL = Method("anil", "head", source="Raghu, Raghu, Bengio, Vinyals 2020, arXiv 1909.09157, section 4")
 BOIL = Method("boil", "body", source="Oh, Yoo, Kim, Yun 2021, arXiv 2008.08882")
-NIL = Method(
-    "nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)"
-)
+NIL = Method("nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)")
 
 METHODS = (MAML, FOMAML, ANIL, BOIL, NIL)
 MethodName = Literal["maml", "fomaml", "anil", "boil", "nil"]
@@ -129,7 +128,8 @@ def split_rates(parameters: Weights) -> tuple[dict[str, Tensor], dict[str, Tenso
 def body_features(
     model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, statistics_of: Tensor | None = None
 ) -> Float[Tensor, "tasks n features"]:
-    """Penultimate features: what the head's linear layer would see (spatial mean or flattened, as the head reads them)."""
+    """Penultimate features: what the head's linear layer would see (spatial mean or flattened, as the head reads
+    them)."""
     name, head = list(model.named_children())[-1]
     body, _ = split_model(model, (name,))
     own = {n: w for n, w in fast.items() if not n.startswith(f"{name}.")}

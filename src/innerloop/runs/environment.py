@@ -36,19 +36,13 @@ def commit() -> str | None:
         if not root or not (Path(root) / "src" / "innerloop").samefile(here):
             return None  # installed inside somebody else's repository
         head = _git(here, "rev-parse", "HEAD")
-        return (
-            head + ("+changes" if _git(here, "status", "--porcelain", "--", str(here)) else "")
-            if head
-            else None
-        )
+        return head + ("+changes" if _git(here, "status", "--porcelain", "--", str(here)) else "") if head else None
     except (OSError, subprocess.SubprocessError):
         return None
 
 
 def _git(where: Path, *args: str) -> str:
-    done = subprocess.run(
-        ["git", "-C", str(where), *args], capture_output=True, text=True, timeout=10, check=False
-    )
+    done = subprocess.run(["git", "-C", str(where), *args], capture_output=True, text=True, timeout=10, check=False)
     return done.stdout.strip() if done.returncode == 0 else ""
 
 

@@ -43,8 +43,5 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole JSON lines of a file; a last line that was cut off is passed over."""
     if not path.exists():
         return []
-    rows = []
-    for line in path.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
-    return rows
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]

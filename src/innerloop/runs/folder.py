@@ -72,20 +72,17 @@ class RunFolder:
     def start(self, config: Mapping[str, Any], *, resume: bool) -> Iterator[Checkpoint | None]:
         """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
 
-        A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config), and two
+        A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config),
+        and two
         processes never write to one folder.
         """
         config = json.loads(json.dumps(config))
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder; give another --out")
         if self.finished:
-            raise RunError(
-                f"{self.path} holds a finished run, which is never overwritten; give another --out"
-            )
+            raise RunError(f"{self.path} holds a finished run, which is never overwritten; give another --out")
         if self.exists and not resume:
-            raise RunError(
-                f"{self.path} holds an unfinished run; continue it with --resume, or give another --out"
-            )
+            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
         if not self.exists and self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and holds no run; give another --out")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -162,9 +159,7 @@ class RunFolder:
             weights = load_file(where / "weights.safetensors")
             optimizer = load_file(where / "optimizer.safetensors")
         except (OSError, ValueError, SafetensorError) as error:
-            raise RunError(
-                f"the checkpoint {where} cannot be read ({error}); remove it, or train again"
-            ) from None
+            raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
         return Checkpoint(int(index[which]), weights, optimizer, state)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
@@ -210,7 +205,8 @@ def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: 
             if missing
             else f"has {extra[0]!r}, which the model lacks"
             if extra
-            else f"has {shapes[0]!r} of shape {tuple(weights[shapes[0]].shape)}, the model {tuple(own[shapes[0]].shape)}"
+            else f"has {shapes[0]!r} of shape {tuple(weights[shapes[0]].shape)}, "
+            f"the model of {tuple(own[shapes[0]].shape)}"
         )
         raise RunError(f"{source} is of another model: it {what}")
     with torch.no_grad():

@@ -52,13 +52,12 @@ def study(
 ) -> dict[str, Any]:
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
 
-    `config` is MAML's; ANIL's differs in the method alone, so both start from the same weights and meet the same episodes.
+    `config` is MAML's; ANIL's differs in the method alone, so both start from the same weights and meet the same
+    episodes.
     Runs that are finished in `out` are used, an unfinished one is continued (with `resume`).
     """
     if config.regression:
-        raise ValueError(
-            "the study needs image classes; sinusoid is a regression: use 'innerloop train' for it"
-        )
+        raise ValueError("the study needs image classes; sinusoid is a regression: use 'innerloop train' for it")
     began = time.perf_counter()
     if (out / "summary.json").exists():
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
@@ -196,11 +195,7 @@ def _evaluate_all(
         way_of = method(kind)  # pyright: ignore[reportArgumentType]
 
         def show(done: int, i: int = i) -> None:
-            report(
-                Stage(
-                    "test episodes", i * config.test.episodes + done, (len(jobs) + 1) * config.test.episodes
-                )
-            )
+            report(Stage("test episodes", i * config.test.episodes + done, (len(jobs) + 1) * config.test.episodes))
 
         results[name] = evaluate(
             model,
@@ -260,9 +255,7 @@ def _paired(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
     return rows
 
 
-def _cost(
-    config: Config, models: dict[str, Loaded], images: ClassImages, family: TaskFamily
-) -> dict[str, Any]:
+def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family: TaskFamily) -> dict[str, Any]:
     """Training step and test-time adaptation of MAML and ANIL, timed in turn on one thread."""
     device = images.images.device
     threads = torch.get_num_threads()
@@ -292,9 +285,7 @@ def _cost(
             inner = with_steps(own.inner_loop, own.test.inner_steps)
             inference[name] = infer(predictor(model, inner), parameters)
         _, model, parameters = models["anil"]
-        inference["nil"] = infer(
-            predictor(model, replace(inner, blocks=NIL.blocks), head="cosine"), parameters
-        )
+        inference["nil"] = infer(predictor(model, replace(inner, blocks=NIL.blocks), head="cosine"), parameters)
         trained = measure_cost(training, device=device)
         inferred = measure_cost(inference, device=device)
     finally:
@@ -313,9 +304,7 @@ def _cost(
 
 
 @torch.no_grad()
-def _pictures(
-    models: dict[str, Loaded], family: TaskFamily, config: Config, episodes: int = 3
-) -> dict[str, Tensor]:
+def _pictures(models: dict[str, Loaded], family: TaskFamily, config: Config, episodes: int = 3) -> dict[str, Tensor]:
     """The first test episodes as pictures, with the guesses of all three."""
     shown = next(iter(fixed_episodes(family, config.test)))[slice(0, episodes)]
     query = _first_of_each_class(shown, 3)
@@ -326,9 +315,7 @@ def _pictures(
         "query_y": shown.query_y[:, query].contiguous(),
     }
     for name, (own, model, parameters) in models.items():
-        predict = predictor(
-            model, with_steps(own.inner_loop, own.test.inner_steps), statistics=own.test.statistics
-        )
+        predict = predictor(model, with_steps(own.inner_loop, own.test.inner_steps), statistics=own.test.statistics)
         out[f"guess_{name}"] = predict(parameters, shown).argmax(-1)[:, query].contiguous()
     own, model, parameters = models["anil"]
     predict = predictor(model, NIL.inner(own.inner_loop), head="cosine", statistics=own.test.statistics)

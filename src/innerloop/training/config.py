@@ -85,7 +85,8 @@ class Config:
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
     method: MethodName = "maml"
-    """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; nil: nothing, cosine head"""
+    """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; nil: nothing, cosine
+    head"""
     way: int = 5
     """classes an episode"""
     shot: int = 1
@@ -111,9 +112,7 @@ class Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.method == "nil" and self.data == "sinusoid":
-            raise ValueError(
-                "nil classifies by cosine attention and cannot fit a regression; use maml or anil"
-            )
+            raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
         if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
             raise ValueError(
                 "recompute concerns the second order; a first-order run needs no such memory: drop one of them"

@@ -1,8 +1,11 @@
 """Named presets: a published protocol, or one of ours, as a value. `preset(name, method)` gives the config.
 
-Inner rates are for a loss that is the mean over the support set. The reference code of MAML divides by the shots and sums
-over the support set, so that a published rate r stands for r × way here: 0.4 → 2.0 (Omniglot 5-way), 0.1 → 2.0 (20-way),
-0.01 → 0.05 (mini-ImageNet). Its outer loss is way × query / shot times the mean, so that its value clip of 10 on mini-ImageNet
+Inner rates are for a loss that is the mean over the support set. The reference code of MAML divides by the shots
+and sums
+over the support set, so that a published rate r stands for r × way here: 0.4 → 2.0 (Omniglot 5-way), 0.1 → 2.0
+(20-way),
+0.01 → 0.05 (mini-ImageNet). Its outer loss is way × query / shot times the mean, so that its value clip of 10 on
+mini-ImageNet
 is 0.133 (1-shot) and 0.667 (5-shot) here. Published: Finn et al. 2017, appendix A, and the reference code.
 """
 
@@ -123,15 +126,9 @@ def _omniglot_cpu(way: int) -> Config:
 
 
 PRESETS = (
-    Preset(
-        "quick", "glyphs, 5-way 1-shot, in minutes on two CPU cores: the default of `study`", _glyphs_quick
-    ),
-    Preset(
-        "glyphs-5way-1shot", "glyphs, 5-way 1-shot, trained to the end (about an hour on two cores)", _glyphs
-    ),
-    Preset(
-        "omniglot-5way-1shot", "Finn et al. 2017: Omniglot, 60,000 steps of 32 tasks", lambda: _omniglot(5, 1)
-    ),
+    Preset("quick", "glyphs, 5-way 1-shot, in minutes on two CPU cores: the default of `study`", _glyphs_quick),
+    Preset("glyphs-5way-1shot", "glyphs, 5-way 1-shot, trained to the end (about an hour on two cores)", _glyphs),
+    Preset("omniglot-5way-1shot", "Finn et al. 2017: Omniglot, 60,000 steps of 32 tasks", lambda: _omniglot(5, 1)),
     Preset("omniglot-5way-5shot", "Finn et al. 2017: the same with 5 shots", lambda: _omniglot(5, 5)),
     Preset(
         "omniglot-20way-1shot",

@@ -54,9 +54,7 @@ def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | N
     if config.data == "folder":
         f = config.folder
         if not f.root:
-            raise ValueError(
-                "data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE"
-            )
+            raise ValueError("data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE")
         options = FolderOptions(
             size=f.size,
             channels=f.channels,
@@ -93,9 +91,7 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     elif height != width:
         raise ValueError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
     elif m.arch == "resnet12":
-        model = resnet12(
-            config.way, channels=channels, image_size=height, affine=m.affine, generator=generator
-        )
+        model = resnet12(config.way, channels=channels, image_size=height, affine=m.affine, generator=generator)
     else:
         model = conv4(
             config.way,

@@ -77,11 +77,13 @@ def train(
 ) -> RunFolder:
     """Train as `config` says, into the run folder `out`.
 
-    Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run ends
+    Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
+    ends
     with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C and
     SIGTERM finish the running step, write a checkpoint and raise `Interrupted`.
 
-    Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite (the last
+    Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
+    (the last
     good checkpoint stays).
     """
     if config.threads:
@@ -96,14 +98,10 @@ def train(
     parameters = setup.meta_parameters(config, model)
     inner = config.inner_loop
     kinds = setup.losses(config)
-    predict = predictor(
-        model, inner, head=setup.head(config), loss=kinds.loss, statistics=config.inner.statistics
-    )
+    predict = predictor(model, inner, head=setup.head(config), loss=kinds.loss, statistics=config.inner.statistics)
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
-    optimizer = torch.optim.Adam(
-        trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None
-    )
+    optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
     folder = RunFolder(out)
 
     with (
@@ -253,9 +251,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Ten
     return out
 
 
-def _restore_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint
-) -> None:
+def _restore_optimizer(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
     for key, value in checkpoint.optimizer.items():
         kind, name = key.split("/", 1)
         p = parameters[name]
