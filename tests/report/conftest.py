@@ -1,6 +1,7 @@
 """A made-up study, complete, and the folder it left behind."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -182,3 +183,13 @@ def summary() -> dict[str, Any]:
 def study(tmp_path: Path, summary: dict[str, Any]) -> Path:
     """A folder with a complete study."""
     return write_study(tmp_path, summary, made_up_episodes())
+
+
+@pytest.fixture
+def made_study() -> Callable[..., Path]:
+    """made_study(folder, summary, way=, shot=, channels=) -> the folder with a study of that shape."""
+
+    def make(folder: Path, summary: dict[str, Any], **shape: int) -> Path:
+        return write_study(folder, summary, made_up_episodes(**shape))
+
+    return make

@@ -39,15 +39,11 @@ def draw_training(summary: Summary) -> Figure:
             continue
         how, title = look(name), short_title(summary, name)
         scored = [(r["step"], 100 * r["score"]) for r in curve if r.get("score") is not None]
-        checked = [
-            (r["step"], 100 * _mean(r["validation"])) for r in curve if r.get("validation") is not None
-        ]
+        checked = [(r["step"], 100 * _mean(r["validation"])) for r in curve if r.get("validation") is not None]
         if scored:
-            axes.plot(
-                *zip(*scored, strict=True), color=how.colour, alpha=0.4, linewidth=0.9, linestyle=how.line
-            )
+            axes.plot(*zip(*scored, strict=True), color=how.colour, alpha=0.4, linewidth=0.9, linestyle=how.line)
         if checked:
-            style = {"color": how.colour, "marker": how.marker, "linestyle": how.line}
+            style = {"color": how.colour, "marker": how.marker, "fillstyle": how.fill, "linestyle": how.line}
             axes.plot(*zip(*checked, strict=True), label=f"{title}, validation", **style)  # type: ignore[arg-type]
     axes.plot([], [], color=FAINT, linewidth=0.9, label="thin: training tasks")
     axes.set_xlabel("outer steps")
@@ -74,6 +70,7 @@ def draw_steps(summary: Summary) -> Figure:
             [100 * s["mean"] for s in steps],
             color=how.colour,
             marker=how.marker,
+            fillstyle=how.fill,
             linestyle=how.line,
             label=label,
         )
@@ -98,9 +95,7 @@ def draw_freezing(summary: Summary) -> Figure:
     mean, ci95 = [100 * f["mean"] for f in found], [100 * f["ci95"] for f in found]
     at = list(range(len(found)))
     axes.axhline(mean[0], color=FAINT, linestyle="--", linewidth=0.9)
-    axes.errorbar(
-        at, mean, yerr=ci95, color=how.colour, marker=how.marker, capsize=4, label="MAML's model (bar: ci95)"
-    )
+    axes.errorbar(at, mean, yerr=ci95, color=how.colour, marker=how.marker, capsize=4, label="MAML's model (bar: ci95)")
     low, high = (
         min(m - c for m, c in zip(mean, ci95, strict=True)),
         max(m + c for m, c in zip(mean, ci95, strict=True)),
@@ -109,10 +104,10 @@ def draw_freezing(summary: Summary) -> Figure:
     axes.set_ylim(max(0.0, low - spare), min(100.0, high + spare))
     axes.set_xlim(-0.4, len(found) - 0.6)
     labels = [
-        "none" if not f["frozen"] else ("only\n" if i == 1 else "… to\n") + f["frozen"][-1]
-        for i, f in enumerate(found)
+        "none" if not f["frozen"] else ("only\n" if i == 1 else "… to\n") + f["frozen"][-1] for i, f in enumerate(found)
     ]
     axes.set_xticks(at, labels)
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
     axes.set_xlabel("blocks frozen in the inner loop")
     axes.set_ylabel("test accuracy, %")
     axes.legend(loc="lower left")
@@ -166,7 +161,8 @@ def blank_rows(rows: list[int]) -> Figure:
     """A figure with axes one below another, as high as their numbers of bars ask."""
     figure, _ = blank(0.1)
     figure.clear()
-    figure.set_figheight(0.3 * sum(rows) + 0.5 * len(rows))
+    figure.set_figheight(0.3 * sum(rows) + 0.6 * len(rows))
+    figure.get_layout_engine().set(h_pad=0.1)  # type: ignore[union-attr]
     figure.subplots(len(rows), 1, squeeze=False, gridspec_kw={"height_ratios": rows})
     return figure
 
@@ -191,5 +187,5 @@ def _chance(axes: Axes, summary: Summary) -> None:
                   textcoords="offset points", ha="right")  # fmt: skip
 
 
-def _mean(validation: float | Mapping[str, float]) -> float:
+def _mean(validation: float | int | Mapping[str, Any]) -> float:
     return validation["mean"] if isinstance(validation, Mapping) else validation

@@ -5,10 +5,18 @@ from typing import Any
 
 NONE = "—"
 
+Number = float | int
+"""JSON writes 0.0 and 0 alike"""
 
-def percent(value: float | None) -> str:
+
+def percent(value: Number | None) -> str:
     """0.4691 → 46.9"""
     return NONE if value is None else f"{100 * value:.1f}"
+
+
+def in_percent(value: Number | None) -> str:
+    """0.4691 → 46.9 %, for a sentence: never broken over two lines"""
+    return f"{percent(value)}\u00a0%"
 
 
 def with_interval(entry: Mapping[str, Any]) -> str:
@@ -24,18 +32,18 @@ def points(entry: Mapping[str, Any]) -> str:
     return f"{sign}{text} ± {percent(entry.get('ci95'))}"
 
 
-def plain(mean: float | None, ci95: float | None) -> str:
+def plain(mean: Number | None, ci95: Number | None) -> str:
     """A number without a unit, with its interval: 0.123 ± 0.004"""
     if mean is None:
         return NONE
     return f"{mean:.3f}" if ci95 is None else f"{mean:.3f} ± {ci95:.3f}"
 
 
-def duration(seconds: float | None) -> str:
+def duration(seconds: Number | None) -> str:
     """75.3 → 1 min 15 s"""
     if seconds is None:
         return NONE
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 3600:
@@ -43,12 +51,12 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
-def milliseconds(value: float | None) -> str:
+def milliseconds(value: Number | None) -> str:
     """12.34 → 12.3 ms"""
     return NONE if value is None else f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
 
 
-def ratio(value: float | None) -> str:
+def ratio(value: Number | None) -> str:
     """1.72 → 1.7×"""
     return NONE if value is None else f"{value:.1f}×"
 

@@ -18,11 +18,13 @@ class Look:
     """the same marker as a character"""
     hatch: str
     line: str
+    fill: str = "full"
+    """of the marker; a hollow one lets the line below be seen"""
 
 
-LOOKS = {  # colours of Okabe and Ito's palette, which is safe for colour-blind readers
+LOOKS = {  # colours of Okabe and Ito's palette, safe for colour-blind readers
     "maml": Look("#0072b2", "o", "●", "", "-"),
-    "anil": Look("#d55e00", "s", "■", "////", "--"),
+    "anil": Look("#d55e00", "s", "■", "////", "--", "none"),
     "nil": Look("#009e73", "^", "▲", "....", ":"),
     "nil_maml": Look("#cc79a7", "v", "▼", "xxxx", "-."),
 }

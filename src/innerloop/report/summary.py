@@ -38,9 +38,7 @@ def read_summary(folder: Path) -> Summary:
     try:
         summary = read_json(path)
     except FileNotFoundError:
-        raise ReportError(
-            f"{path} does not exist: {folder} holds no finished study; run one there first"
-        ) from None
+        raise ReportError(f"{path} does not exist: {folder} holds no finished study; run one there first") from None
     except (OSError, ValueError) as error:
         raise ReportError(f"{path} cannot be read ({error})") from None
     if not isinstance(summary, dict):
@@ -59,19 +57,13 @@ def read_episodes(folder: Path) -> Episodes | None:
     try:
         arrays = load_file(path)
         guesses = {k.removeprefix("guess_"): v for k, v in arrays.items() if k.startswith("guess_")}
-        episodes = Episodes(
-            arrays["support_x"], arrays["support_y"], arrays["query_x"], arrays["query_y"], guesses
-        )
+        episodes = Episodes(arrays["support_x"], arrays["support_y"], arrays["query_x"], arrays["query_y"], guesses)
     except KeyError as error:
         raise ReportError(f"{path} has no {error.args[0]}; run the study again") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise ReportError(f"{path} cannot be read ({error}); run the study again") from None
     for x, y in ((episodes.support_x, episodes.support_y), (episodes.query_x, episodes.query_y)):
-        if (
-            x.ndim != 5
-            or x.shape[:2] != y.shape
-            or any(g.shape != episodes.query_y.shape for g in guesses.values())
-        ):
+        if x.ndim != 5 or x.shape[:2] != y.shape or any(g.shape != episodes.query_y.shape for g in guesses.values()):
             raise ReportError(
                 f"{path} holds images, labels and guesses of shapes that do not agree; run the study again"
             )

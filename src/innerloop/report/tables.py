@@ -7,6 +7,7 @@ from innerloop.report.formats import (
     NONE,
     blocks,
     duration,
+    in_percent,
     milliseconds,
     percent,
     plain,
@@ -79,8 +80,8 @@ def _methods(summary: Summary) -> Table:
         if m.get("best_step") is not None:
             steps += f" (best: {m['best_step']:,})"
         time, note = duration(m.get("train_seconds")), m.get("note") or ""
-        rows.append([title_of(summary, name), with_interval(m), f"{m['episodes']:,}", time, steps, note])
-    header = ["method", "accuracy, % ± ci95", "episodes", "training time", "outer steps", "note"]
+        rows.append([title_of(summary, name), with_interval(m), time, steps, f"{m['episodes']:,}", note])
+    header = ["method", "accuracy, % ± ci95", "training time", "outer steps", "episodes", "note"]
     return Table(f"Test accuracy, {setting(summary)}", header, rows, f"{CI95}.")
 
 
@@ -99,10 +100,7 @@ def _paired(summary: Summary) -> Table:
 def _steps(summary: Summary) -> Table:
     methods = {n: m["steps"] for n, m in summary["methods"].items() if len(m.get("steps") or []) > 1}
     longest = max((len(s) for s in methods.values()), default=0)
-    rows = [
-        [str(i), *(with_interval(s[i]) if i < len(s) else NONE for s in methods.values())]
-        for i in range(longest)
-    ]
+    rows = [[str(i), *(with_interval(s[i]) if i < len(s) else NONE for s in methods.values())] for i in range(longest)]
     header = ["inner steps", *(f"{short_title(summary, n)}, % ± ci95" for n in methods)]
     return Table("Test accuracy after each inner step", header, rows, f"{CI95}.")
 
@@ -129,13 +127,9 @@ def _freezing(summary: Summary) -> Table:
     return Table("Freezing blocks at test time", header, rows, note)
 
 
-def _per_block(
-    summary: Summary, part: str, cell: Callable[[Mapping[str, Any]], list[str]]
-) -> list[list[str]]:
+def _per_block(summary: Summary, part: str, cell: Callable[[Mapping[str, Any]], list[str]]) -> list[list[str]]:
     entries: Mapping[str, Any] = summary.get(part) or {}
-    return [
-        [short_title(summary, name), e["block"], *cell(e)] for name, found in entries.items() for e in found
-    ]
+    return [[short_title(summary, name), e["block"], *cell(e)] for name, found in entries.items() for e in found]
 
 
 def _movement(summary: Summary) -> Table:
@@ -149,9 +143,7 @@ def _movement(summary: Summary) -> Table:
 
     header = ["method", "block", "parameters", "L2 distance ± ci95", "relative distance ± ci95"]
     note = "How far the inner loop moves a block's weights; relative: divided by their norm before it."
-    return Table(
-        "Movement of the weights in the inner loop", header, _per_block(summary, "movement", cell), note
-    )
+    return Table("Movement of the weights in the inner loop", header, _per_block(summary, "movement", cell), note)
 
 
 def _cka(summary: Summary) -> Table:
@@ -178,4 +170,4 @@ def _cost(summary: Summary) -> Table:
 def accuracy_in_words(summary: Summary, method: str) -> str:
     """46.9 % (ci95 ± 0.7)"""
     m = summary["methods"][method]
-    return f"{percent(m['mean'])} % (ci95 ± {percent(m.get('ci95'))})"
+    return f"{in_percent(m['mean'])} (ci95\u00a0±\u00a0{percent(m.get('ci95'))})"

@@ -4,7 +4,7 @@
 
 from dataclasses import dataclass
 
-from innerloop.report.formats import milliseconds, percent, points, ratio
+from innerloop.report.formats import in_percent, milliseconds, percent, points, ratio
 from innerloop.report.summary import Summary
 from innerloop.report.tables import accuracy_in_words, setting, short_title
 
@@ -93,8 +93,7 @@ def _training(summary: Summary) -> Words:
 
 def _steps(summary: Summary) -> Words:
     ends = [
-        f"{short_title(summary, n)} goes from {percent(m['steps'][0]['mean'])} % before the first inner step to "
-        f"{percent(m['steps'][-1]['mean'])} % after {len(m['steps']) - 1}"
+        f"{short_title(summary, n)} goes from {percent(m['steps'][0]['mean'])} to {in_percent(m['steps'][-1]['mean'])} in {len(m['steps']) - 1} inner steps"
         for n, m in summary["methods"].items()
         if len(m.get("steps") or []) > 1
     ]
@@ -114,7 +113,7 @@ def _freezing(summary: Summary) -> Words:
     last = found[-1]
     change = f" ({points(last['difference'])} points, ci95, paired)" if last.get("difference") else ""
     said = (
-        f"MAML's model gets {percent(found[0]['mean'])} % when every block adapts and {percent(last['mean'])} % when only "
+        f"MAML's model gets {in_percent(found[0]['mean'])} when every block adapts and {in_percent(last['mean'])} when only "
         f"{' and '.join(last['adapted']) or 'nothing'} does{change}."
     )
     return Words(

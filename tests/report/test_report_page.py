@@ -1,0 +1,193 @@
+"""The page of a study: whole, self-contained, escaped, and clear about what it cannot read."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from innerloop.report import ReportError, tables, write_report
+
+FIGURES = ["episodes", "training", "steps", "freezing", "movement", "similarity", "cost"]
+
+
+class Page(HTMLParser):
+    """What a browser would see: the text, what is loaded, and the ids."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.loads: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.feed(text)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "xlink:href", "data", "poster"):
+                self.loads.append(value or "")
+            if name == "id":
+                self.ids.append(value or "")
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+
+def write(folder: Path, summary: dict[str, Any]) -> Page:
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return Page(write_report(folder).read_text())
+
+
+@pytest.fixture
+def page(study: Path) -> Page:
+    return Page(write_report(study).read_text())
+
+
+def test_the_page_and_its_figures_are_there(study: Path) -> None:
+    assert write_report(study) == study / "report.html"
+    found = {p.name for p in (study / "figures").iterdir()}
+    assert found == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    for path in (study / "figures").iterdir():
+        start = path.read_bytes()[:8]
+        assert start == b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else start.startswith(b"<?xml")
+
+
+def test_the_same_study_gives_the_same_bytes(study: Path) -> None:
+    first = write_report(study).read_bytes()
+    assert write_report(study).read_bytes() == first
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page, study: Path) -> None:
+    assert page.loads, "the pictures of the episodes are data URIs"
+    assert all(at.startswith(("#", "data:image/png;base64,")) for at in page.loads)
+    text = (study / "report.html").read_text()
+    assert "@import" not in text
+    assert not re.search(r"url\(\s*['\"]?(?!#)", text)
+    assert not {"script", "link", "iframe"} & set(page.tags)
+
+
+def test_ids_are_unique_and_references_are_met(page: Page, study: Path) -> None:
+    assert len(page.ids) == len(set(page.ids))
+    text = (study / "report.html").read_text()
+    wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | {at[1:] for at in page.loads if at.startswith("#")}
+    assert wanted <= set(page.ids)
+
+
+def test_every_cell_of_every_table_is_on_the_page(page: Page, summary: dict[str, Any]) -> None:
+    for table in tables(summary):
+        for row in table.rows:
+            for cell in row:
+                assert " ".join(cell.removeprefix("✓ ").removeprefix("✗ ").split()) in page.text, (table.title, cell)
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "86.1 ± 0.7",
+        "58.2 ± 0.8",
+        "−0.4 ± 0.4",
+        "+0.6 ± 0.4",
+        "−0.6 ± 0.1",
+        "2 min 51 s",
+        "5 min 1 s",
+        "2,000 (best: 1,750)",
+        "36,928",
+        "1.315 ± 0.039",
+        "0.412 ± 0.059",
+        "81.2 ms",
+        "1.9×",
+        "4.2×",
+        "innerloop study --out 'my study'",
+        "0123456789abcdef",
+        "484 train, 78 val, 108 test",
+        "17",
+        "2.9.0",
+        "transductive",
+        "1 of 2 claims tested hold",
+    ],
+)
+def test_the_numbers_are_on_the_page(page: Page, shown: str) -> None:
+    assert shown in page.text
+
+
+def test_each_figure_has_a_caption_and_a_text_for_those_who_do_not_see_it(study: Path) -> None:
+    text = write_report(study).read_text()
+    for name in FIGURES:
+        part = text.split(f'<figure id="{name}">')[1].split("</figure>")[0]
+        assert re.search(r'role="img" aria-label="[^"]{20,}"', part)
+        assert "<figcaption>" in part
+
+
+def test_no_bar_without_its_name(summary: dict[str, Any]) -> None:
+    for table in tables(summary):
+        for column, head in enumerate(table.header):
+            if any("±" in row[column] for row in table.rows) and head != "evidence":
+                assert "ci95" in head, (table.title, head)
+
+
+def test_a_hostile_name_is_only_text(study: Path, summary: dict[str, Any]) -> None:
+    bad = '"><script>alert(1)</script><img src=http://x onerror=alert(1)>'
+    summary["data"]["name"] = bad
+    summary["methods"]["maml"]["title"] = f"MAML {bad} $x^2$"
+    summary["verdict"]["claims"][0]["claim"] = bad
+    summary["command"] = ["innerloop", bad]
+    page = write(study, summary)
+    assert "script" not in page.tags
+    assert "img" not in page.tags
+    assert not any("http" in at for at in page.loads)
+    assert "<script>alert(1)</script>" in page.text
+
+
+@pytest.mark.parametrize(
+    "gone", ["paired", "movement", "freezing", "cka", "cost", "verdict", "env", "commit", "seconds"]
+)
+@pytest.mark.parametrize("how", ["absent", "null"])
+def test_a_missing_part_is_left_out(study: Path, summary: dict[str, Any], gone: str, how: str) -> None:
+    if how == "null":
+        summary[gone] = None
+    else:
+        del summary[gone]
+    page = write(study, summary)
+    figure = {"cka": "similarity"}.get(gone, gone)
+    assert figure not in page.ids
+    assert "None" not in page.text.split()
+
+
+def test_the_least_that_makes_a_page(tmp_path: Path, summary: dict[str, Any]) -> None:
+    method = {"mean": 0.5, "ci95": 0.01, "episodes": 600}
+    page = write(tmp_path, {"data": summary["data"], "methods": {"mine": method}})
+    assert "50.0 ± 1.0" in page.text
+    assert not (tmp_path / "figures").exists()
+
+
+def test_no_summary(tmp_path: Path) -> None:
+    with pytest.raises(ReportError, match=r"summary\.json does not exist"):
+        write_report(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"data": {}, "methods": {}}', '{"data": 3, "methods": 4}', "\x00"]
+)
+def test_a_damaged_summary_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "summary.json").write_text(content)
+    with pytest.raises(ReportError, match=r"summary\.json"):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_lost_number_is_named(study: Path, summary: dict[str, Any]) -> None:
+    del summary["methods"]["maml"]["mean"]
+    (study / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ReportError, match=r"summary\.json is incomplete: 'mean' is missing"):
+        write_report(study)
+
+
+def test_damaged_episodes_are_named(study: Path) -> None:
+    path = study / "episodes.safetensors"
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ReportError, match=r"episodes\.safetensors cannot be read"):
+        write_report(study)
