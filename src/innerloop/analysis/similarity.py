@@ -7,10 +7,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, forward
+from innerloop.core.functional import Weights, forward, resolve_blocks
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
+from innerloop.evaluation import only_rates_of
+from innerloop.methods.gradient import split_rates
 
 
 def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> float:
@@ -62,12 +64,13 @@ def similarity(
     A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2). None
     for a block whose output is constant in all but one of the episodes.
     """
+    slow, rates = split_rates(only_rates_of(resolve_blocks(model, inner.blocks), slow))
     values: dict[str, list[float]] = {}
     for batch in batches:
         for i in range(0, len(batch), task_chunk):
             e = batch[i : i + task_chunk]
             with torch.no_grad():
-                fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss)
+                fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
             before = block_outputs(model, slow, {}, e.query_x)
             after = block_outputs(model, slow, fast, e.query_x)
             for name in before:

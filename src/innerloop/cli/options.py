@@ -15,8 +15,9 @@ PRESET_HELP = "presets:\n" + "\n".join(f"  {p.name:<26}{p.about}" for p in PRESE
 
 def parse(kind: type[T], args: Sequence[str], command: str, *, default: T | None = None, about: str = "") -> T:
     """Parse `args` into the dataclass `kind`; wrong usage prints one clear message and exits with 2."""
-    extra = {} if default is None else {"default": default}
-    return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **extra)
+    if default is None:
+        return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about)
+    return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, default=default)
 
 
 def value_of(args: Sequence[str], flag: str) -> str | None:

@@ -14,8 +14,8 @@ from innerloop.runs import read_json
 from innerloop.studies import Stage, study
 from innerloop.training import Config
 
-ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANIL from the same start on the same episodes,
-test both and NIL, look at how the inner loop changes weights and representations, and write report.html.
+ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANIL from the same start on the same
+episodes, test both and NIL, look at how the inner loop changes weights and representations, and write report.html.
 
 Without options: glyphs (letters of many scripts, drawn on this machine, no download), 5-way 1-shot, a few minutes
 on two CPU

@@ -157,7 +157,7 @@ class ClassImages:
     def from_tensors(
         cls,
         name: str,
-        per_class: Sequence[UInt8[Tensor, "n channels height width"]],
+        per_class: Sequence[UInt8[Tensor, "_ channels height width"]],
         class_names: Sequence[str],
         splits: Mapping[str, Sequence[int]] | None = None,
     ) -> "ClassImages":

@@ -70,7 +70,7 @@ def block_of(parameter: str) -> str:
 
 def _check_stateless(name: str, block: nn.Module) -> None:
     for module in block.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training and module.track_running_stats:
+        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats:
             raise ValueError(
                 f"block {name!r} has a {type(module).__name__} that would update its running statistics in the forward "
                 "pass. Use track_running_stats=False (statistics of each task's own batch), or call model.eval() to "

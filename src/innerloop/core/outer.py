@@ -52,6 +52,13 @@ class OuterLoop:
         for name in ("lr", "clip_at"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"outer {name} must be above 0, got {getattr(self, name)}")
+        for name, known in (
+            ("schedule", ("constant", "cosine", "step")),
+            ("clip", ("none", "value", "norm")),
+            ("reduction", ("mean", "sum")),
+        ):
+            if getattr(self, name) not in known:
+                raise ValueError(f"outer {name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -80,12 +87,14 @@ def meta_gradient(
 
     The chunk changes memory and speed, never the result (up to rounding).
     """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"reduction must be mean or sum; got {reduction!r}")
     tasks = len(episodes)
     weight = 1.0 / tasks if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
     if not leaves:
         raise ValueError("no parameter requires a gradient, so there is nothing to train")
-    total: list[Tensor | None] = [None] * len(leaves)
+    total: list[Tensor] = [torch.zeros_like(p) for p in leaves.values()]
     value = 0.0
     scores: list[Tensor] = []
     for start in range(0, tasks, task_chunk or tasks):
@@ -96,11 +105,10 @@ def meta_gradient(
         grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
         for i, g in enumerate(grads):
             if g is not None:
-                total[i] = g if total[i] is None else total[i] + g
+                total[i] += g
         value += float(part.detach())
         scores.append((score(prediction, chunk.query_y) if score else losses).detach())
-    gradient = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(leaves.items(), total, strict=True)}
-    return MetaGradient(value, torch.cat(scores), gradient)
+    return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
 
 
 def outer_lr(outer: OuterLoop, step: int) -> float:

@@ -1,7 +1,7 @@
 """Score a model on a fixed set of episodes: the same seed gives every method the same ones, so that methods compare
 in pairs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes, TaskFamily
-from innerloop.core.functional import Weights
+from innerloop.core.functional import Weights, block_of, resolve_blocks
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
@@ -40,6 +40,12 @@ class EvalSettings:
     def __post_init__(self) -> None:
         if self.episodes < 2:
             raise ValueError(f"an interval needs 2 or more episodes, got {self.episodes}")
+        if self.query < 1:
+            raise ValueError(f"test query must be at least 1 a class, got {self.query}")
+        if self.inner_steps < 0:
+            raise ValueError(f"test inner_steps must be 0 or more, got {self.inner_steps}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
 
 
 @dataclass(frozen=True)
@@ -93,9 +99,16 @@ def evaluate(
 
     `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the
     number of
-    episodes done. Raises FloatingPointError if a score is not finite.
+    episodes done. Learned rates of blocks that do not adapt are passed over. Raises FloatingPointError if an output
+    or a score is not finite.
     """
     inner = with_steps(inner, settings.inner_steps)
+    parameters = only_rates_of(resolve_blocks(model, inner.blocks), parameters)
+
+    def finite_score(output: Tensor, y: Tensor) -> Tensor:
+        """NaN where the output is not finite: the largest of NaNs would still be some class."""
+        return torch.where(output.isfinite().flatten(1).all(1), score(output, y), torch.nan)
+
     rows: list[Tensor] = []
     for batch in fixed_episodes(family, settings):
         if head == "cosine":
@@ -107,21 +120,30 @@ def evaluate(
                 statistics=settings.statistics,
                 temperature=settings.temperature,
             )
-            rows.append(score_episodes(predict, parameters, batch, score, task_chunk=task_chunk)[None])
+            rows.append(score_episodes(predict, parameters, batch, finite_score, task_chunk=task_chunk)[None])
         else:
             step = task_chunk or len(batch)
             parts = []
             for i in range(0, len(batch), step):
                 chunk = batch[i : i + step]
                 out = step_outputs(model, parameters, chunk, inner, loss=loss, statistics=settings.statistics)
-                parts.append(torch.stack([score(o, chunk.query_y) for o in out]))
+                parts.append(torch.stack([finite_score(o, chunk.query_y) for o in out]))
             rows.append(torch.cat(parts, dim=1))
         report(sum(r.shape[1] for r in rows))
     scores = torch.cat(rows, dim=1).cpu()
     if not bool(scores.isfinite().all()):
-        raise FloatingPointError("a test score is not finite: the adapted weights diverged; lower the inner rate")
+        raise FloatingPointError("an output on a test episode is not finite: the adapted weights diverged; lower the inner rate")
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
+
+
+def only_rates_of(blocks: Sequence[str], parameters: Weights) -> dict[str, Tensor]:
+    """The meta-parameters without the learned inner rates (``rate:NAME``) of other blocks than `blocks`.
+
+    So that a model with learned rates can be tested with fewer blocks adapting than it was trained with.
+    """
+    rates = {n: block_of(n.removeprefix("rate:")) for n in parameters if n.startswith("rate:")}
+    return {n: p for n, p in parameters.items() if n not in rates or rates[n] in blocks}
 
 
 def _device(family: TaskFamily) -> torch.device:

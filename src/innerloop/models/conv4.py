@@ -15,7 +15,8 @@ from innerloop.models.normalisation import BatchNorm2d
 class ConvBlock(nn.Module):
     """conv 3×3 → batch norm → (2×2 max-pool) → ReLU.
 
-    ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times fewer
+    ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times
+    fewer
     numbers. The convolution has no bias, since the normalisation would take it away.
     """
 

@@ -40,7 +40,7 @@ class _Convolution(torch.autograd.Function):
         return gx, gw, None, None, None
 
     @staticmethod
-    def vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int, groups: int):
+    def vmap(info, in_dims, x: Tensor, w: Tensor, stride: int, padding: int, groups: int):  # pyright: ignore[reportIncompatibleMethodOverride]
         tasks = info.batch_size
         x = x.movedim(in_dims[0], 0) if in_dims[0] is not None else x.expand(tasks, *x.shape)
         if in_dims[1] is None:  # the kernel is shared: the tasks are more images

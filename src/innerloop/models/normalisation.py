@@ -51,7 +51,9 @@ class _BatchNorm(torch.autograd.Function):
         )
 
     @staticmethod
-    def vmap(info, in_dims, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float):
+    def vmap(  # pyright: ignore[reportIncompatibleMethodOverride]
+        info, in_dims, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float
+    ):
         tasks = info.batch_size
         x = x.movedim(in_dims[0], 0) if in_dims[0] is not None else x.expand(tasks, *x.shape)
         each = [
@@ -72,11 +74,7 @@ class _BatchNormBackward(torch.autograd.Function):
 
     @staticmethod
     def forward(gy: Tensor, x: Tensor, gamma: Tensor | None, mean: Tensor, r: Tensor, eps: float):
-        layout = (
-            torch.channels_last
-            if x.is_contiguous(memory_format=torch.channels_last)
-            else torch.contiguous_format
-        )
+        layout = torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
         gy = gy.contiguous(memory_format=layout)
         gx, g_gamma, g_beta = _norm_backward(gy, x, gamma, None, None, mean, r, True, eps, [True, True, True])
         if gamma is None:
@@ -145,18 +143,14 @@ class _BatchNormBackward(torch.autograd.Function):
 
 
 def _layout(x: Tensor) -> torch.memory_format:
-    return (
-        torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
-    )
+    return torch.channels_last if x.is_contiguous(memory_format=torch.channels_last) else torch.contiguous_format
 
 
 _normalise = partial(call, _BatchNorm, eager(_BatchNorm))
 _normalise_backward = partial(call, _BatchNormBackward, eager(_BatchNormBackward))
 
 
-def batch_norm(
-    x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5
-) -> Tensor:
+def batch_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, eps: float = 1e-5) -> Tensor:
     """Normalise [n, channels, h, w] by its own mean and (biased) variance; differentiable twice, and under `vmap`."""
     return _normalise(x, gamma, beta, eps)[0]
 

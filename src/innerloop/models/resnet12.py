@@ -32,9 +32,7 @@ class ResidualBlock(nn.Module):
         y = F.leaky_relu(self.norm1(self.conv1(x)), 0.1)
         y = F.leaky_relu(self.norm2(self.conv2(y)), 0.1)
         y = self.norm3(self.conv3(y)) + self.short_norm(self.short_cut(x))
-        return F.leaky_relu(
-            F.max_pool2d(y, 2), 0.1
-        )  # pooling first: both are monotone, so the function is the same
+        return F.leaky_relu(F.max_pool2d(y, 2), 0.1)  # pooling first: both are monotone, so the function is the same
 
 
 def resnet12(
@@ -46,7 +44,8 @@ def resnet12(
     affine: bool = True,
     generator: torch.Generator | None = None,
 ) -> nn.Sequential:
-    """`block1 block2 block3 block4 head` with a spatial mean before the head: Lee et al. 2019 (MetaOptNet), without DropBlock.
+    """`block1 block2 block3 block4 head` with a spatial mean before the head: Lee et al. 2019 (MetaOptNet), without
+    DropBlock.
 
     Widths 64-160-320-640 as there; (64, 128, 256, 512) is the narrower form of Oreshkin et al. 2018.
     """

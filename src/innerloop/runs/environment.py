@@ -4,18 +4,19 @@ import os
 import platform
 import subprocess
 import sys
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from innerloop import __version__
 
 
 def environment() -> dict[str, Any]:
     """Versions, processor, threads, command line and the git commit of the source tree (None where there is none)."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "innerloop": metadata.version("innerloop"),
+        "innerloop": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "platform": platform.platform(),

@@ -28,8 +28,8 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file. Raises ValueError, naming the file, if it is not JSON."""
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_bytes())
+    except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
         raise ValueError(f"{path} is not valid JSON ({error}); restore it or delete it") from None
 
 
@@ -43,5 +43,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """The whole JSON lines of a file; a last line that was cut off is passed over."""
     if not path.exists():
         return []
-    lines = path.read_text().splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    whole = path.read_bytes().split(b"\n")[:-1]
+    try:
+        return [json.loads(line) for line in whole]
+    except ValueError as error:
+        raise ValueError(f"{path} has a line that is not valid JSON ({error}); mend or delete it") from None

@@ -284,8 +284,8 @@ def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family
             training[name] = learn(predictor(model, own.inner_loop), parameters)
             inner = with_steps(own.inner_loop, own.test.inner_steps)
             inference[name] = infer(predictor(model, inner), parameters)
-        _, model, parameters = models["anil"]
-        inference["nil"] = infer(predictor(model, replace(inner, blocks=NIL.blocks), head="cosine"), parameters)
+        own, model, parameters = models["anil"]
+        inference["nil"] = infer(predictor(model, NIL.inner(own.inner_loop), head="cosine"), parameters)
         trained = measure_cost(training, device=device)
         inferred = measure_cost(inference, device=device)
     finally:

@@ -1,5 +1,6 @@
 """The whole of a training run as one frozen value; it is written to config.json, and made again from there."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal
 
@@ -27,6 +28,10 @@ class Model:
     """widths of the mlp's hidden layers"""
     affine: bool = True
     """whether batch norm has a learned scale and shift"""
+
+    def __post_init__(self) -> None:
+        if min(self.filters, *self.hidden) < 1:
+            raise ValueError(f"filters and hidden widths must be at least 1, got {self.filters} and {self.hidden}")
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,12 @@ class Validation:
     episodes: int = 100
     """validation episodes"""
 
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"validation.every must be at least 1 outer step, got {self.every}")
+        if self.episodes < 2:
+            raise ValueError(f"validation.episodes must be at least 2, got {self.episodes}")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -111,6 +122,9 @@ class Config:
         for name in ("way", "shot", "query"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("task_chunk", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.method == "nil" and self.data == "sinusoid":
             raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
         if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
@@ -119,6 +133,8 @@ class Config:
             )
         if self.inner.learn_rates and self.method == "nil":
             raise ValueError("nil has no inner loop, so there are no inner rates to learn")
+        if self.inner.learn_rates and self.inner.steps < 1:
+            raise ValueError("learned rates are one a block and step; with 0 inner steps there are none")
 
     @property
     def regression(self) -> bool:
@@ -146,19 +162,21 @@ class Config:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Config":
         """The config written by `to_json`; an unknown key is an error."""
-        parts = {
+        parts: dict[str, Callable[[dict[str, Any]], Any]] = {
             "folder": lambda v: Folder(**v),
-            "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
+            "model": lambda v: Model(**{k: tuple(w) if k == "hidden" else w for k, w in v.items()}),
             "inner": lambda v: Inner(**v),
             "outer": lambda v: OuterLoop(**v),
             "validation": lambda v: Validation(**v),
             "test": lambda v: EvalSettings(**v),
         }
+        if not isinstance(value, dict):
+            raise ValueError(f"a config is a JSON object, got {type(value).__name__}")
         known = {f.name for f in fields(cls)}
         unknown = [k for k in value if k not in known]
         if unknown:
             raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
         try:
             return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
-        except TypeError as error:
+        except (TypeError, AttributeError) as error:
             raise ValueError(f"config is of another version: {error}") from None

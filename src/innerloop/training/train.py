@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,9 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import meta_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
-from innerloop.evaluation import EvalSettings, evaluate
+from innerloop.evaluation import evaluate
 from innerloop.methods.gradient import predictor
-from innerloop.runs import RunFolder
+from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.training import setup
 from innerloop.training.config import Config
@@ -30,7 +31,7 @@ class Interrupted(Exception):
     """Training was stopped by the user; the checkpoint at `step` is on disk."""
 
     def __init__(self, path: Path, step: int) -> None:
-        super().__init__(f"stopped at step {step}; continue with --resume --out {path}")
+        super().__init__(f"stopped at step {step}; the same command with --resume --out {path} goes on from there")
         self.step = step
 
 
@@ -88,6 +89,7 @@ def train(
     """
     if config.threads:
         torch.set_num_threads(config.threads)
+    writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
     images = setup.load_images(config, data_dir)
     train_tasks = setup.tasks(config, images, "train")
@@ -107,28 +109,36 @@ def train(
     with (
         folder.start(config.to_json(), resume=resume) as checkpoint,
         _stop_on_signals() as stopped,
-        _tensorboard(out if tensorboard else None, checkpoint.step if checkpoint else 0) as board,
+        _board(writer, out, checkpoint) as board,
     ):
         first, best, spent = 0, -math.inf, 0.0
+        sums, count = [0.0, 0.0], 0
         validation: float | None = None
         if checkpoint:
-            first, best, spent = checkpoint.step, checkpoint.state["best"], checkpoint.state["seconds"]
-            validation = checkpoint.state["validation"]
+            first, state = checkpoint.step, checkpoint.state
+            if lacking := [k for k in ("best", "seconds", "validation", "sums", "count") if k not in state]:
+                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
+            best, spent, validation = state["best"], state["seconds"], state["validation"]
+            sums, count = state["sums"], state["count"]
             restore(parameters, checkpoint.weights, str(out), model)
-            _restore_optimizer(optimizer, parameters, checkpoint)
+            _restore_optimizer(optimizer, parameters, checkpoint, str(out))
         began = time.perf_counter()
 
         def keep(step: int, *, is_best: bool = False) -> None:
             seconds = spent + time.perf_counter() - began
-            state = {"step": step, "best": best, "validation": validation, "seconds": seconds}
-            if not math.isfinite(best):
-                state["best"] = -1e300
+            state = {
+                "step": step,
+                "best": best if math.isfinite(best) else -1e300,
+                "validation": validation,
+                "seconds": seconds,
+                "sums": sums,  # of the loss and score since the last line of metrics.jsonl, over `count` steps
+                "count": count,
+            }
             folder.save(
                 Checkpoint(step, dict(parameters), _optimizer_state(optimizer, parameters), state),
                 best=is_best,
             )
 
-        sums, count = [0.0, 0.0], 0
         for step in range(first, config.outer.steps):
             batch = train_tasks.sample(
                 config.outer.meta_batch, stream(config.seed, "episodes", step, device=device)
@@ -153,13 +163,7 @@ def train(
             at_end = done == config.outer.steps
             validate = done % config.validation.every == 0 or at_end
             if validate:
-                settings = EvalSettings(
-                    episodes=config.validation.episodes,
-                    query=config.test.query,
-                    inner_steps=config.test.inner_steps,
-                    seed=_VALIDATION_SEED,
-                    statistics=config.test.statistics,
-                )
+                settings = replace(config.test, episodes=config.validation.episodes, seed=_VALIDATION_SEED)
                 result = evaluate(
                     model,
                     parameters,
@@ -206,16 +210,21 @@ def train(
                 "seconds": spent + time.perf_counter() - began,
             }
         )
+        if stopped.is_set():  # in the last step: the run is whole, but what would follow was not wanted
+            raise KeyboardInterrupt
     return folder
 
 
 def restore(parameters: dict[str, Tensor], weights: dict[str, Tensor], source: str, model: nn.Module) -> None:
     """Copy a checkpoint into the meta-parameters (which are the model's own)."""
     load_weights(model, weights, source)
-    with torch.no_grad():
-        for name, p in parameters.items():
-            if name.startswith("rate:"):
-                p.copy_(weights[name])
+    for name in dict.fromkeys([*parameters, *weights]):
+        if not name.startswith("rate:"):
+            continue
+        if name not in parameters or name not in weights or parameters[name].shape != weights[name].shape:
+            raise RunError(f"{source} is of another model: its learned inner rate {name!r} does not fit the config")
+        with torch.no_grad():
+            parameters[name].copy_(weights[name])
 
 
 def load_run(
@@ -251,13 +260,23 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Ten
     return out
 
 
-def _restore_optimizer(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+def _restore_optimizer(
+    optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint, source: str
+) -> None:
+    kinds: dict[str, set[str]] = {name: set() for name in parameters}
     for key, value in checkpoint.optimizer.items():
-        kind, name = key.split("/", 1)
-        p = parameters[name]
-        # the moments take the layout of their parameter, so that the arithmetic is the same to the last bit
-        stored = value if kind == "step" else torch.empty_like(p).copy_(value)
+        kind, _, name = key.partition("/")
+        p = parameters.get(name)
+        if p is None or (kind != "step" and p.shape != value.shape):
+            raise RunError(f"the optimizer state {key!r} in {source} does not fit the model; train again")
+        kinds[name].add(kind)
+        # the moments take the layout of their parameter, so that the arithmetic is the same to the last bit;
+        # the fused Adam of a GPU counts its steps there
+        fused = optimizer.defaults["fused"]
+        stored = value.to(p.device if fused else "cpu") if kind == "step" else torch.empty_like(p).copy_(value)
         optimizer.state[p][kind] = stored
+    if lacking := [name for name, found in kinds.items() if found != {"step", "exp_avg", "exp_avg_sq"}]:
+        raise RunError(f"the optimizer state in {source} is not whole (see {lacking[0]!r}); train again")
 
 
 @contextmanager
@@ -281,17 +300,23 @@ def _stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(s, handler)
 
 
-@contextmanager
-def _tensorboard(path: Path | None, step: int) -> Iterator[object | None]:
-    if path is None:
-        yield None
-        return
+def _summary_writer() -> Any:
+    """TensorBoard's writer class; says now, before anything is written, if the package is missing."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise ValueError("--tensorboard needs the package: pip install 'innerloop[tensorboard]'") from None
-    writer = SummaryWriter(str(path / "tensorboard"), purge_step=step)
+    return SummaryWriter
+
+
+@contextmanager
+def _board(writer: Any, path: Path, checkpoint: Checkpoint | None) -> Iterator[Any]:
+    if writer is None:
+        yield None
+        return
+    # TensorBoard drops what an interrupted run wrote from `purge_step` on; the checkpoint's own step is kept
+    board = writer(str(path / "tensorboard"), purge_step=(checkpoint.step if checkpoint else 0) + 1)
     try:
-        yield writer
+        yield board
     finally:
-        writer.close()
+        board.close()
