@@ -1,4 +1,4 @@
-"""MAML as plainly as it can be written: one task after the other, torch's own layers, autograd through the unrolled loop.
+"""MAML as plainly as it can be written: task after task, torch's own layers, autograd through the unrolled loop.
 
 Imports nothing from innerloop. Slow and obvious; what the library computes must equal it.
 """
@@ -24,7 +24,7 @@ def conv4(
         x = F.conv2d(x, w[f"conv{i}.conv.weight"], stride=1 if pool else 2, padding=1)
         gamma, beta = w[f"conv{i}.norm.weight"], w[f"conv{i}.norm.bias"]
         if rows:
-            first = x[:rows].detach() if not x.requires_grad else x[:rows]
+            first = x[:rows]
             m = first.mean((0, 2, 3), keepdim=True)
             v = (first - m).pow(2).mean((0, 2, 3), keepdim=True)
             x = (x - m) / (v + 1e-3).sqrt() * gamma.view(1, -1, 1, 1) + beta.view(1, -1, 1, 1)

@@ -66,9 +66,7 @@ def stock_model(seed: int = 0) -> nn.Sequential:
     ).double()
 
 
-def conv_model(
-    kind: str = "stride", *, way: int = 3, size: int = 17, filters: int = 4, seed: int = 0
-) -> nn.Sequential:
+def conv_model(kind: str = "stride", *, way: int = 3, size: int = 17, filters: int = 4, seed: int = 0) -> nn.Sequential:
     """conv4 with scale and shift moved away from 1 and 0."""
     model = conv4(
         way,

@@ -98,11 +98,7 @@ def _full(inner: InnerLoop, rates: dict[str, Tensor]) -> Tensor:
     rows = torch.full((inner.steps, D), inner.lr, dtype=torch.float64)
     for r in rates.values():
         r = r.detach()
-        rows = (
-            r.expand(inner.steps, D)
-            if r.shape == (D,)
-            else r.expand(inner.steps)[:, None].expand(inner.steps, D)
-        )
+        rows = r.expand(inner.steps, D) if r.shape == (D,) else r.expand(inner.steps)[:, None].expand(inner.steps, D)
     return rows
 
 
@@ -160,7 +156,7 @@ def test_the_last_learned_rate_serves_further_steps() -> None:
 
 
 def test_no_steps_and_a_rate_of_zero_leave_the_weights() -> None:
-    """steps = 0 and α = 0 give the slow weights and the plain gradient, in first and second order; α → 0 tends to it."""
+    """steps = 0 and α = 0 give the slow weights and the plain gradient in either order; α → 0 tends to it."""
     plain = ((Point().w.detach() - TARGET) @ B.T).mean(0)
     for options in ({}, {"first_order": True}, {"recompute": True}):
         for inner in (InnerLoop(steps=0, lr=ALPHA, **options), InnerLoop(steps=STEPS, lr=0.0, **options)):

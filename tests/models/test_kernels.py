@@ -110,9 +110,7 @@ def test_convolution_under_vmap(path: str, geometry: tuple[int, int, int, int], 
     def loop(x: Tensor, w: Tensor) -> Tensor:
         xs = [x] * 3 if dims[0] is None else x.unbind(dims[0])
         ws = [w] * 3 if dims[1] is None else w.unbind(dims[1])
-        return torch.stack(
-            [F.conv2d(a, b, stride=stride, padding=padding) for a, b in zip(xs, ws, strict=True)]
-        )
+        return torch.stack([F.conv2d(a, b, stride=stride, padding=padding) for a, b in zip(xs, ws, strict=True)])
 
     check(torch.vmap(one, in_dims=dims), loop, (x, w))
 

@@ -1,14 +1,14 @@
 """The models' shape, their init from a generator, and that a forward pass is a pure function."""
 
 import pytest
-import reference
 import torch
-from small import conv_model, images, small_mlp, stock_model
 from torch.nn import functional as F
 
+import reference
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.random import stream
 from innerloop.models import conv4, mlp, resnet12
+from small import conv_model, images, small_mlp, stock_model
 
 
 def test_a_forward_pass_changes_nothing() -> None:
@@ -44,9 +44,7 @@ def test_sizes_and_names() -> None:
     net = resnet12(5, filters=(4, 5, 6, 7), image_size=19)
     assert block_names(net) == ("block1", "block2", "block3", "block4", "head")
     assert net(torch.zeros(2, 3, 19, 19)).shape == (2, 5)
-    with pytest.raises(
-        ValueError, match="images of 10 pixels are too small for four halvings; use 16 or more"
-    ):
+    with pytest.raises(ValueError, match="images of 10 pixels are too small for four halvings; use 16 or more"):
         conv4(5, image_size=10, downsample="max_pool")
     with pytest.raises(ValueError, match="images of 10 pixels are too small for 4 halvings; use 16 or more"):
         resnet12(5, image_size=10)
@@ -76,9 +74,7 @@ def test_mlp_is_plain() -> None:
     torch.testing.assert_close(model(x), reference.mlp(slow_weights(model), x))
 
 
-@pytest.mark.parametrize(
-    "build", [lambda g: conv4(5, filters=4, generator=g), lambda g: mlp(1, 1, generator=g)]
-)
+@pytest.mark.parametrize("build", [lambda g: conv4(5, filters=4, generator=g), lambda g: mlp(1, 1, generator=g)])
 def test_init_is_a_function_of_the_generator(build) -> None:
     """The same generator gives the same weights, another gives others, and the global one is not touched by a draw."""
     a, b, c = (build(stream(s, "init")).state_dict() for s in (0, 0, 1))

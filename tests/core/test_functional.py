@@ -1,0 +1,128 @@
+"""Running a model as a function of its weights: whose statistics, which blocks, what is refused."""
+
+import inspect
+from collections import OrderedDict
+
+import pytest
+import torch
+from torch import nn
+
+import reference
+from innerloop.core.functional import block_names, block_of, forward, resolve_blocks, slow_weights, split_model
+from innerloop.core.inner import InnerLoop, adapt
+from small import conv_model, each_task, images, stock_model
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+@pytest.mark.parametrize("blocks", ["all", "body", ["conv2", "conv4"]])
+def test_each_task_runs_with_its_own_weights_and_statistics(blocks, tasks: int) -> None:
+    """Catches: statistics over all tasks, the fast weights of another task, a slow weight where a fast one is."""
+    model, e = conv_model(), images()[:tasks]
+    slow = slow_weights(model)
+    fast = adapt(model, slow, e.support_x, e.support_y, InnerLoop(blocks, 2, 0.3))
+    for of in (None, e.support_x):
+        out = forward(model, slow, fast, e.query_x, statistics_of=of)
+        for t, (sx, _, qx, _) in enumerate(each_task(e)):
+            w = {n: fast[n][t] if n in fast else p for n, p in slow.items()}
+            context = None if of is None else sx
+            torch.testing.assert_close(out[t], reference.conv4(w, qx, statistics_of=context))
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_with_support_statistics_no_query_example_influences_another(tasks: int) -> None:
+    """Non-transductive is what it says; with batch statistics the others do matter."""
+    model, e = conv_model(), images()[:tasks]
+    slow = slow_weights(model)
+    fast = adapt(model, slow, e.support_x, e.support_y, InnerLoop("all", 1, 0.3))
+    other = e.query_x.clone()
+    other[:, 1:] += 2.0
+    for of, independent in ((e.support_x, True), (None, False)):
+        a = forward(model, slow, fast, e.query_x, statistics_of=of)
+        b = forward(model, slow, fast, other, statistics_of=of)
+        assert torch.allclose(a[:, 0], b[:, 0], atol=1e-12) == independent
+        assert not torch.allclose(a[:, 1:], b[:, 1:])
+        alone = forward(model, slow, fast, e.query_x[:, :1], statistics_of=of)
+        assert torch.allclose(a[:, :1], alone, atol=1e-12) == independent
+    shifted = forward(model, slow, fast, e.query_x, statistics_of=e.support_x * 2)
+    assert not torch.allclose(shifted, forward(model, slow, fast, e.query_x, statistics_of=e.support_x))
+
+
+def test_support_statistics_end_with_the_call() -> None:
+    """Also after an error: the next forward pass uses its own batch."""
+    model, e = conv_model(), images()
+    slow = slow_weights(model)
+    own = forward(model, slow, {}, e.query_x)
+    forward(model, slow, {}, e.query_x, statistics_of=e.support_x)
+    assert torch.equal(own, forward(model, slow, {}, e.query_x))
+    with pytest.raises(RuntimeError):
+        forward(model, slow, {}, e.query_x[:, :, :1], statistics_of=e.support_x[:, :, :1])
+    assert torch.equal(own, forward(model, slow, {}, e.query_x))
+
+
+def test_batch_norm_with_running_statistics_is_refused_in_training_and_taken_in_evaluation() -> None:
+    """It would carry one episode over into the next."""
+
+    def build() -> nn.Sequential:
+        layers = OrderedDict(conv=nn.Conv2d(2, 3, 3), norm=nn.BatchNorm2d(3), flat=nn.Flatten(), head=nn.Linear(675, 3))
+        return nn.Sequential(layers).double()
+
+    model, e = build(), images()
+    inner = InnerLoop("all", 1, 0.1)
+    with pytest.raises(
+        ValueError, match=r"block 'norm' has a BatchNorm2d .* track_running_stats=False .* model.eval\(\)"
+    ):
+        adapt(model, slow_weights(model), e.support_x, e.support_y, inner)
+    model.eval()
+    before = {n: t.clone() for n, t in model.state_dict().items()}
+    fast = adapt(model, slow_weights(model), e.support_x, e.support_y, inner)
+    out = forward(model, slow_weights(model), fast, e.query_x, statistics_of=e.support_x)
+    torch.testing.assert_close(out, forward(model, slow_weights(model), fast, e.query_x))
+    assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_instance_norm_with_running_statistics_is_refused_too(tasks: int) -> None:
+    layers = OrderedDict(body=nn.InstanceNorm2d(2, track_running_stats=True), flat=nn.Flatten(), head=nn.Linear(578, 3))
+    model, e = nn.Sequential(layers).double(), images()[:tasks]
+    with pytest.raises(ValueError, match="block 'body' has a InstanceNorm2d that would update"):
+        forward(model, slow_weights(model), {}, e.query_x)
+    forward(model.eval(), slow_weights(model), {}, e.query_x)
+
+
+def test_support_statistics_need_the_librarys_batch_norm() -> None:
+    """A layer that computes statistics its own way would mix both sets: said, not done."""
+    model, e = stock_model(), images()
+    with pytest.raises(ValueError, match=r"need innerloop.models.BatchNorm2d; 'norm' is a BatchNorm2d"):
+        forward(model, slow_weights(model), {}, e.query_x, statistics_of=e.support_x)
+
+
+def test_blocks_by_name() -> None:
+    model = conv_model()
+    names = block_names(model)
+    assert names == ("conv1", "conv2", "conv3", "conv4", "head")
+    assert resolve_blocks(model, "all") == names
+    assert resolve_blocks(model, "head") == ("head",)
+    assert resolve_blocks(model, "body") == names[:-1]
+    assert resolve_blocks(model, "none") == resolve_blocks(model, []) == ()
+    assert resolve_blocks(model, ["head", "conv3"]) == ("conv3", "head")
+    assert block_of("conv1.norm.weight") == "conv1"
+    with pytest.raises(ValueError, match="the model has no block 'conv9'; it has conv1, conv2, conv3, conv4, head"):
+        resolve_blocks(model, ["conv9", "head"])
+    with pytest.raises(
+        ValueError, match=r"blocks must be one of all, head, body, none or a list of conv1, .*; got 'tail'"
+    ):
+        resolve_blocks(model, "tail")
+
+
+def test_a_model_that_is_no_sequential_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"an nn.Sequential of named blocks, got Linear; wrap it in one"):
+        inspect.unwrap(block_names)(nn.Linear(2, 2))  # without the signature check of the tests
+
+
+def test_split_shares_the_modules() -> None:
+    model = conv_model()
+    before, rest = split_model(model, ("conv3", "head"))
+    assert [n for n, _ in before.named_children()] == ["conv1", "conv2"]
+    assert [n for n, _ in rest.named_children()] == ["conv3", "conv4", "head"]
+    assert rest.get_submodule("conv3") is model.get_submodule("conv3")
+    assert len(split_model(model, ())[1]) == 0
