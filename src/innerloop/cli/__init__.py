@@ -54,6 +54,8 @@ def run(args: list[str]) -> int:
     try:
         command = importlib.import_module(f"innerloop.cli.{name}")
         return command.run(args[1:])
+    except SystemExit as done:  # --help, or wrong usage that the parser has explained
+        return done.code if isinstance(done.code, int) else 0 if done.code is None else 2
     except KeyboardInterrupt:
         return fail("interrupted", 130)
     except BrokenPipeError:
@@ -83,7 +85,10 @@ def explain(error: Exception) -> str | None:
         where = f" while writing {error.filename}" if error.filename else ""
         return f"the disk is full{where}; make room and go on with --resume (nothing written before is lost)"
     if isinstance(error, RunError | Interrupted | FloatingPointError | ValueError | OSError):
-        return " ".join(str(error).split())
-    if isinstance(error, RuntimeError) and "out of memory" in str(error).lower():
+        if isinstance(error, OSError) and error.strerror and error.filename:
+            return f"{error.filename}: {error.strerror}"
+        return " ".join(str(error).split()) or type(error).__name__
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or ("out of memory" in text or "allocate memory" in text):
         return "not enough memory; lower --task-chunk (1 needs least), --outer.meta-batch or --query"
     return None

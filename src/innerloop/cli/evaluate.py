@@ -10,7 +10,7 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.gradient import MethodName, method
-from innerloop.runs import RunFolder, environment, read_json, write_json
+from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
 from innerloop.training import load_run, setup
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
@@ -76,6 +76,7 @@ def evaluate_run(
     """Evaluate a run folder, add the result to its eval.json, and return that entry."""
     folder = RunFolder(path)
     config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
+    earlier = evaluations(path)
     images = setup.load_images(config, data_dir)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
@@ -90,7 +91,7 @@ def evaluate_run(
             model,
             parameters,
             family,
-            kind.inner(replace(config, method=name).inner_loop) if name != config.method else config.inner_loop,
+            kind.inner(config.inner_loop),
             settings,
             head=kind.head,
             loss=kinds.loss,
@@ -110,11 +111,19 @@ def evaluate_run(
         **result.to_json(),
     }
     keys = ("method", "checkpoint", "step", "split", "query", "settings")
-    file = path / "eval.json"
-    rows = read_json(file)["evaluations"] if file.exists() else []
-    rows = [r for r in rows if any(r[k] != row[k] for k in keys)]
-    write_json(file, {"evaluations": [*rows, row]})
+    rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
+    write_json(path / "eval.json", {"evaluations": [*rows, row]})
     return row
+
+
+def evaluations(path: Path) -> list[dict[str, Any]]:
+    """What RUN/eval.json holds so far."""
+    file = path / "eval.json"
+    value = read_json(file) if file.exists() else {"evaluations": []}
+    rows = value.get("evaluations") if isinstance(value, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+        raise RunError(f"{file} does not hold evaluations; move it away")
+    return rows
 
 
 def print_evaluation(path: Path, row: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Command lines to dataclasses, by tyro."""
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
@@ -21,19 +22,25 @@ def parse(kind: type[T], args: Sequence[str], command: str, *, default: T | None
 
 
 def value_of(args: Sequence[str], flag: str) -> str | None:
-    """The value of `flag` in raw arguments (``--flag value`` or ``--flag=value``), before they are parsed."""
+    """The value of `flag` in raw arguments (``--flag value`` or ``--flag=value``; the last one counts)."""
+    found = None
     for i, arg in enumerate(args):
         if arg == flag and i + 1 < len(args):
-            return args[i + 1]
-        if arg.startswith(f"{flag}="):
-            return arg.split("=", 1)[1]
-    return None
+            found = args[i + 1]
+        elif arg.startswith(f"{flag}="):
+            found = arg.split("=", 1)[1]
+    return found
 
 
 def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
     """The preset that the arguments name, for the method that they name: the defaults of all other options."""
     name = value_of(args, "--preset") or default
     method = value_of(args, "--method")
+    names = [p.name for p in PRESETS]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
     config = preset(name)
     if method in ("maml", "fomaml", "anil", "boil", "nil"):
         config = preset(name, method)

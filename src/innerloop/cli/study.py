@@ -12,7 +12,7 @@ from innerloop.cli.train import detail
 from innerloop.report import tables, write_report
 from innerloop.runs import read_json
 from innerloop.studies import Stage, study
-from innerloop.training import Config
+from innerloop.training import Config, Interrupted
 
 ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANIL from the same start on the same
 episodes, test both and NIL, look at how the inner loop changes weights and representations, and write report.html.
@@ -44,6 +44,8 @@ def run(args: Sequence[str]) -> int:
     name, config = options.starting_config(args, "quick")
     asked = options.parse(StudyArgs, args, "study", default=StudyArgs(config, preset=name), about=ABOUT)
     config = asked.config
+    if config.method != "maml":
+        raise ValueError("the study trains both maml and anil: leave --method out (one method alone: innerloop train)")
     out = asked.out or Path("runs") / f"study-{asked.preset}-{config.data}-seed{config.seed}"
     if (out / "summary.json").exists() and not (out / "report.html").exists():  # only the page is missing
         return finish(out)
@@ -53,7 +55,10 @@ def run(args: Sequence[str]) -> int:
             said = detail(stage.training, config) if stage.training else ""
             bar(stage.title, stage.done, stage.total, said, stage.training.first if stage.training else 0)
 
-        study(config, out, preset=asked.preset, data_dir=asked.data_dir, resume=asked.resume, report=report)
+        try:
+            study(config, out, preset=asked.preset, data_dir=asked.data_dir, resume=asked.resume, report=report)
+        except Interrupted as stopped:  # it names the run inside; what goes on is the study
+            raise Interrupted(out, stopped.step) from None
     return finish(out)
 
 

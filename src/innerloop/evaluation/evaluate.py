@@ -132,7 +132,9 @@ def evaluate(
         report(sum(r.shape[1] for r in rows))
     scores = torch.cat(rows, dim=1).cpu()
     if not bool(scores.isfinite().all()):
-        raise FloatingPointError("an output on a test episode is not finite: the adapted weights diverged; lower the inner rate")
+        raise FloatingPointError(
+            "an output on an episode is not finite: the adapted weights diverged; lower the inner rate"
+        )
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
 

@@ -66,25 +66,20 @@ class RunFolder:
         """config.json"""
         if not self.exists:
             raise RunError(f"{self.path} is not a run folder: it has no config.json")
-        return read_json(self.path / "config.json")
+        config = read_json(self.path / "config.json")
+        if not isinstance(config, dict):
+            raise RunError(f"{self.path / 'config.json'} is not a configuration; restore it, or train again")
+        return config
 
     @contextmanager
     def start(self, config: Mapping[str, Any], *, resume: bool) -> Iterator[Checkpoint | None]:
         """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
 
         A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config),
-        and two
-        processes never write to one folder.
+        and two processes never write to one folder.
         """
         config = json.loads(json.dumps(config))
-        if self.path.exists() and not self.path.is_dir():
-            raise RunError(f"{self.path} is a file, not a folder; give another --out")
-        if self.finished:
-            raise RunError(f"{self.path} holds a finished run, which is never overwritten; give another --out")
-        if self.exists and not resume:
-            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
-        if not self.exists and self.path.is_dir() and any(p.name != ".lock" for p in self.path.iterdir()):
-            raise RunError(f"{self.path} is not empty and holds no run; give another --out")
+        self._refuse(resume=resume)  # before anything is written into a folder that is not ours
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / ".lock").open("w") as lock:
             try:
@@ -94,6 +89,7 @@ class RunFolder:
                 raise RunError(
                     f"another process is training in {self.path}; wait for it or give another --out"
                 ) from None
+            self._refuse(resume=resume)  # again: another process may have trained here in the meantime
             if self.exists:
                 differences = _differences(self.config, config)
                 if differences:
@@ -108,6 +104,23 @@ class RunFolder:
                 write_json(self.path / "config.json", config)
                 checkpoint = None
             yield checkpoint
+
+    def _refuse(self, *, resume: bool) -> None:
+        if self.path.exists() and not self.path.is_dir():
+            raise RunError(f"{self.path} is a file, not a folder; give another --out")
+        if self.finished:
+            raise RunError(
+                f"{self.path} holds a finished run, which is never overwritten; test it with 'innerloop evaluate', "
+                "or give another --out"
+            )
+        if self.exists and not resume:
+            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
+        if self.exists or not self.path.is_dir():
+            return
+        # what a process leaves that was killed at its very start
+        ours = (".lock", "env.json", ".env.json.", ".config.json.")
+        if any(p.name not in ours and not p.name.startswith(ours[2:]) for p in self.path.iterdir()):
+            raise RunError(f"{self.path} is not empty and holds no run; give another --out")
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -130,8 +143,9 @@ class RunFolder:
             write_bytes(part / "weights.safetensors", save(_plain(checkpoint.weights)))
             write_bytes(part / "optimizer.safetensors", save(_plain(checkpoint.optimizer)))
             write_json(part / "state.json", checkpoint.state)
-            if not (root / name).exists():
-                part.rename(root / name)
+            if (root / name).exists():  # left by a process killed before it could write the index, which names others
+                shutil.rmtree(root / name)
+            part.rename(root / name)
         finally:
             shutil.rmtree(part, ignore_errors=True)
         index = self._index()
@@ -155,10 +169,10 @@ class RunFolder:
             raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have}); train it first")
         where = self.path / "checkpoints" / index[which]
         try:
-            state = read_json(where / "state.json")
+            state = dict(read_json(where / "state.json"))
             weights = load_file(where / "weights.safetensors")
             optimizer = load_file(where / "optimizer.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
+        except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
         return Checkpoint(int(index[which]), weights, optimizer, state)
 
@@ -175,7 +189,10 @@ class RunFolder:
 
     def _index(self) -> dict[str, str]:
         path = self.path / "checkpoints" / "index.json"
-        return read_json(path) if path.exists() else {}
+        index = read_json(path) if path.exists() else {}
+        if not isinstance(index, dict) or not all(isinstance(v, str) and v.isdecimal() for v in index.values()):
+            raise RunError(f"{path} does not name checkpoints; restore it, or train again")
+        return index
 
     def _cut_metrics(self, step: int) -> None:
         rows = [r for r in self.metrics if r["step"] <= step]

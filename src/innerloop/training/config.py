@@ -170,8 +170,6 @@ class Config:
             "validation": lambda v: Validation(**v),
             "test": lambda v: EvalSettings(**v),
         }
-        if not isinstance(value, dict):
-            raise ValueError(f"a config is a JSON object, got {type(value).__name__}")
         known = {f.name for f in fields(cls)}
         unknown = [k for k in value if k not in known]
         if unknown:

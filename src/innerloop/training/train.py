@@ -153,9 +153,9 @@ def train(
                 reduction=config.outer.reduction,
             )
             if not math.isfinite(found.loss):
+                kept = f"; the last checkpoint in {out} is from before" if folder.has("last") else ""
                 raise FloatingPointError(
-                    f"the meta-loss at outer step {step} is {found.loss}; lower --inner.lr or "
-                    f"--outer.lr. The last checkpoint in {out} is from before"
+                    f"the meta-loss at outer step {step} is {found.loss}: lower --inner.lr or --outer.lr{kept}"
                 )
             norm = outer_step(optimizer, parameters, found.gradient, config.outer, step)
             done, score = step + 1, float(found.score.mean())
