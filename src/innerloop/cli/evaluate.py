@@ -30,6 +30,8 @@ class EvaluateArgs:
     """which checkpoint"""
     split: Literal["train", "val", "test"] = "test"
     """which classes"""
+    shot: int | None = None
+    """support images a class"""
     episodes: int | None = None
     """test episodes"""
     query: int | None = None
@@ -55,6 +57,7 @@ def run(args: Sequence[str]) -> int:
         method_name=asked.method,
         which=asked.which,
         split=asked.split,
+        shot=asked.shot,
         change={k: v for k, v in change.items() if v is not None},
         data_dir=asked.data_dir,
         device=asked.device,
@@ -69,6 +72,7 @@ def evaluate_run(
     method_name: MethodName | None = None,
     which: Literal["best", "last"] = "best",
     split: str = "test",
+    shot: int | None = None,
     change: dict[str, Any] | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
@@ -78,6 +82,7 @@ def evaluate_run(
     config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
     earlier = evaluations(path)
     images = setup.load_images(config, data_dir)
+    config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
     if name == "nil" and config.regression:
@@ -105,12 +110,13 @@ def evaluate_run(
         "step": folder.load(which).step,
         "split": split,
         "metric": "mean squared error" if config.regression else "accuracy",
+        "shot": config.shot,
         "query": getattr(family, "query", settings.query),
         "command": environment()["command"],
         "commit": environment()["commit"],
         **result.to_json(),
     }
-    keys = ("method", "checkpoint", "step", "split", "query", "settings")
+    keys = ("method", "checkpoint", "step", "split", "shot", "query", "settings")
     rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
     write_json(path / "eval.json", {"evaluations": [*rows, row]})
     return row
@@ -139,10 +145,11 @@ def print_evaluation(path: Path, row: dict[str, Any]) -> None:
     rows = [(str(i) if len(steps) > 1 else "–", number(e)) for i, e in enumerate(steps)]
     settings = asdict(EvalSettings(**row["settings"]))
     norm = "transductive" if settings["statistics"] == "batch" else "non-transductive"
+    what = f"{row['query']} query points" if regression else f"{row['query']} query a class, {settings['statistics']}"
+    what += "" if regression else f" statistics ({norm})"
     show.table(
         f"{row['method']} on {row['split']} classes ({row['checkpoint']} checkpoint, step {row['step']})",
         ("inner steps", f"{row['metric']} ± ci95"),
         rows,
-        f"{row['episodes']} episodes, {row['query']} query a class, {settings['statistics']} statistics ({norm}), "
-        f"seed {settings['seed']}; in {path / 'eval.json'}",
+        f"{row['episodes']} episodes, {row['shot']} shots, {what}, seed {settings['seed']}; in {path / 'eval.json'}",
     )
