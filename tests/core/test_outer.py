@@ -178,3 +178,20 @@ def test_a_slice_of_episodes_is_those_tasks() -> None:
         assert (a is None and b is None) or torch.equal(a, b[1:3])
     whole = Episodes(*(t[:, :3] for t in (part.support_x, part.support_y, part.query_x, part.query_y)))
     assert whole.to("cpu").support_x.shape == (2, 3, 1)
+
+
+def test_gradients_that_share_memory_are_added_apart() -> None:
+    """For y = a + b autograd gives both the same tensor, and an expanded one: adding chunks in place would corrupt them."""
+    p = {n: torch.ones(2, dtype=torch.float64, requires_grad=True) for n in ("a", "b", "c")}
+
+    def predict(parameters, episodes: Episodes) -> Tensor:
+        return (parameters["a"] + parameters["b"] + parameters["c"].sum()) * episodes.query_x
+
+    def plain(prediction: Tensor, y: Tensor) -> Tensor:
+        return prediction.flatten(1).sum(1)
+
+    episodes = targets(tasks=3)
+    whole = meta_gradient(predict, p, episodes, plain).gradient
+    for chunk in (1, 2):
+        for n, g in meta_gradient(predict, p, episodes, plain, task_chunk=chunk).gradient.items():
+            torch.testing.assert_close(g, whole[n])

@@ -1,0 +1,253 @@
+"""Plant one bug at a time in a copy of the package, and see that the tests notice each.
+
+    python tests/plant_bugs.py [--only NAME]
+
+A test that no bug can fail proves nothing. Each bug below is an exact piece of the source and what takes its place;
+the copy stands in a temporary folder, the working tree is never touched. Exit 1 if a bug goes unnoticed, if the tests
+fail without any bug, or if a piece of source is no longer there (then mend the list).
+"""
+
+# ruff: noqa: E501
+import argparse
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+from typing import NamedTuple
+
+import beartype  # noqa: F401  what the tests need is loaded once; each bug then runs in a fork of this process
+import numpy  # noqa: F401  NumPy's own start takes a second
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Bug(NamedTuple):
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+    """test files under tests/, then, after a "-k", which of them"""
+
+
+def _bugs(file: str, *rows: tuple[str, str, str, str]) -> list[Bug]:
+    return [Bug(name, file, old, new, tuple(TESTS[key])) for name, old, new, key in rows]
+
+
+TESTS: dict[str, list[str]] = {
+    "quadratic": ["core/test_quadratic.py"],
+    "reference": ["core/test_inner.py", "-k", "test_equals_the_reference and stride"],
+    "rates": ["core/test_inner.py", "-k", "learned_rates_equal"],
+    "once": ["core/test_inner.py", "-k", "run_once"],
+    "memory": ["core/test_inner.py", "-k", "memory"],
+    "names": ["core/test_inner.py", "-k", "dictionary"],
+    "detached": ["core/test_inner.py", "-k", "without_gradients"],
+    "tasks": ["core/test_inner.py", "-k", "order_of_tasks or doubled"],
+    "functional": ["core/test_functional.py"],
+    "outer": ["core/test_outer.py"],
+    "numbers": ["core/test_numbers.py"],
+    "sampler": ["data/test_sampler.py"],
+    "convolution": ["models/test_kernels.py", "-k", "convolution"],
+    "norm": ["models/test_kernels.py", "-k", "batch_norm"],
+    "layers": ["models/test_kernels.py", "-k", "layers"],
+    "models": ["models/test_models.py"],
+    "methods": ["methods/test_gradient_methods.py"],
+}
+
+BUGS = [
+    *_bugs(
+        "core/inner.py",
+        ("step uphill", "return {n: fast[n] - step_rates[n] * g", "return {n: fast[n] + step_rates[n] * g", "quadratic"),
+        (
+            "second order forgets create_graph",
+            "_support_gradient(rest, own, fast, h, y, loss, create_graph=True)",
+            "_support_gradient(rest, own, fast, h, y, loss, create_graph=False)",
+            "quadratic",
+        ),
+        ("each step cuts the graph", "{n: w if w.requires_grad else w.detach()", "{n: w.detach()", "quadratic"),
+        ("one step too few", "for step in range(inner.steps):", "for step in range(inner.steps - 1):", "quadratic"),
+        ("mean over tasks in the inner loss", "h), y).sum()", "h), y).mean()", "quadratic"),
+        ("the next step's learned rate", "rate[min(step, len(rate) - 1)]", "rate[min(step + 1, len(rate) - 1)]", "quadratic"),
+        ("learned rates of blocks ignored", "if block_of(name) in rates:", "if name in rates:", "quadratic"),
+        ("first order keeps the second", "elif inner.first_order:", "elif False:", "quadratic"),
+        ("body detached in ANIL", "if not track or inner.first_order:", "if True:", "reference"),
+        ("body run in each step", "before, rest = split_model(model, resolve_blocks(model, inner.blocks))", "before, rest = nn.Sequential(), model", "once"),
+        ("norm adapts unasked", "if not inner.adapt_norm:", "if inner.adapt_norm:", "names"),
+        ("recomputation forgets the weights that do not adapt", "dict(zip(own, o, strict=True))", "own", "reference"),
+        ("recomputation forgets learned rates", "rates = {**step_rates, **dict(zip(learned, r, strict=True))}", "rates = step_rates", "rates"),
+        ("recomputation keeps its activations", "out = step(*(t.detach()", "out = ctx.kept = step(*(t.detach()", "memory"),
+        ("fast weights of no_grad carry a graph", "(slow[n] if track else slow[n].detach())", "slow[n]", "detached"),
+    ),
+    *_bugs(
+        "core/functional.py",
+        ("support and query share statistics", "with _normalise_by_first(rows):", "with _normalise_by_first(None):", "functional"),
+        ("support statistics outlive the call", "_statistics_rows.reset(token)", "pass", "functional"),
+        ("body is the first block", "\"body\": names[:-1]", "\"body\": names[:1]", "functional"),
+        ("blocks after the adapted one run before it", "reached = reached or name in adapted", "reached = name in adapted", "functional"),
+        ("running statistics let through", "and module.training and", "and not module.training and", "functional"),
+        ("the fast weights of task 0 for all", "in_dims=(0, 0), randomness", "in_dims=(None, 0), randomness", "functional"),
+    ),
+    *_bugs(
+        "core/outer.py",
+        ("weight by chunk, not by task", "part = losses.sum() * weight", "part = losses.mean() * weight * (task_chunk or tasks)", "tasks"),
+        ("only the last chunk counts", "total[i] += g", "total[i] = g", "tasks"),
+        ("sum and mean exchanged", 'if reduction == "mean" else 1.0', 'if reduction == "sum" else 1.0', "quadratic"),
+        ("norm clipped a tensor", "g * scale if scale != 1.0 else g", 'g * min(1.0, outer.clip_at / float(g.norm())) if outer.clip == "norm" else g', "outer"),
+        ("clipped on one side", "g.clamp(-outer.clip_at, outer.clip_at)", "g.clamp(max=outer.clip_at)", "outer"),
+        ("norm always scaled to the bound", "scale = min(1.0, outer.clip_at / (norm + 1e-12))", "scale = outer.clip_at / (norm + 1e-12)", "outer"),
+        ("infinity let through", "if not math.isfinite(norm):", "if math.isnan(norm):", "outer"),
+        ("schedule not applied", 'group["lr"] = outer_lr(outer, step)', 'group["lr"] = outer.lr', "outer"),
+        ("cosine ends a step late", "step / max(1, outer.steps - 1)", "step / max(1, outer.steps)", "outer"),
+        ("halving is gradual", "0.5 ** (step // outer.halve_every)", "0.5 ** (step / outer.halve_every)", "outer"),
+    ),
+    *_bugs(
+        "core/losses.py",
+        ("loss summed over examples", "return flat.view(tasks, n).mean(1)", "return flat.view(tasks, n).sum(1)", "numbers"),
+        ("loss averaged over tasks", "return flat.view(tasks, n).mean(1)", "return flat.view(tasks, n).mean(0)[:1].expand(tasks)", "numbers"),
+        ("squared error summed over outputs", ".square().flatten(1).mean(1)", ".square().flatten(1).sum(1)", "numbers"),
+        ("accuracy of the least likely", "logits.argmax(-1) == labels", "logits.argmin(-1) == labels", "numbers"),
+    ),
+    *_bugs(
+        "core/statistics.py",
+        ("interval with n", "v.std(correction=1)", "v.std(correction=0)", "numbers"),
+        ("interval without the root", "/ math.sqrt(n), n)", "/ n, n)", "numbers"),
+        ("paired difference without its sign", "over_episodes(a.double() - b.double())", "over_episodes((a.double() - b.double()).abs())", "numbers"),
+        ("seed deviation with n", "for v in values) / (n - 1))", "for v in values) / n)", "numbers"),
+    ),
+    *_bugs(
+        "core/random.py",
+        ("every step the same stream", "for part in (seed, *path)", "for part in (seed, *path[:1])", "numbers"),
+        ("names joined without a seam", 'text = "\\x1f".join(f"{type(part).__name__}:{part}"', 'text = "".join(str(part)', "numbers"),
+        ("the root seed left out", "for part in (seed, *path)", "for part in path", "numbers"),
+    ),
+    *_bugs(
+        "core/episodes.py",
+        ("images drawn with replacement", "chosen = keys.topk(per_class, dim=2).indices", "chosen = (keys[..., :per_class].abs() * count[..., None]).long()", "sampler"),
+        ("support is in the query", "query_x=x[:, :, self.shot :]", "query_x=x[:, :, : self.query]", "sampler"),
+        ("labels not shuffled", ".topk(self.way, dim=1).indices", ".topk(self.way, dim=1).indices.sort(dim=1).values", "sampler"),
+        ("images of the neighbouring class", ">= count[..., None], -1.0)", "> count[..., None], -1.0)", "sampler"),
+        ("images from the global generator", "int(data.count.max()), generator=generator, device=device)", "int(data.count.max()), device=device)", "sampler"),
+        ("turned clockwise", "torch.rot90(x[mask], k, dims", "torch.rot90(x[mask], -k, dims", "sampler"),
+    ),
+    *_bugs(
+        "models/convolution.py",
+        ("input gradient has the wrong factor", "gx = _input_gradient(gy, v, x.shape, *ctx.geometry)", "gx = 2 * _input_gradient(gy, v, x.shape, *ctx.geometry)", "convolution"),
+        ("wrong sign in the double backward", "gw = _weight_gradient(v, gy, w.shape", "gw = -_weight_gradient(v, gy, w.shape", "convolution"),
+        ("tasks exchanged in the grouped call", "y.unflatten(1, (tasks, -1)), 1", "y.unflatten(1, (-1, tasks)).transpose(1, 2), 1", "convolution"),
+        ("bias left out", "return y if self.bias is None else", "return y if self.bias is not None else y if True else", "layers"),
+    ),
+    *_bugs(
+        "models/normalisation.py",
+        ("2ab for 3ab in the double backward", "(c - 3 * a * b)", "(c - 2 * a * b)", "norm"),
+        ("shift without its mean", "shift = shift - v_gamma * r * g_mean", "shift = shift - 0 * g_mean", "norm"),
+        ("scale's second derivative lost", "d_gamma = m * r * (c - a * b)", "d_gamma = m * r * c", "norm"),
+        ("statistics an image", "mean = of.mean(_DIMS, keepdim=True)", "mean = x.mean((2, 3), keepdim=True)", "functional"),
+        ("unbiased variance", "of.var(_DIMS, correction=0", "of.var(_DIMS, correction=1", "functional"),
+        ("statistics of all rows", "of = x[:rows]", "of = x", "functional"),
+    ),
+    *_bugs(
+        "models/conv4.py",
+        ("ReLU lost", "return torch.relu(x)", "return x", "models"),
+        ("init from the global generator", "module.reset_parameters(generator)", "module.reset_parameters(None)", "models"),
+    ),
+    *_bugs(
+        "methods/gradient.py",
+        ("query used for support", "episodes.support_x,\n            episodes.support_y,\n            inner,", "episodes.query_x,\n            episodes.query_y,\n            inner,", "methods"),
+        ("BOIL adapts the head", 'Method("boil", "body"', 'Method("boil", "all"', "methods"),
+        ("FOMAML of second order", 'first_order=True', 'first_order=False', "methods"),
+        ("a method drops the loop's order", "first_order=self.first_order or loop.first_order", "first_order=self.first_order", "methods"),
+        ("transductive where it should not be", "forward(model, slow, fast, episodes.query_x, statistics_of=of)", "forward(model, slow, fast, episodes.query_x)", "methods"),
+        ("the shared part ignores the statistics", "forward(before, slow, {}, query, statistics_of=of)", "forward(before, slow, {}, query)", "methods"),
+        ("step outputs without learned rates", "loss=loss, rates=learned)", "loss=loss)", "methods"),
+        ("features by maximum", "return h.mean((3, 4))", "return h.amax((3, 4))", "methods"),
+        ("NIL without its temperature's support", "support = body_features(model, slow, fast, episodes.support_x)", "support = body_features(model, slow, fast, episodes.query_x)[:, : episodes.support_x.shape[1]]", "methods"),
+    ),
+    *_bugs(
+        "methods/attention.py",
+        ("nearest instead of sum", ".logsumexp(2)", ".amax(2)", "methods"),
+        ("support not normalised", "F.normalize(support, dim=-1)", "support", "methods"),
+        ("softmax over the query", ".log_softmax(-1)", ".log_softmax(1)", "methods"),
+    ),
+]  # fmt: skip
+
+
+def run(source: Path, tests: list[str]) -> tuple[int, str]:
+    """pytest's exit status with `source` as the package, in a fork of this process, and what it printed last."""
+    log = source.parent / "log"
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        status = 99
+        try:
+            with log.open("w") as out:
+                os.dup2(out.fileno(), 1)
+                os.dup2(out.fileno(), 2)
+                sys.path.insert(0, str(source))
+                os.chdir(ROOT)
+                spec = importlib.util.find_spec("innerloop")
+                assert spec is not None
+                assert str(spec.origin).startswith(str(source)), f"{spec.origin} is not the copy"
+                split = tests.index("-k") if "-k" in tests else len(tests)
+                files = [f"tests/{t}" for t in tests[:split]]
+                options = ["-x", "-q", "-p", "no:cacheprovider", "--tb=line", "--timeout=120"]
+                status = int(pytest.main([*files, *tests[split:], *options]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+    _, code = os.waitpid(child, 0)
+    lines = [line for line in log.read_text().splitlines() if line.strip()]
+    failed = [line for line in lines if line.startswith(("FAILED", "ERROR"))]
+    return os.waitstatus_to_exitcode(code), (failed or lines or ["nothing"])[-1 if not failed else 0]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Plant bugs in a copy of the package; the tests must notice each.")
+    parser.add_argument("--only", metavar="NAME", help="the bugs whose name contains NAME")
+    only = parser.parse_args().only
+    bugs = [b for b in BUGS if only is None or only in b.name]
+    if not bugs:
+        print(f"no bug {only!r}; there are: {', '.join(b.name for b in BUGS)}")
+        return 2
+    sys.dont_write_bytecode = True  # the copies differ by a few bytes within a second: no stale bytecode
+    torch.set_num_threads(1)
+    start, wrong = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "src"
+        shutil.copytree(ROOT / "src", source, ignore=shutil.ignore_patterns("__pycache__"))
+        for key in dict.fromkeys(tuple(b.tests) for b in bugs):
+            status, line = run(source, list(key))
+            if status:
+                print(f"FAILS WITHOUT A BUG  {' '.join(key)}: {line}", flush=True)
+                wrong.append(" ".join(key))
+        for b in bugs:
+            path = source / "innerloop" / b.file
+            text = path.read_text(encoding="utf-8")
+            if text.count(b.old) != 1:
+                print(f"NOT THERE  {b.name}: {b.old!r} occurs {text.count(b.old)} times in {b.file}", flush=True)
+                wrong.append(b.name)
+                continue
+            path.write_text(text.replace(b.old, b.new), encoding="utf-8")
+            with contextlib.ExitStack() as stack:
+                stack.callback(path.write_text, text, encoding="utf-8")
+                status, line = run(source, list(b.tests))
+            noticed = status == 1
+            if not noticed:
+                wrong.append(b.name)
+            print(f"{'noticed' if noticed else f'MISSED ({status})'}  {b.file}: {b.name}  <-  {line[:110]}", flush=True)
+    spent = sum(os.times()[:4])
+    print(f"{len(bugs)} bugs, {time.monotonic() - start:.0f} s, {spent:.0f} s of one core; " + (f"wrong: {'; '.join(wrong)}" if wrong else "all noticed"))
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
