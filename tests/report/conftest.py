@@ -193,3 +193,9 @@ def made_study() -> Callable[..., Path]:
         return write_study(folder, summary, made_up_episodes(**shape))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def new_study() -> Callable[[Path], Path]:
+    """new_study(folder) -> the folder with a complete study."""
+    return lambda folder: write_study(folder, made_up_summary(), made_up_episodes())

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 import pytest
 
 from innerloop.report import ReportError, tables, write_report
+from innerloop.report.figures import figures
+from innerloop.report.tables import named_tables
 
 FIGURES = ["episodes", "training", "steps", "freezing", "movement", "similarity", "cost"]
 
@@ -42,13 +45,27 @@ def write(folder: Path, summary: dict[str, Any]) -> Page:
     return Page(write_report(folder).read_text())
 
 
-@pytest.fixture
-def page(study: Path) -> Page:
-    return Page(write_report(study).read_text())
-
-
-def test_the_page_and_its_figures_are_there(study: Path) -> None:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory, new_study: Callable[[Path], Path]) -> Path:
+    """A folder with a complete study and its report: drawing it takes a second or two."""
+    study = new_study(tmp_path_factory.mktemp("study"))
     assert write_report(study) == study / "report.html"
+    return study
+
+
+@pytest.fixture(scope="module")
+def page(written: Path) -> Page:
+    return Page((written / "report.html").read_text())
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests of the text alone."""
+    monkeypatch.setattr("innerloop.report.page.figures", lambda summary, episodes: {})
+
+
+def test_the_page_and_its_figures_are_there(written: Path) -> None:
+    study = written
     found = {p.name for p in (study / "figures").iterdir()}
     assert found == {f"{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
     for path in (study / "figures").iterdir():
@@ -56,23 +73,22 @@ def test_the_page_and_its_figures_are_there(study: Path) -> None:
         assert start == b"\x89PNG\r\n\x1a\n" if path.suffix == ".png" else start.startswith(b"<?xml")
 
 
-def test_the_same_study_gives_the_same_bytes(study: Path) -> None:
-    first = write_report(study).read_bytes()
-    assert write_report(study).read_bytes() == first
+def test_the_same_study_gives_the_same_bytes(study: Path, written: Path) -> None:
+    assert write_report(study).read_bytes() == (written / "report.html").read_bytes()
 
 
-def test_nothing_is_loaded_from_elsewhere(page: Page, study: Path) -> None:
+def test_nothing_is_loaded_from_elsewhere(page: Page, written: Path) -> None:
     assert page.loads, "the pictures of the episodes are data URIs"
     assert all(at.startswith(("#", "data:image/png;base64,")) for at in page.loads)
-    text = (study / "report.html").read_text()
+    text = (written / "report.html").read_text()
     assert "@import" not in text
     assert not re.search(r"url\(\s*['\"]?(?!#)", text)
     assert not {"script", "link", "iframe"} & set(page.tags)
 
 
-def test_ids_are_unique_and_references_are_met(page: Page, study: Path) -> None:
+def test_ids_are_unique_and_references_are_met(page: Page, written: Path) -> None:
     assert len(page.ids) == len(set(page.ids))
-    text = (study / "report.html").read_text()
+    text = (written / "report.html").read_text()
     wanted = set(re.findall(r"url\(#([^)]+)\)", text)) | {at[1:] for at in page.loads if at.startswith("#")}
     assert wanted <= set(page.ids)
 
@@ -114,8 +130,8 @@ def test_the_numbers_are_on_the_page(page: Page, shown: str) -> None:
     assert shown in page.text
 
 
-def test_each_figure_has_a_caption_and_a_text_for_those_who_do_not_see_it(study: Path) -> None:
-    text = write_report(study).read_text()
+def test_each_figure_has_a_caption_and_a_text_for_those_who_do_not_see_it(written: Path) -> None:
+    text = (written / "report.html").read_text()
     for name in FIGURES:
         part = text.split(f'<figure id="{name}">')[1].split("</figure>")[0]
         assert re.search(r'role="img" aria-label="[^"]{20,}"', part)
@@ -146,14 +162,15 @@ def test_a_hostile_name_is_only_text(study: Path, summary: dict[str, Any]) -> No
     "gone", ["paired", "movement", "freezing", "cka", "cost", "verdict", "env", "commit", "seconds"]
 )
 @pytest.mark.parametrize("how", ["absent", "null"])
+@pytest.mark.usefixtures("no_figures")
 def test_a_missing_part_is_left_out(study: Path, summary: dict[str, Any], gone: str, how: str) -> None:
     if how == "null":
         summary[gone] = None
     else:
         del summary[gone]
     page = write(study, summary)
-    figure = {"cka": "similarity"}.get(gone, gone)
-    assert figure not in page.ids
+    assert {"cka": "similarity"}.get(gone, gone) not in figures(summary, None)
+    assert gone not in named_tables(summary)
     assert "None" not in page.text.split()
 
 
@@ -179,6 +196,7 @@ def test_a_damaged_summary_is_named(tmp_path: Path, content: str) -> None:
     assert not (tmp_path / "report.html").exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_lost_number_is_named(study: Path, summary: dict[str, Any]) -> None:
     del summary["methods"]["maml"]["mean"]
     (study / "summary.json").write_text(json.dumps(summary))

@@ -30,6 +30,7 @@ _STYLE: dict[str, Any] = {
     "ytick.color": INK,
     "figure.facecolor": PAPER,
     "axes.facecolor": PAPER,
+    "text.parse_math": False,
     "legend.frameon": False,
     "legend.fontsize": 9.5,
     "lines.linewidth": 1.8,
@@ -80,6 +81,7 @@ def inline(drawn: bytes, name: str) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
+    text = re.sub(r'(<image\b[^>]*?) id="[^"]*"', r"\1", text)  # the same for equal images
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = text.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
     text = text.replace("xlink:href=", "href=")

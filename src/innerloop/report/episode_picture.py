@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from innerloop.report.drawing import WIDTH
 from innerloop.report.looks import FAINT, INK, look
 from innerloop.report.summary import Episodes, Summary
-from innerloop.report.tables import short_title
+from innerloop.report.tables import label
 
 CLASSES, QUERIES, EPISODES = 5, 2, 2
 """the most that is drawn: the first classes of an episode, query images of a class, and episodes"""
@@ -52,7 +52,7 @@ def draw_episodes(summary: Summary, episodes: Episodes) -> Figure:
                         figure,
                         left,
                         low + 0.03 * pitch - _LINE * i,
-                        f"{short_title(summary, method)} {'✓' if guess == c else f'✗ {_letter(guess)}'}",
+                        f"{label(summary, method)} {'✓' if guess == c else f'✗ {_letter(guess)}'}",
                         fontsize=8.5,
                         color=look(method).colour,
                         fontweight="normal" if guess == c else "bold",

@@ -12,7 +12,7 @@ from innerloop.report.episode_picture import draw_episodes
 from innerloop.report.formats import milliseconds, ratio
 from innerloop.report.looks import FAINT, INK, look
 from innerloop.report.summary import Episodes, Summary
-from innerloop.report.tables import short_title
+from innerloop.report.tables import cut, label
 
 
 def figures(summary: Summary, episodes: Episodes | None) -> dict[str, Callable[[], Figure]]:
@@ -37,7 +37,7 @@ def draw_training(summary: Summary) -> Figure:
         curve = m.get("curve")
         if not curve:
             continue
-        how, title = look(name), short_title(summary, name)
+        how, title = look(name), label(summary, name)
         scored = [(r["step"], 100 * r["score"]) for r in curve if r.get("score") is not None]
         checked = [(r["step"], 100 * _mean(r["validation"])) for r in curve if r.get("validation") is not None]
         if scored:
@@ -64,7 +64,7 @@ def draw_steps(summary: Summary) -> Figure:
         low = [100 * (s["mean"] - s["ci95"]) for s in steps]
         high = [100 * (s["mean"] + s["ci95"]) for s in steps]
         axes.fill_between(at, low, high, color=how.colour, alpha=0.2, linewidth=0)
-        label = f"{short_title(summary, name)} (band: ci95)"
+        text = f"{label(summary, name)} (band: ci95)"
         axes.plot(
             at,
             [100 * s["mean"] for s in steps],
@@ -72,7 +72,7 @@ def draw_steps(summary: Summary) -> Figure:
             marker=how.marker,
             fillstyle=how.fill,
             linestyle=how.line,
-            label=label,
+            label=text,
         )
     _chance(axes, summary)
     trained = summary["data"].get("train_inner_steps")
@@ -104,7 +104,8 @@ def draw_freezing(summary: Summary) -> Figure:
     axes.set_ylim(max(0.0, low - spare), min(100.0, high + spare))
     axes.set_xlim(-0.4, len(found) - 0.6)
     labels = [
-        "none" if not f["frozen"] else ("only\n" if i == 1 else "… to\n") + f["frozen"][-1] for i, f in enumerate(found)
+        "none" if not f["frozen"] else ("only\n" if i == 1 else "… to\n") + cut(f["frozen"][-1], 10)
+        for i, f in enumerate(found)
     ]
     axes.set_xticks(at, labels)
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10]))
@@ -147,7 +148,7 @@ def draw_cost(summary: Summary) -> Figure:
             how = look(name)
             axes.barh(i, ms, color=how.colour, hatch=how.hatch, edgecolor="#ffffff", height=0.7)
             axes.annotate(milliseconds(ms), (ms, i), xytext=(4, 0), textcoords="offset points", va="center")
-        axes.set_yticks(range(len(times)), [short_title(summary, n) for n in times])
+        axes.set_yticks(range(len(times)), [label(summary, n) for n in times])
         axes.invert_yaxis()
         axes.set_xlim(0, 1.25 * max(times.values()))
         by = cost.get(f"{part}_ratio")
@@ -175,8 +176,8 @@ def _bars(axes: Axes, summary: Summary, by_method: Mapping[str, Any], value: str
         at = [names.index(e["block"]) + (i - (len(by_method) - 1) / 2) * width for e in found]
         axes.bar(at, [e[value] for e in found], width * 0.92, yerr=[e[ci95] for e in found], color=how.colour,
                  hatch=how.hatch, edgecolor="#ffffff", linewidth=0, ecolor=INK, capsize=2.5,
-                 label=short_title(summary, method))  # fmt: skip
-    axes.set_xticks(range(len(names)), names)
+                 label=label(summary, method))  # fmt: skip
+    axes.set_xticks(range(len(names)), [cut(n, 10) for n in names])
     grid(axes)
 
 

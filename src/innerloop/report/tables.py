@@ -61,6 +61,16 @@ def short_title(summary: Summary, method: str) -> str:
     return short.get(method) or title_of(summary, method).split(" (")[0]
 
 
+def label(summary: Summary, method: str) -> str:
+    """The short title, cut to what fits into a figure."""
+    return cut(short_title(summary, method), 20)
+
+
+def cut(text: str, length: int) -> str:
+    """The text, its end replaced by … where it is longer."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def setting(summary: Summary) -> str:
     """5-way 1-shot on glyphs"""
     data = summary["data"]
