@@ -129,7 +129,7 @@ def outer_step(
     step: int,
 ) -> float:
     """Clip the meta-gradient, set this step's rate, and let the optimizer step. Returns the norm before clipping."""
-    norm = math.sqrt(sum(float(g.double().square().sum()) for g in gradient.values()))
+    norm = float(torch.stack([g.double().square().sum() for g in gradient.values()]).sum().sqrt())
     if not math.isfinite(norm):
         raise FloatingPointError(
             f"the meta-gradient at outer step {step} is not finite (norm {norm}); lower the inner or outer rate"

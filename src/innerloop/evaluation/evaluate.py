@@ -35,7 +35,7 @@ class EvalSettings:
     statistics: Literal["batch", "support"] = "batch"
     """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
     temperature: float = 1.0
-    """multiplies the cosines of the NIL head"""
+    """multiplies the cosines of the NIL head, in training too"""
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
@@ -110,7 +110,9 @@ def evaluate(
         return torch.where(output.isfinite().flatten(1).all(1), score(output, y), torch.nan)
 
     rows: list[Tensor] = []
+    device = next(iter(parameters.values())).device
     for batch in fixed_episodes(family, settings):
+        batch = batch.to(device)
         if head == "cosine":
             predict = predictor(
                 model,

@@ -56,6 +56,8 @@ def study(
     episodes.
     Runs that are finished in `out` are used, an unfinished one is continued (with `resume`).
     """
+    if config.method != "maml":
+        raise ValueError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
     if config.regression:
         raise ValueError("the study needs image classes; sinusoid is a regression: use 'innerloop train' for it")
     began = time.perf_counter()

@@ -100,7 +100,14 @@ def train(
     parameters = setup.meta_parameters(config, model)
     inner = config.inner_loop
     kinds = setup.losses(config)
-    predict = predictor(model, inner, head=setup.head(config), loss=kinds.loss, statistics=config.inner.statistics)
+    predict = predictor(
+        model,
+        inner,
+        head=setup.head(config),
+        loss=kinds.loss,
+        statistics=config.inner.statistics,
+        temperature=config.test.temperature,
+    )
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
     optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
