@@ -93,6 +93,7 @@ def made_up_summary() -> dict[str, Any]:
             "inner_steps": 10,
             "train_inner_steps": 5,
             "statistics": "batch",
+            "analysis_episodes": 119,
         },
         "config": {"way": 5},
         "methods": {

@@ -1,6 +1,6 @@
 """The figures of a study, each from its part of the summary."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -121,7 +121,7 @@ def draw_movement(summary: Summary) -> Figure:
     figure, (axes,) = blank(3.0)
     _bars(axes, summary, summary["movement"], "relative", "relative_ci95")
     axes.set_ylabel("distance moved ÷ norm before")
-    axes.legend(loc="upper left", title="bar ends: ci95", title_fontsize=9)
+    axes.legend(loc="upper left", title="bar ends: ci95", title_fontsize=9, alignment="left")
     return figure
 
 
@@ -131,7 +131,9 @@ def draw_similarity(summary: Summary) -> Figure:
     _bars(axes, summary, summary["cka"], "mean", "ci95")
     axes.set_ylim(0, 1.02)
     axes.set_ylabel("CKA, before and after")
-    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, title="bar ends: ci95", title_fontsize=9)
+    axes.legend(
+        loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, title="bar ends: ci95", title_fontsize=9, alignment="left"
+    )
     return figure
 
 
@@ -179,6 +181,12 @@ def _bars(axes: Axes, summary: Summary, by_method: Mapping[str, Any], value: str
                  label=label(summary, method))  # fmt: skip
     axes.set_xticks(range(len(names)), [cut(n, 10) for n in names])
     grid(axes)
+
+
+def _up_to(frozen: Sequence[str]) -> str:
+    if not frozen:
+        return "none"
+    return ("only\n" if len(frozen) == 1 else "… to\n") + cut(frozen[-1], 10)
 
 
 def _chance(axes: Axes, summary: Summary) -> None:

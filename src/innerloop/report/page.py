@@ -106,6 +106,7 @@ def _made(summary: Summary) -> list[tuple[str, str]]:
         ("classes", ", ".join(f"{n:,} {split}" for split, n in classes.items())),
         ("task", f"{data['way']}-way {data['shot']}-shot, {data['query']} query images a class"),
         ("test episodes", f"{data['episodes']:,}, the same ones for every method"),
+        ("of them for movement and CKA", data.get("analysis_episodes")),
         ("inner steps", f"{data['train_inner_steps']} in training, {data['inner_steps']} at test"),
         ("batch norm", _statistics(str(data["statistics"])) if data.get("statistics") else None),
         ("innerloop", summary.get("innerloop")),

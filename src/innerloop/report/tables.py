@@ -153,13 +153,20 @@ def _movement(summary: Summary) -> Table:
 
     header = ["method", "block", "parameters", "L2 distance ± ci95", "relative distance ± ci95"]
     note = "How far the inner loop moves a block's weights; relative: divided by their norm before it."
+    note += _analysed(summary)
     return Table("Movement of the weights in the inner loop", header, _per_block(summary, "movement", cell), note)
 
 
 def _cka(summary: Summary) -> Table:
     rows = _per_block(summary, "cka", lambda e: [plain(e["mean"], e["ci95"])])
     note = "Linear CKA of a block's activations on the query images, before against after; 1 is unchanged."
+    note += _analysed(summary)
     return Table("Similarity before and after the inner loop", ["method", "block", "CKA ± ci95"], rows, note)
+
+
+def _analysed(summary: Summary) -> str:
+    episodes = summary["data"].get("analysis_episodes")
+    return f" Over the first {episodes:,} test episodes." if episodes is not None else ""
 
 
 def _cost(summary: Summary) -> Table:
@@ -170,7 +177,7 @@ def _cost(summary: Summary) -> Table:
         rows += [[what, short_title(summary, name), milliseconds(ms)] for name, ms in times.items()]
         if cost.get(f"{part}_ratio") is not None:
             rows.append([what, "MAML ÷ ANIL", ratio(cost[f"{part}_ratio"])])
-    made = [f"{cost[k]} {k}" if k != "device" else str(cost[k]) for k in ("device", "repeats") if cost.get(k)]
+    made = [str(cost["device"])] if cost.get("device") else []
     if cost.get("threads"):
         made.append(f"{cost['threads']} thread" + ("s" if cost["threads"] != 1 else ""))
     note = "; ".join(filter(None, [cost.get("note"), ", ".join(made)]))

@@ -114,7 +114,7 @@ def _freezing(summary: Summary) -> Words:
     change = f" ({points(last['difference'])} points, ci95, paired)" if last.get("difference") else ""
     said = (
         f"MAML's model gets {in_percent(found[0]['mean'])} when every block adapts and {in_percent(last['mean'])} when only "
-        f"{' and '.join(last['adapted']) or 'nothing'} does{change}."
+        f"{_the(last['adapted'])} does{change}."
     )
     return Words(
         "Freezing the body at test time",
@@ -177,6 +177,10 @@ def _per_block(summary: Summary, part: str, value: str) -> str:
         each = ", ".join(f"{e['block']} {e[value]:.3f}" for e in found)
         said.append(f"{short_title(summary, name)}: {each}.")
     return " ".join(said)
+
+
+def _the(blocks: list[str]) -> str:
+    return f"the {_listed(blocks)}" if blocks else "nothing"
 
 
 def _having(summary: Summary, part: str) -> str:
