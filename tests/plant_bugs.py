@@ -245,7 +245,10 @@ def main() -> int:
                 wrong.append(b.name)
             print(f"{'noticed' if noticed else f'MISSED ({status})'}  {b.file}: {b.name}  <-  {line[:110]}", flush=True)
     spent = sum(os.times()[:4])
-    print(f"{len(bugs)} bugs, {time.monotonic() - start:.0f} s, {spent:.0f} s of one core; " + (f"wrong: {'; '.join(wrong)}" if wrong else "all noticed"))
+    print(
+        f"{len(bugs)} bugs, {time.monotonic() - start:.0f} s, {spent:.0f} s of one core; "
+        + (f"wrong: {'; '.join(wrong)}" if wrong else "all noticed")
+    )
     return 1 if wrong else 0
 
 

@@ -181,7 +181,7 @@ def test_a_slice_of_episodes_is_those_tasks() -> None:
 
 
 def test_gradients_that_share_memory_are_added_apart() -> None:
-    """For y = a + b autograd gives both the same tensor, and an expanded one: adding chunks in place would corrupt them."""
+    """For y = a + b autograd gives both the same tensor, also expanded: adding chunks into it would corrupt both."""
     p = {n: torch.ones(2, dtype=torch.float64, requires_grad=True) for n in ("a", "b", "c")}
 
     def predict(parameters, episodes: Episodes) -> Tensor:
