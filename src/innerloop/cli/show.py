@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -13,6 +13,7 @@ from rich.table import Table
 console = Console(highlight=False, soft_wrap=True)
 
 
+@runtime_checkable
 class Show(Protocol):
     """Shows how far a piece of work is."""
 
