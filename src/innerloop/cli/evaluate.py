@@ -22,7 +22,7 @@ Options that are left out are those the run was trained with. The result is adde
 class EvaluateArgs:
     """Options of `innerloop evaluate`."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run folder"""
     method: MethodName | None = None
     """test with another method on the same weights (nil on MAML's body, anil on MAML's weights, …)"""

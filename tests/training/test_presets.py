@@ -1,0 +1,156 @@
+"""Every preset with every method, and the numbers that were converted from the papers."""
+
+from dataclasses import fields, replace
+from typing import get_args
+
+import pytest
+import torch
+
+from innerloop.core.outer import meta_gradient
+from innerloop.core.random import stream
+from innerloop.evaluation import EvalSettings
+from innerloop.methods.gradient import MethodName, predictor
+from innerloop.training import PRESETS, Config, Inner, Model, Validation, preset, setup
+from tiny import blobs
+
+NAMES = [p.name for p in PRESETS]
+METHODS = get_args(MethodName)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_each_preset_makes_a_model_and_a_meta_gradient_by_each_method(name: str, method: MethodName) -> None:
+    if name.startswith("sinusoid") and method == "nil":
+        with pytest.raises(ValueError, match="nil"):
+            preset(name, method)
+        return
+    config = preset(name, method)
+    assert config.method == method
+    small = replace(config, way=min(config.way, 3), model=replace(config.model, filters=4), query=1, device="cpu")
+    channels = 3 if config.data in ("mini_imagenet", "cifar_fs") else 1
+    images = None if config.regression else blobs(16, channels)
+    model = setup.build_model(small, images)
+    parameters = setup.meta_parameters(small, model)
+    batch = setup.tasks(small, images, "train").sample(1, stream(0, "t"))
+    kinds = setup.losses(small)
+    predict = predictor(model, small.inner_loop, head=setup.head(small), loss=kinds.loss)
+    found = meta_gradient(predict, parameters, batch, kinds.loss, kinds.score)
+    assert found.gradient.keys() == parameters.keys()
+    assert all(bool(g.isfinite().all()) for g in found.gradient.values())
+    assert any(bool(g.any()) for g in found.gradient.values())
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("method", METHODS)
+def test_config_goes_through_json_and_back(name: str, method: MethodName) -> None:
+    import json
+
+    if name.startswith("sinusoid") and method == "nil":
+        return
+    config = preset(name, method)
+    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_json_keeps_values_that_are_not_the_defaults() -> None:
+    config = Config(model=Model(hidden=(3, 2, 1)), inner=Inner(learn_rates=True), validation=Validation(every=7))
+    assert Config.from_json(config.to_json()) == config
+    assert set(config.to_json()) == {f.name for f in fields(Config)}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"colour": 1}, "colour, which this version does not know"),
+        ({"inner": {"speed": 1}}, "another version"),
+        ({"inner": 3}, "another version"),
+        ({"model": 3}, "another version"),
+        ({"way": "5"}, "another version"),
+        ({"way": 0}, "way must be at least 1"),
+    ],
+)
+def test_json_of_something_else_is_refused(change: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Config.from_json({**Config().to_json(), **change})
+
+
+def test_rates_are_the_published_ones_for_a_mean_loss() -> None:
+    """The reference code sums the loss and divides by the shots: r there is r × way here."""
+    assert preset("omniglot-5way-1shot").inner.lr == pytest.approx(2.0)  # 0.4 × 5
+    assert preset("omniglot-5way-5shot").inner.lr == pytest.approx(2.0)
+    assert preset("omniglot-20way-1shot").inner.lr == pytest.approx(2.0)  # 0.1 × 20
+    assert preset("mini-imagenet-5way-1shot").inner.lr == pytest.approx(0.05)  # 0.01 × 5
+    assert preset("mini-imagenet-5way-5shot").inner.lr == pytest.approx(0.05)
+    assert preset("sinusoid-10shot").inner.lr == pytest.approx(0.01)  # a mean there too
+
+
+def test_published_protocols() -> None:
+    for way, batch, steps, test_steps in ((5, 32, 1, 3), (20, 16, 5, 5)):
+        for shot in (1, 5):
+            c = preset(f"omniglot-{way}way-{shot}shot")
+            assert (c.way, c.shot, c.query) == (way, shot, shot)
+            assert (c.outer.meta_batch, c.inner.steps, c.test.inner_steps) == (batch, steps, test_steps)
+            assert (c.outer.steps, c.outer.lr, c.outer.clip) == (60_000, 1e-3, "none")
+            assert (c.model.filters, c.model.downsample, c.model.readout) == (64, "stride", "mean")
+    for shot, batch, clip in ((1, 4, 10 / 75), (5, 2, 10 / 15)):
+        c = preset(f"mini-imagenet-5way-{shot}shot")
+        assert (c.way, c.shot, c.query, c.outer.meta_batch) == (5, shot, 15, batch)
+        assert (c.inner.steps, c.test.inner_steps, c.outer.steps) == (5, 10, 60_000)
+        assert (c.outer.clip, c.outer.clip_at) == ("value", pytest.approx(clip))
+        assert (c.model.filters, c.model.downsample, c.model.readout) == (32, "max_pool", "flatten")
+    c = preset("sinusoid-10shot")
+    assert (c.shot, c.inner.steps, c.outer.meta_batch, c.outer.steps) == (10, 1, 25, 70_000)
+    assert c.model.hidden == (40, 40)
+
+
+def test_methods_change_only_what_they_must() -> None:
+    base = preset("omniglot-20way-1shot")
+    for method in ("fomaml", "anil", "nil"):
+        assert preset("omniglot-20way-1shot", method) == replace(base, method=method)
+    boil = preset("omniglot-20way-1shot", "boil")
+    assert (boil.inner.steps, boil.inner.lr, boil.test.inner_steps) == (1, 0.5, 1)
+
+
+def test_names_are_unique_and_described() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert all(p.about and "\n" not in p.about for p in PRESETS)
+    with pytest.raises(ValueError, match="there is no preset 'x'; there are quick"):
+        preset("x")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda: Config(shot=0), "shot"),
+        (lambda: Config(threads=-1), "threads"),
+        (lambda: Config(task_chunk=-1), "task_chunk"),
+        (lambda: Config(method="nil", data="sinusoid"), "nil"),
+        (lambda: Config(method="nil", inner=Inner(learn_rates=True)), "nil"),
+        (lambda: Config(inner=Inner(learn_rates=True, steps=0)), "learned rates"),
+        (lambda: Config(method="fomaml", inner=Inner(recompute=True)), "recompute"),
+        (lambda: Model(filters=0), "filters"),
+        (lambda: Model(hidden=(3, 0)), "hidden"),
+        (lambda: Validation(every=0), "every"),
+        (lambda: Validation(episodes=1), "episodes"),
+        (lambda: EvalSettings(episodes=1), "episodes"),
+        (lambda: EvalSettings(query=0), "query"),
+        (lambda: EvalSettings(inner_steps=-1), "inner_steps"),
+        (lambda: EvalSettings(temperature=0.0), "temperature"),
+    ],
+)
+def test_senseless_values_are_refused_at_once(change, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        change()
+
+
+def test_learned_rates_start_at_the_inner_rate_of_the_blocks_that_adapt() -> None:
+    config = Config(way=3, inner=Inner(steps=4, lr=0.3, learn_rates=True), model=Model(filters=4), device="cpu")
+    for method, blocks in (
+        ("maml", ["conv1", "conv2", "conv3", "conv4", "head"]),
+        ("anil", ["head"]),
+        ("boil", ["conv1", "conv2", "conv3", "conv4"]),
+    ):
+        own = replace(config, method=method)
+        parameters = setup.meta_parameters(own, setup.build_model(own, blobs()))
+        rates = {n: p for n, p in parameters.items() if n.startswith("rate:")}
+        assert list(rates) == [f"rate:{b}" for b in blocks]
+        assert all(torch.equal(p, torch.full((4,), 0.3)) for p in rates.values())

@@ -1,0 +1,219 @@
+"""A run that was stopped, by whatever, and resumed ends as one that was not: equal to the last bit."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop.runs import RunError, RunFolder
+from innerloop.training import Config, Interrupted, Model, Progress, setup, train
+from tiny import CONFIG, SINES, assert_same, blobs
+
+pytestmark = pytest.mark.usefixtures("made_images")
+
+training = sys.modules["innerloop.training.train"]  # the name in the package is the function
+LEARNED = replace(CONFIG, inner=replace(CONFIG.inner, learn_rates=True))
+
+
+def at(step: int, do: Callable[[], object]) -> Callable[[Progress], None]:
+    """A report that does something once `step` steps are done."""
+
+    def report(p: Progress) -> None:
+        if p.step == step:
+            do()
+
+    return report
+
+
+def ctrl_c() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+class Crash(Exception):
+    """Something that went wrong in a step."""
+
+
+def crash() -> None:
+    raise Crash
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        CONFIG,
+        LEARNED,
+        SINES,
+        replace(CONFIG, method="nil"),
+        replace(CONFIG, model=Model(filters=4, downsample="max_pool", readout="flatten")),
+        replace(CONFIG, model=Model(arch="mlp", hidden=(5,)), task_chunk=1),
+    ],
+    ids=["conv4", "learned rates", "sinusoid", "nil", "max-pool", "mlp"],
+)
+@pytest.mark.parametrize("stop_at", [3, 4], ids=["between validations", "at a validation"])
+def test_resumed_after_ctrl_c_equals_uninterrupted(config: Config, stop_at: int, tmp_path: Path) -> None:
+    train(config, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"step {stop_at}.*--resume"):
+        train(config, tmp_path / "cut", report=at(stop_at, ctrl_c))
+    assert RunFolder(tmp_path / "cut").load("last").step == stop_at
+    assert not RunFolder(tmp_path / "cut").finished
+    train(config, tmp_path / "cut", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:
+    train(CONFIG, tmp_path / "a")
+    train(replace(CONFIG, seed=1), tmp_path / "b")
+    with pytest.raises(AssertionError):
+        assert_same(tmp_path / "a", tmp_path / "b")
+
+
+def test_stopped_twice(tmp_path: Path) -> None:
+    train(LEARNED, tmp_path / "whole")
+    for first, resume in ((1, False), (5, True)):
+        with pytest.raises(Interrupted):
+            train(LEARNED, tmp_path / "cut", resume=resume, report=at(first, ctrl_c))
+    train(LEARNED, tmp_path / "cut", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) -> None:
+    """A line's mean must not lose the steps before an interruption."""
+    losses: list[float] = []
+    config = replace(CONFIG, validation=replace(CONFIG.validation, every=6))
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "r", report=lambda p: (losses.append(p.loss), ctrl_c() if p.step == 4 else 0))
+    train(config, tmp_path / "r", resume=True, report=lambda p: losses.append(p.loss))
+    (row,) = RunFolder(tmp_path / "r").metrics
+    assert len(losses) == 6
+    assert row["loss"] == pytest.approx(sum(losses) / 6, rel=1e-12)
+
+
+def test_resumed_after_an_exception_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(LEARNED, tmp_path / "whole")
+    whole, calls = training.meta_gradient, []
+
+    def failing(*args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            raise Crash
+        return whole(*args, **kwargs)  # pyright: ignore
+
+    with monkeypatch.context() as m:
+        m.setattr(training, "meta_gradient", failing)
+        with pytest.raises(Crash):
+            train(LEARNED, tmp_path / "cut")
+    assert RunFolder(tmp_path / "cut").load("last").step == 2  # what the last validation kept
+    train(LEARNED, tmp_path / "cut", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
+    """A crash between the line of a validation and its checkpoint: the resumed run writes that line again, alone."""
+    with pytest.raises(Crash):
+        train(CONFIG, tmp_path / "r", report=at(3, crash))
+    with (tmp_path / "r" / "metrics.jsonl").open("a") as f:
+        f.write('{"step": 4, "loss": 9.0}\n{"step": 6, "lo')
+    train(CONFIG, tmp_path / "r", resume=True)
+    train(CONFIG, tmp_path / "whole")
+    assert_same(tmp_path / "whole", tmp_path / "r")
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, sys.argv[2])
+import torch
+torch.set_num_threads(1)
+from pathlib import Path
+from tiny import SINES
+from innerloop.runs import folder
+from innerloop.training import train
+write = folder.write_json
+def killed(path, value):
+    if path.name == "index.json" and value["last"] == "0000004":
+        os.kill(os.getpid(), signal.SIGKILL)
+    write(path, value)
+folder.write_json = killed
+train(SINES, Path(sys.argv[1]))
+"""
+
+
+def test_killed_between_checkpoint_and_index(tmp_path: Path) -> None:
+    tests = Path(__file__).parents[1]
+    args = [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(tests)]
+    done = subprocess.run(args, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+    assert done.returncode == -signal.SIGKILL
+    folder = RunFolder(tmp_path / "cut")
+    assert (folder.path / "checkpoints" / "0000004").is_dir()
+    assert folder.load("last").step == 2
+    # what the dead process left must not be taken for this one's checkpoint, even if it is not the same
+    (folder.path / "checkpoints" / "0000004" / "weights.safetensors").write_bytes(b"cut off")
+    (folder.path / "checkpoints" / ".0000004.1.part").mkdir()
+    train(SINES, folder.path, resume=True)
+    train(SINES, tmp_path / "whole")
+    assert_same(tmp_path / "whole", folder.path)
+    assert {p.name for p in (folder.path / "checkpoints").iterdir()} == {
+        "index.json",
+        f"{folder.load('best').step:07d}",
+        "0000006",
+    }
+
+
+def test_channels_last_weights_and_their_moments_keep_their_layout(tmp_path: Path) -> None:
+    def last_layout(config: Config, images: object) -> torch.nn.Sequential:
+        return build(config, images).to(memory_format=torch.channels_last)  # pyright: ignore
+
+    build = setup.build_model
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(setup, "build_model", last_layout)
+        train(CONFIG, tmp_path / "whole")
+        with pytest.raises(Interrupted):
+            train(CONFIG, tmp_path / "cut", report=at(3, ctrl_c))
+        train(CONFIG, tmp_path / "cut", resume=True)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_ctrl_c_in_the_last_step_leaves_a_finished_run(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        train(CONFIG, tmp_path / "r", report=at(6, ctrl_c))
+    assert RunFolder(tmp_path / "r").finished
+
+
+def test_handlers_are_given_back(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        train(SINES, tmp_path / "r", report=at(2, lambda: signal.raise_signal(signal.SIGTERM)))
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize(
+    ("what", "spoil"),
+    [
+        ("exp_avg/conv1.conv.weight", lambda o, s: o.pop("exp_avg/conv1.conv.weight")),
+        ("step/head.bias", lambda o, s: [o.pop(k) for k in list(o) if k.endswith("/head.bias")]),
+        ("exp_avg/other", lambda o, s: o.update({"exp_avg/other": torch.zeros(1)})),
+        ("shape", lambda o, s: o.update({"exp_avg/head.bias": torch.zeros(7)})),
+        ("best", lambda o, s: s.pop("best")),
+    ],
+)
+def test_a_spoilt_optimizer_or_state_is_refused(what: str, spoil: Callable, tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "r")
+    with pytest.raises(Interrupted):
+        train(CONFIG, folder.path, report=at(3, ctrl_c))
+    c = folder.load("last")
+    optimizer, state = dict(c.optimizer), dict(c.state)
+    spoil(optimizer, state)
+    folder.save(replace(c, step=3, optimizer=optimizer, state=state))
+    with pytest.raises(RunError, match="train again"):
+        train(CONFIG, folder.path, resume=True)
+
+
+def test_blobs_have_what_the_tests_assume() -> None:
+    images = blobs()
+    assert images.image_shape == (1, 16, 16)
+    assert [len(images.split(s).class_names) for s in ("train", "val", "test")] == [6, 6, 6]
