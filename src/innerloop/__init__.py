@@ -6,7 +6,7 @@ The names below are loaded when first used, so that the command line starts with
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from innerloop.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from innerloop.core.episodes import ClassImages as ClassImages

@@ -418,7 +418,6 @@ def test_memory_does_not_grow_with_the_steps_when_recomputing(blocks: str, tasks
     assert again[2] < plain[2] / 3
 
 
-@pytest.mark.xfail(strict=True, reason="recomputation draws a new dropout mask on the way back")
 def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
     """Dropout in an adapted block: the way back must see the mask of the way there."""
     layers = OrderedDict(body=nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Dropout(0.5)), head=nn.Linear(8, 1))
@@ -457,15 +456,10 @@ def test_learned_rates_that_name_nothing_or_do_not_fit_are_refused() -> None:
             rates={key: rate},
         )
 
-    with pytest.raises(
-        ValueError, match=r"'body' names neither a parameter nor an adapted block; adapted blocks: head"
-    ):
+    with pytest.raises(ValueError, match=r"'body' names neither a parameter nor a block; blocks: hidden1"):
         run("body", torch.ones(()))
-    with pytest.raises(ValueError, match=r"'hidden1' names neither .* adapted blocks: head"):
-        run("hidden1", torch.ones(()))
-    with pytest.raises(ValueError, match="adapted blocks: none"):
-        run("head", torch.ones(()), "none")
     with pytest.raises(ValueError, match=r"'head.weight' has shape \(5,\), its parameter \(1, 5\)"):
         run("head.weight", torch.ones(5))
+    run("hidden1", torch.tensor(1e9))  # a rate of what does not adapt is not used: the freezing test relies on it
     with pytest.raises(ValueError, match=r"must be a number or one number a step, got \(2, 2\)"):
         run("head", torch.ones(2, 2))

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from innerloop import __version__
+from innerloop.version import __version__
 
 COMMANDS = {
     "study": "train MAML and ANIL and answer: rapid learning or feature reuse? Ends with report.html",

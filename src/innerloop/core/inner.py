@@ -74,7 +74,7 @@ def adapt(
     `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a
     tensor of
     the parameter's shape (Meta-SGD), or a block's name with a number or one number a step (the last serves any further
-    steps; MAML++).
+    steps; MAML++). Rates of what does not adapt are not used, so that the freezing test can leave blocks out.
     """
     path = adapt_path(model, slow, support_x, support_y, inner, loss=loss, rates=rates)
     return deque(path, maxlen=1)[0]  # the steps before the last are let go as they come
@@ -94,7 +94,7 @@ def adapt_path(
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
-    _check_rates(slow, names, rates)
+    _check_rates(slow, rates)
     fast = {n: (slow[n] if track else slow[n].detach()).expand(tasks, *slow[n].shape) for n in names}
     yield fast
     if not names or not inner.steps:
@@ -162,6 +162,8 @@ class _RecomputedStep(torch.autograd.Function):
     @staticmethod
     def forward(ctx, step, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.step = step
+        ctx.gpus = sorted({t.device.index for t in tensors if t.is_cuda})
+        ctx.random = torch.get_rng_state(), [torch.cuda.get_rng_state(d) for d in ctx.gpus]
         ctx.save_for_backward(*tensors)
         with torch.enable_grad():
             out = step(*(t.detach() for t in tensors))
@@ -172,7 +174,10 @@ class _RecomputedStep(torch.autograd.Function):
     def backward(ctx, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         wanted = ctx.needs_input_grad[1:]
         inputs = [t.detach().requires_grad_(w) for t, w in zip(ctx.saved_tensors, wanted, strict=True)]
-        with torch.enable_grad():
+        with torch.random.fork_rng(ctx.gpus), torch.enable_grad():  # the same dropout masks as on the way there
+            torch.set_rng_state(ctx.random[0])
+            for gpu, state in zip(ctx.gpus, ctx.random[1], strict=True):
+                torch.cuda.set_rng_state(state, gpu)
             out = ctx.step(*inputs)
         leaves = [t for t, w in zip(inputs, wanted, strict=True) if w]
         found = iter(torch.autograd.grad(out, leaves, grads, allow_unused=True))
@@ -227,17 +232,17 @@ def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | 
     return inner.lr
 
 
-def _check_rates(slow: Weights, names: tuple[str, ...], rates: Mapping[str, Tensor] | None) -> None:
+def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:
     for key, rate in (rates or {}).items():
         if key in slow:
             if rate.shape != slow[key].shape:
                 raise ValueError(
                     f"learned rate {key!r} has shape {tuple(rate.shape)}, its parameter {tuple(slow[key].shape)}"
                 )
-        elif key not in {block_of(n) for n in names}:
+        elif key not in {block_of(n) for n in slow}:
             raise ValueError(
-                f"learned rate {key!r} names neither a parameter nor an adapted block; "
-                f"adapted blocks: {', '.join(dict.fromkeys(block_of(n) for n in names)) or 'none'}"
+                f"learned rate {key!r} names neither a parameter nor a block; "
+                f"blocks: {', '.join(dict.fromkeys(block_of(n) for n in slow))}"
             )
         elif rate.ndim > 1:
             raise ValueError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")

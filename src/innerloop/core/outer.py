@@ -89,6 +89,7 @@ def meta_gradient(
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be mean or sum; got {reduction!r}")
+    _check_chunk(task_chunk)
     tasks = len(episodes)
     weight = 1.0 / tasks if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
@@ -109,6 +110,13 @@ def meta_gradient(
         value += float(part.detach())
         scores.append((score(prediction, chunk.query_y) if score else losses).detach())
     return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
+
+
+def _check_chunk(task_chunk: int | None) -> None:
+    if task_chunk is not None and task_chunk < 1:
+        raise ValueError(
+            f"task_chunk is the number of tasks in memory at once, 1 or more, or None for all; got {task_chunk}"
+        )
 
 
 def outer_lr(outer: OuterLoop, step: int) -> float:
@@ -156,6 +164,7 @@ def score_episodes(
     task_chunk: int | None = None,
 ) -> Float[Tensor, " tasks"]:
     """One score a task on its query set, without gradients for the slow weights."""
+    _check_chunk(task_chunk)
     step = task_chunk or len(episodes)
     chunks = (episodes[i : i + step] for i in range(0, len(episodes), step))
     return torch.cat([score(predict(parameters, chunk), chunk.query_y) for chunk in chunks])

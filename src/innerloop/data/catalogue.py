@@ -33,9 +33,7 @@ def load(
         raise ValueError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
     match name:
         case "omniglot":
-            return load_omniglot(
-                split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress
-            )
+            return load_omniglot(split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress)
         case "cifar_fs":
             return load_cifar_fs(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
         case "fc100":

@@ -54,9 +54,7 @@ def load_fc100(
 
 def _with_splits(name: str, data: ClassImages, lists: dict[str, list[str]]) -> ClassImages:
     number = {c: i for i, c in enumerate(data.class_names)}
-    return replace(
-        data, name=name, splits={s: tuple(number[c] for c in sorted(names)) for s, names in lists.items()}
-    )
+    return replace(data, name=name, splits={s: tuple(number[c] for c in sorted(names)) for s, names in lists.items()})
 
 
 def locate(root: Path) -> list[Path]:

@@ -108,8 +108,7 @@ def _receive(
         raise FetchError(f"{url} answered {e.code} {e.reason}; nothing was downloaded") from e
     except (OSError, http.client.HTTPException) as e:
         raise FetchError(
-            f"cannot reach {url} ({_reason(e)}); without a network, "
-            f"put the file to {part.with_suffix('')} by hand"
+            f"cannot reach {url} ({_reason(e)}); without a network, put the file to {part.with_suffix('')} by hand"
         ) from e
     with response:
         if response.status == 206 and begun:

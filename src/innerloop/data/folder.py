@@ -62,9 +62,7 @@ def load_folder(
 
     def build() -> ClassImages:
         with open_tree(root) as tree:
-            return decode(
-                root.stem, _classes(tree), size=options.size, channels=options.channels, progress=progress
-            )
+            return decode(root.stem, _classes(tree), size=options.size, channels=options.channels, progress=progress)
 
     file = cache_root(cache_dir) / f"folder-{key}.safetensors"
     data = cached(file, "1", fingerprint(root), build)
@@ -109,9 +107,7 @@ def _classes(tree: Tree) -> dict[str, list[tuple[Tree, str]]]:
         if len(parts) == 2:
             classes.setdefault(parts[0], []).append((tree, path))
     if not classes:
-        raise DataCorrupt(
-            f"{tree.root} has no images laid out as CLASS/IMAGE (endings: {', '.join(ENDINGS)})"
-        )
+        raise DataCorrupt(f"{tree.root} has no images laid out as CLASS/IMAGE (endings: {', '.join(ENDINGS)})")
     return classes
 
 

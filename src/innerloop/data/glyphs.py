@@ -236,9 +236,7 @@ def distinct_letters(drawings: Drawings) -> list[int]:
     return kept
 
 
-def vary(
-    pixels: UInt8[Tensor, "n 112 112"], style: Style, generator: torch.Generator
-) -> UInt8[Tensor, "n 28 28"]:
+def vary(pixels: UInt8[Tensor, "n 112 112"], style: Style, generator: torch.Generator) -> UInt8[Tensor, "n 28 28"]:
     """One random sample of each drawing."""
     n = len(pixels)
 
@@ -286,9 +284,7 @@ def render_glyphs(style: Style | None = None) -> ClassImages:
         generator = stream(style.seed, "glyphs", letter.code)
         face = torch.randint(len(own), (style.samples,), generator=generator)
         per_letter.append(vary(own[face], style, generator)[:, None])
-    return with_splits(
-        ClassImages.from_tensors("glyphs", per_letter, [letter.name for letter in drawings.letters])
-    )
+    return with_splits(ClassImages.from_tensors("glyphs", per_letter, [letter.name for letter in drawings.letters]))
 
 
 def with_splits(data: ClassImages) -> ClassImages:

@@ -85,8 +85,7 @@ def read_pictures(path: Path, lists: Mapping[str, Sequence[str]], progress: Prog
         absent = [name for name in wanted if name not in place]
         if absent:
             raise DataCorrupt(
-                f"{path} lacks {len(absent)} of the {len(wanted)} images of mini-ImageNet, "
-                f"for instance {absent[0]}"
+                f"{path} lacks {len(absent)} of the {len(wanted)} images of mini-ImageNet, for instance {absent[0]}"
             )
         files = {wnid: [(tree, place[name]) for name in sorted(lists[wnid])] for wnid in sorted(lists)}
         return decode("mini_imagenet", files, size=SIZE, channels=3, progress=progress)

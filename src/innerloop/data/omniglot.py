@@ -63,9 +63,7 @@ def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
     characters = read_characters(paths, progress)
     where = " and ".join(map(str, paths))
     if len(characters.class_names) != OMNIGLOT.classes:
-        raise DataCorrupt(
-            f"{where} hold {len(characters.class_names)} characters, Omniglot has {OMNIGLOT.classes}"
-        )
+        raise DataCorrupt(f"{where} hold {len(characters.class_names)} characters, Omniglot has {OMNIGLOT.classes}")
     for name, count in zip(characters.class_names, characters.count.tolist(), strict=True):
         if count != 20:
             raise DataCorrupt(f"{where}: character {name} has {count} drawings, it should have 20")

@@ -22,9 +22,7 @@ def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.u
             warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
             opened.load()
             plain = flat(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
-    except (
-        Exception
-    ) as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
+    except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         reason = "no known image format" if isinstance(e, Image.UnidentifiedImageError) else e
         raise DataCorrupt(f"cannot read the image {name}: {reason}") from e
     if plain.size != (size, size):

@@ -82,9 +82,7 @@ _CIFAR_100 = Archive(
     ("9c2e5ed68595c209aac11c6a7a705d325172fc92813f9de0d9ba2aa39f4e52d8",),  # re-packed as cifar100.zip
     ("cifar100.zip", "cifar-100-python", "cifar100"),
 )
-_CIFAR_CITATION = (
-    "A. Krizhevsky. Learning multiple layers of features from tiny images. Technical report, 2009. "
-)
+_CIFAR_CITATION = "A. Krizhevsky. Learning multiple layers of features from tiny images. Technical report, 2009. "
 _CIFAR_BY_HAND = (
     "put cifar-100-python.tar.gz (official), or cifar100.zip as CIFAR-FS lays it out (data/CLASS/FILE.png), "
     "or either unpacked,"
@@ -113,8 +111,7 @@ FC100 = Source(
     images=60_000,
     shape=(3, 32, 32),
     licence=CIFAR_FS.licence,
-    citation=_CIFAR_CITATION
-    + "Split: B. N. Oreshkin, P. Rodriguez, A. Lacoste. TADAM: Task dependent adaptive "
+    citation=_CIFAR_CITATION + "Split: B. N. Oreshkin, P. Rodriguez, A. Lacoste. TADAM: Task dependent adaptive "
     "metric for improved few-shot learning. NeurIPS 2018.",
     by_hand=_CIFAR_BY_HAND,
 )

@@ -22,9 +22,7 @@ class StaleCache(Exception):
     """A cache file cannot be used; the message says why."""
 
 
-def cached(
-    path: Path, version: str, fingerprint: str | None, build: Callable[[], ClassImages]
-) -> ClassImages:
+def cached(path: Path, version: str, fingerprint: str | None, build: Callable[[], ClassImages]) -> ClassImages:
     """The classes kept in `path`, or else those of `build()`, which are then kept there.
 
     A file that is corrupt, of another `version` (how the images are prepared), or made from other source
@@ -41,9 +39,7 @@ def cached(
     try:
         write(path, data, version, fingerprint or "")
     except OSError as e:
-        _log.warning(
-            "cannot keep %s in the cache %s (%s): it is prepared again next time", data.name, path, e
-        )
+        _log.warning("cannot keep %s in the cache %s (%s): it is prepared again next time", data.name, path, e)
     return data
 
 
@@ -90,9 +86,7 @@ def read(path: Path, version: str, fingerprint: str | None) -> ClassImages:
         raise StaleCache(f"the cache file {path} was made from other files than are there now")
     count = tensors["count"]
     names = tuple(json.loads(meta["class_names"]))
-    return ClassImages(
-        meta["name"], tensors["images"], count.cumsum(0) - count, count, torch.zeros_like(count), names
-    )
+    return ClassImages(meta["name"], tensors["images"], count.cumsum(0) - count, count, torch.zeros_like(count), names)
 
 
 def _digest(meta: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:

@@ -51,7 +51,5 @@ def unpickle(content: bytes, path: Path | str) -> Any:
     """The value pickled in `content` (of Python 2 or 3); raises DataCorrupt naming `path`."""
     try:
         return _Plain(io.BytesIO(content), encoding="latin1").load()
-    except (
-        Exception
-    ) as e:  # a broken pickle can raise anything: UnpicklingError, EOFError, KeyError, MemoryError …
+    except Exception as e:  # a broken pickle can raise anything: UnpicklingError, EOFError, KeyError, MemoryError …
         raise DataCorrupt(f"{path} is refused as a pickle of images: {e or type(e).__name__}") from e

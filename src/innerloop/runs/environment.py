@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from innerloop import __version__
+from innerloop.version import __version__
 
 
 def environment() -> dict[str, Any]:

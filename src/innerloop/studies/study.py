@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from innerloop import __version__
+from innerloop.version import __version__
 from innerloop.analysis import freezing, measure_cost, movement, similarity
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import Weights, slow_weights
