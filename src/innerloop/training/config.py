@@ -164,7 +164,7 @@ class Config:
         """The config written by `to_json`; an unknown key is an error."""
         parts: dict[str, Callable[[dict[str, Any]], Any]] = {
             "folder": lambda v: Folder(**v),
-            "model": lambda v: Model(**{k: tuple(w) if k == "hidden" else w for k, w in v.items()}),
+            "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
             "inner": lambda v: Inner(**v),
             "outer": lambda v: OuterLoop(**v),
             "validation": lambda v: Validation(**v),
@@ -176,5 +176,5 @@ class Config:
             raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
         try:
             return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
-        except (TypeError, AttributeError) as error:
+        except (TypeError, KeyError) as error:
             raise ValueError(f"config is of another version: {error}") from None
