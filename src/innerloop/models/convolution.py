@@ -5,8 +5,9 @@ A convolution is bilinear in image and kernel, so three maps are closed under di
     y  = C(x, w)        gx = T(gy, w)        gw = G(x, gy)
 
 and each derivative of each is one of the three. PyTorch's own double backward writes the derivative of G as a
-convolution with an image-sized kernel, which the CPU libraries run slowly; here each is a call of the ordinary forward,
-input-gradient or weight-gradient routine. Images stay in channels-last memory, in which those routines are fastest.
+convolution with an image-sized kernel, which the CPU libraries run slowly; here each is a call of the ordinary forward
+or backward routine. On a CPU images are brought into channels-last memory, in which those routines and the pooling are
+fastest. Where only one derivative will be taken, PyTorch's own convolution has less to do and is taken.
 """
 
 from functools import partial
@@ -14,9 +15,10 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from innerloop.models.function import call, eager
+from innerloop.core.functional import one_derivative
+from innerloop.models.function import call, eager, transformed
 
-_conv = torch.ops.aten.convolution.default
+_conv = torch.convolution
 _conv_backward = torch.ops.aten.convolution_backward.default
 
 
@@ -35,8 +37,7 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gy: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         x, w = ctx.saved_tensors
-        gx = _input_gradient(gy, w, x.shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
-        gw = _weight_gradient(x, gy, w.shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
+        gx, gw = _gradients(gy, x, w, *ctx.geometry, *ctx.needs_input_grad[:2])
         return gx, gw, None, None, None
 
     @staticmethod
@@ -53,59 +54,45 @@ class _Convolution(torch.autograd.Function):
         return y.unflatten(1, (tasks, -1)), 1
 
 
-class _InputGradient(torch.autograd.Function):
-    """gx = T(gy, w)"""
+class _ConvolutionBackward(torch.autograd.Function):
+    """gx = T(gy, w) and gw = G(x, gy), those that are asked for, in one call."""
 
     @staticmethod
-    def forward(gy: Tensor, w: Tensor, x_shape, stride: int, padding: int, groups: int) -> Tensor:
-        like = w.new_empty((1,)).expand(x_shape)  # only its shape is read
-        mask = [True, False, False]
-        args = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, mask)
-        return _conv_backward(gy, like, w, None, *args)[0]
+    def forward(gy: Tensor, x: Tensor, w: Tensor, stride: int, padding: int, groups: int, need_x: bool, need_w: bool):
+        args = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [need_x, need_w, False])
+        return _conv_backward(gy, x, w, None, *args)[:2]
 
     @staticmethod
     def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004
-        gy, w, _, *ctx.geometry = inputs
-        ctx.save_for_backward(gy, w)
+        gy, x, w, *ctx.geometry = inputs[:6]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(gy, x, w)
 
     @staticmethod
-    def backward(ctx, v: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        gy, w = ctx.saved_tensors
-        ggy = _convolve(v, w, *ctx.geometry) if ctx.needs_input_grad[0] else None
-        gw = _weight_gradient(v, gy, w.shape, *ctx.geometry) if ctx.needs_input_grad[1] else None
-        return ggy, gw, None, None, None, None
-
-
-class _WeightGradient(torch.autograd.Function):
-    """gw = G(x, gy)"""
-
-    @staticmethod
-    def forward(x: Tensor, gy: Tensor, w_shape, stride: int, padding: int, groups: int) -> Tensor:
-        like = x.new_empty((1,)).expand(w_shape)  # only its shape is read
-        mask = [False, True, False]
-        args = ([stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, mask)
-        return _conv_backward(gy, x, like, None, *args)[1]
-
-    @staticmethod
-    def setup_context(ctx, inputs, output) -> None:  # noqa: ARG004
-        x, gy, _, *ctx.geometry = inputs
-        ctx.save_for_backward(x, gy)
-
-    @staticmethod
-    def backward(ctx, v: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, gy = ctx.saved_tensors
-        gx = _input_gradient(gy, v, x.shape, *ctx.geometry) if ctx.needs_input_grad[0] else None
-        ggy = _convolve(x, v, *ctx.geometry) if ctx.needs_input_grad[1] else None
-        return gx, ggy, None, None, None, None
+    def backward(ctx, vx: Tensor | None, vw: Tensor | None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        gy, x, w = ctx.saved_tensors
+        need_gy, need_x, need_w = ctx.needs_input_grad[:3]
+        ggy = d_x = d_w = None
+        if need_gy:  # C(vx, w) + C(x, vw)
+            parts = [_convolve(a, b, *ctx.geometry) for a, b in ((vx, w), (x, vw)) if a is not None and b is not None]
+            ggy = sum(parts[1:], parts[0]) if parts else None
+        need_x, need_w = need_x and vw is not None, need_w and vx is not None
+        if need_x or need_w:  # d_x = T(gy, vw), d_w = G(vx, gy); where one is not wanted, x or w only lends its shape
+            d_x, d_w = _gradients(gy, x if vx is None else vx, w if vw is None else vw, *ctx.geometry, need_x, need_w)
+        return ggy, d_x, d_w, None, None, None, None, None
 
 
 _convolve = partial(call, _Convolution, eager(_Convolution))
-_input_gradient = partial(call, _InputGradient, eager(_InputGradient))
-_weight_gradient = partial(call, _WeightGradient, eager(_WeightGradient))
+_gradients = partial(call, _ConvolutionBackward, eager(_ConvolutionBackward))
 
 
 def conv2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """Convolve images [n, in, h, w] with kernels [out, in, k, k]; differentiable to any order, and under `vmap`."""
+    if not transformed():
+        if x.device.type == "cpu":
+            x = x.contiguous(memory_format=torch.channels_last)
+        if one_derivative():
+            return torch.conv2d(x, w, None, stride, padding)
     return _convolve(x, w, stride, padding, 1)
 
 

@@ -23,6 +23,13 @@ def eager(function: type[torch.autograd.Function]) -> type[torch.autograd.Functi
     return type(f"{function.__name__}Eager", (torch.autograd.Function,), members)
 
 
+def transformed() -> bool:
+    """Whether a `torch.func` transform is active."""
+    return torch._C._are_functorch_transforms_active()
+
+
 def call(function: type[torch.autograd.Function], quick: type[torch.autograd.Function], *args: Any) -> Any:
-    """Apply `quick`, or `function` under a `torch.func` transform."""
-    return (function if torch._C._are_functorch_transforms_active() else quick).apply(*args)
+    """Apply `quick`; or `function` under a `torch.func` transform; or only its forward where no gradient is recorded."""
+    if transformed():
+        return function.apply(*args)
+    return quick.apply(*args) if torch.is_grad_enabled() else function.__dict__["forward"].__func__(*args)

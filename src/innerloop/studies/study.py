@@ -11,7 +11,6 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from innerloop.version import __version__
 from innerloop.analysis import freezing, measure_cost, movement, similarity
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import Weights, slow_weights
@@ -26,6 +25,7 @@ from innerloop.runs import RunError, RunFolder, environment, read_json, write_js
 from innerloop.runs.files import write_bytes
 from innerloop.training import Config, Progress, setup, train
 from innerloop.training.train import load_run
+from innerloop.version import __version__
 
 MOVED = 100
 """episodes on which movement and similarity are measured"""
