@@ -6,8 +6,8 @@
 MAML and ANIL, Omniglot 20-way 1-shot and mini-ImageNet 5-way 1-shot, in the shapes of their published settings, on
 random images. The peers are a loop over tasks with `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`,
 each on a net of torch's own layers, with the convolution's bias that those nets have. All meta-gradients are compared
-in float64 before anything is timed in float32. One thread, CPU time of the process; in each round all contenders run one after the other, and
-a ratio is the median over rounds of (peer's time / innerloop's time in that round).
+in float64 before anything is timed in float32. One thread, CPU time of the process; in each round all contenders run
+one after the other, and a ratio is the median over rounds of (peer's time / innerloop's time in that round).
 """
 
 import argparse
@@ -155,7 +155,7 @@ def over_tasks(net: Net, e: Episodes, task_loss: Callable[[Episodes], Tensor]) -
 
 
 def plain_loop(s: Setting, blocks: str, e: Episodes, *, once: bool = False) -> Callable[[], Gradient]:
-    """`torch.autograd.grad(create_graph=True)` and `torch.func.functional_call`. `once`: ANIL's support features once."""
+    """`torch.autograd.grad(create_graph=True)` and `functional_call`. `once`: ANIL's support features once."""
     net = Net(s)
     adapted = [n for n, _ in net.named_parameters() if n.startswith("adapted." if blocks == "all" else "adapted.head")]
 

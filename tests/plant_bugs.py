@@ -138,8 +138,8 @@ BUGS = [
     ),
     *_bugs(
         "models/convolution.py",
-        ("input gradient has the wrong factor", "gx = _input_gradient(gy, v, x.shape, *ctx.geometry)", "gx = 2 * _input_gradient(gy, v, x.shape, *ctx.geometry)", "convolution"),
-        ("wrong sign in the double backward", "gw = _weight_gradient(v, gy, w.shape", "gw = -_weight_gradient(v, gy, w.shape", "convolution"),
+        ("second derivative has the wrong factor", "ggy = sum(parts[1:], parts[0])", "ggy = 2 * sum(parts[1:], parts[0])", "convolution"),
+        ("second derivative by the kernel left out", "need_w = need_x and vw is not None, need_w and vx is not None", "need_w = need_x and vw is not None, False", "convolution"),
         ("tasks exchanged in the grouped call", "y.unflatten(1, (tasks, -1)), 1", "y.unflatten(1, (-1, tasks)).transpose(1, 2), 1", "convolution"),
         ("bias left out", "return y if self.bias is None else", "return y if self.bias is not None else y if True else", "layers"),
     ),

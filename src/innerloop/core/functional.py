@@ -19,6 +19,7 @@ Weights = Mapping[str, Tensor]
 Blocks = Literal["all", "head", "body", "none"] | Sequence[str]
 
 _statistics_rows: ContextVar[int | None] = ContextVar("statistics_rows", default=None)
+_one_derivative: ContextVar[bool] = ContextVar("one_derivative", default=False)
 
 
 def statistics_rows() -> int | None:
@@ -26,13 +27,22 @@ def statistics_rows() -> int | None:
     return _statistics_rows.get()
 
 
+def one_derivative() -> bool:
+    """Whether the running forward pass will be differentiated at most once, so that a fast second derivative is no use.
+
+    False outside `forward`.
+    """
+    return _one_derivative.get()
+
+
 @contextmanager
-def _normalise_by_first(rows: int | None) -> Iterator[None]:
-    token = _statistics_rows.set(rows)
+def _pass(rows: int | None, twice: bool) -> Iterator[None]:
+    tokens = _statistics_rows.set(rows), _one_derivative.set(not twice)
     try:
         yield
     finally:
-        _statistics_rows.reset(token)
+        _statistics_rows.reset(tokens[0])
+        _one_derivative.reset(tokens[1])
 
 
 def slow_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -101,6 +111,7 @@ def forward(
     x: Float[Tensor, "tasks examples *shape"],
     *,
     statistics_of: Float[Tensor, "tasks context *shape"] | None = None,
+    twice: bool = False,
 ) -> Float[Tensor, "tasks examples *out"]:
     """The model's output for a chunk of tasks, each with its own fast weights where it has any.
 
@@ -109,6 +120,9 @@ def forward(
     non-transductive setting, in which no query example influences another). This reaches the `BatchNorm2d` of
     `innerloop.models`; a module that computes statistics in its own way would see both sets as one batch, so with
     `statistics_of` any other batch-norm module that is not in evaluation mode is refused.
+
+    `twice` says that the gradient of this pass will be differentiated again, as in the inner loop of MAML: then the
+    kernels with a fast second derivative are taken. It changes speed only; every derivative exists either way.
     """
     tasks = x.shape[0]
     rows = None
@@ -123,7 +137,7 @@ def forward(
                 )
         rows = statistics_of.shape[1]
         x = torch.cat([statistics_of, x], dim=1)
-    with _normalise_by_first(rows):
+    with _pass(rows, twice):
         for group, _ in _segments(model, fast):
             part = nn.Sequential()
             for name, block in group.items():
@@ -131,7 +145,8 @@ def forward(
             own = {n: slow[n] for n, _ in part.named_parameters() if n not in fast}
             per_task = {n: fast[n] for n, _ in part.named_parameters() if n in fast}
             if tasks == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
-                x = functional_call(part, {**own, **{n: w[0] for n, w in per_task.items()}}, (x[0],))[None]
+                weights = {**own, **{n: w.squeeze(0) for n, w in per_task.items()}}
+                x = functional_call(part, weights, (x.squeeze(0),)).unsqueeze(0)
             else:
 
                 def run(weights: dict[str, Tensor], h: Tensor, part=part, own=own) -> Tensor:

@@ -95,7 +95,7 @@ def adapt_path(
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
     _check_rates(slow, rates)
-    fast = {n: (slow[n] if track else slow[n].detach()).expand(tasks, *slow[n].shape) for n in names}
+    fast = {n: (slow[n] if track else slow[n].detach()).unsqueeze(0).expand(tasks, *slow[n].shape) for n in names}
     yield fast
     if not names or not inner.steps:
         return
@@ -135,7 +135,7 @@ def _support_gradient(
     rest: nn.Sequential, own: Weights, fast: Weights, h: Tensor, y: Tensor, loss: Loss, *, create_graph: bool
 ) -> dict[str, Tensor]:
     """∇L_support with respect to the fast weights. Tasks do not interact, so the sum's gradient is each task's own."""
-    value = loss(forward(rest, own, fast, h), y).sum()
+    value = loss(forward(rest, own, fast, h, twice=create_graph), y).sum()
     grads = torch.autograd.grad(value, list(fast.values()), create_graph=create_graph, allow_unused=True)
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)}
 

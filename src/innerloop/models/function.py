@@ -29,7 +29,7 @@ def transformed() -> bool:
 
 
 def call(function: type[torch.autograd.Function], quick: type[torch.autograd.Function], *args: Any) -> Any:
-    """Apply `quick`; or `function` under a `torch.func` transform; or only its forward where no gradient is recorded."""
+    """Apply `quick`; under a `torch.func` transform `function`; where no gradient is recorded, its forward alone."""
     if transformed():
         return function.apply(*args)
-    return quick.apply(*args) if torch.is_grad_enabled() else function.__dict__["forward"].__func__(*args)
+    return quick.apply(*args) if torch.is_grad_enabled() else function.forward(*args)
