@@ -4,20 +4,17 @@ import shlex
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, runtime_checkable
+from typing import Any
 
 import pytest
 import torch
 
-from innerloop.core.episodes import ClassImages, TaskFamily
-
-runtime_checkable(TaskFamily)  # the hook that checks signatures asks isinstance of it
-
-from innerloop.core.outer import OuterLoop  # noqa: E402
-from innerloop.core.random import stream  # noqa: E402
-from innerloop.evaluation import EvalSettings  # noqa: E402
-from innerloop.runs import RunFolder  # noqa: E402
-from innerloop.training import Config, Inner, Model, Validation, setup  # noqa: E402
+from innerloop.core.episodes import ClassImages
+from innerloop.core.outer import OuterLoop
+from innerloop.core.random import stream
+from innerloop.evaluation import EvalSettings
+from innerloop.runs import RunFolder
+from innerloop.training import Config, Inner, Model, Validation, setup
 
 CONFIG = Config(
     way=3,

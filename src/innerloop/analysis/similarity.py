@@ -61,8 +61,9 @@ def similarity(
 ) -> dict[str, Estimate | None]:
     """Linear CKA of each block's output on the query set, before against after adaptation; mean and ci95 over episodes.
 
-    A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2). None
-    for a block whose output is constant in all but one of the episodes.
+    Batch statistics are those of the query set, before and after. A convolution's pixels are data points and its
+    channels neurons, as in the CCA of Raghu et al. 2020 (figure 2). None for a block whose output is constant in all
+    but one of the episodes.
     """
     slow, rates = split_rates(only_rates_of(resolve_blocks(model, inner.blocks), slow))
     values: dict[str, list[float]] = {}

@@ -73,17 +73,28 @@ def usage(problem: str) -> int:
 def show_list(data_dir: Path | None) -> int:
     """What there is, and what of it is here."""
     root = data_root(data_dir)
-    rows = []
+    rows, how = [], []
     for s in SOURCES:
         try:
             recipe = recipe_of(s.name)
-            here = "drawn on this machine" if recipe is None else f"here: {recipe.locate(root)[0].parent}"
+            here = "drawn here"
+            if recipe is not None:
+                recipe.locate(root)
+                here = "here"
         except DataMissing:
-            fetchable = any(a.url for a in s.archives)
-            here = f"innerloop data fetch {s.name}" if fetchable else f"by hand: {s.by_hand}"
+            here = "to fetch" if any(a.url for a in s.archives) else "by hand"
+            how.append(
+                f"{s.name}: innerloop data fetch {s.name}"
+                if here == "to fetch"
+                else f"{s.name}: {s.by_hand} into {root}"
+            )
         c, h, w = s.shape
-        rows.append((s.name, str(s.classes), str(s.images), f"{c}×{h}×{w}", s.licence, here))
-    show.table("data sets", ("name", "classes", "images", "shape", "licence", "where"), rows, f"data folder: {root}")
+        rows.append((s.name, str(s.classes), str(s.images), f"{c}×{h}×{w}", here))
+    show.table("data sets", ("name", "classes", "images", "shape", "where"), rows, f"data folder: {root}")
+    for line in how:
+        print(line)
+    for s in SOURCES:
+        print(f"{s.name}: licence: {s.licence}")
     print("Also: sinusoid (regression, no files) and folder (your own ROOT/CLASS/IMAGE, --folder.root ROOT).")
     return 0
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -54,6 +54,7 @@ class Episodes:
         )
 
 
+@runtime_checkable
 class TaskFamily(Protocol):
     """Anything that episodes can be drawn from: image classes, sinusoids, a user's own tasks."""
 

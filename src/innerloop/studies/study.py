@@ -63,7 +63,7 @@ def study(
     began = time.perf_counter()
     if (out / "summary.json").exists():
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
-    started = (out / "maml" / "config.json").exists()
+    started = (out / "maml").is_dir()
     if started and not resume:
         raise RunError(f"{out} holds an unfinished study; continue it with --resume, or give another --out")
     if not started and out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -203,7 +203,7 @@ def _evaluate_all(
             model,
             weights,
             family,
-            way_of.inner(replace(config, method=kind).inner_loop),
+            way_of.inner(config.inner_loop),
             config.test,
             head=way_of.head,
             task_chunk=chunk,
@@ -352,7 +352,7 @@ def verdict(summary: dict[str, Any]) -> dict[str, Any]:
     steps = summary["methods"]["maml"]["steps"]
     gain = steps[-1]["mean"] - steps[0]["mean"]
 
-    def points(e: dict[str, float]) -> str:
+    def points(e: dict[str, Any]) -> str:
         return f"{100 * e['mean']:+.1f} ± {100 * e['ci95']:.1f} points (ci95, paired)"
 
     reuse = [

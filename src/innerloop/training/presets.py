@@ -174,8 +174,8 @@ PRESETS = (
 def preset(name: str, method: MethodName | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
-    BOIL takes its own paper's inner loop (one step at rate 0.5) and NIL has none; the others share MAML's, except that the
-    presets for a CPU give ANIL more of its cheap steps.
+    BOIL takes its own paper's inner loop (one step at rate 0.5) and NIL has none; the others share MAML's, except that
+    the presets for a CPU give ANIL more of its cheap steps.
     """
     for p in PRESETS:
         if p.name == name:
