@@ -1,0 +1,139 @@
+# ruff: noqa: E501  long lines of Markdown
+"""The README's results, written from results/ and from nothing else.
+
+python benchmarks/readme_results.py           print them
+python benchmarks/readme_results.py --write   put them between the README's markers
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+START, END = "<!-- results -->\n", "<!-- /results -->"
+
+PAPER = {
+    ("omniglot", 5, "maml"): "98.7 ± 0.4 (ci95; Finn et al. 2017)",
+    ("omniglot", 20, "maml"): "93.7 ± 0.7 (seed_std; Raghu et al. 2020)",
+    ("omniglot", 20, "anil"): "96.2 ± 0.5 (seed_std; Raghu et al. 2020)",
+}
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text())
+
+
+def accuracy_rows() -> list[str]:
+    """One row an evaluation of a classification run."""
+    rows = []
+    for folder in sorted(RESULTS.iterdir()):
+        if not (folder / "eval.json").exists():
+            continue
+        config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
+        if config["data"] == "sinusoid":
+            continue
+        for e in read(folder / "eval.json")["evaluations"]:
+            statistics = e["settings"]["statistics"]
+            if e["split"] != "test" or e["checkpoint"] != "best":
+                continue
+            steps = len(e["steps"]) - 1
+            paper = PAPER.get((config["data"], config["way"], e["method"]), "")
+            body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
+            rows.append(
+                f"| {config['data']} {config['way']}-way {config['shot']}-shot | {e['method'].upper()}{body} "
+                f"| {100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} | {steps} | {statistics} "
+                f"| {done['steps']:,} × {config['outer']['meta_batch']}, {done['seconds'] / 60:.0f} min, seed "
+                f"{config['seed']} | {paper} | [{folder.name}](results/{folder.name}), {str(env['commit'])[:7]} |"
+            )
+    return rows
+
+
+def sinusoid_rows() -> list[str]:
+    """Mean squared error after 1, 5, 10 steps."""
+    rows = []
+    for folder in sorted(RESULTS.iterdir()):
+        if not (folder / "eval.json").exists() or read(folder / "config.json")["data"] != "sinusoid":
+            continue
+        env = read(folder / "env.json")
+        for e in read(folder / "eval.json")["evaluations"]:
+            s = e["steps"]
+            shown = " | ".join(f"{s[i]['mean']:.3f} ± {s[i]['ci95']:.3f}" for i in (0, 1, 5, 10))
+            paper = "0.67 / 0.38 / 0.35" if e["shot"] == 5 else ""
+            rows.append(
+                f"| {e['method'].upper()}, {e['shot']} points | {shown} | {paper} "
+                f"| [{folder.name}](results/{folder.name}), {str(env['commit'])[:7]} |"
+            )
+    return rows
+
+
+def study_lines() -> list[str]:
+    """The answer of each published study."""
+    lines = []
+    for folder in sorted(RESULTS.iterdir()):
+        if not (folder / "summary.json").exists():
+            continue
+        s = read(folder / "summary.json")
+        m, data = s["methods"], s["data"]
+        freeze = s["freezing"][-1]["difference"]
+        cka = {r["block"]: r["mean"] for r in s["cka"]["maml"]}
+        accuracy = ", ".join(
+            f"{m[k]['title']} {100 * m[k]['mean']:.1f} ± {100 * m[k]['ci95']:.1f}"
+            for k in ("maml", "anil", "nil", "untrained_nil", "pixels")
+        )
+        lines.append(
+            f"- `{' '.join(s['command'])}` ({data['name']}, {data['way']}-way {data['shot']}-shot, {data['episodes']} test "
+            f"episodes, seed {s['seed']}, {s['seconds'] / 60:.1f} min): **{s['verdict']['answer']}**. {accuracy} "
+            f"(%, ci95). Freezing MAML's whole body at test: {100 * freeze['mean']:+.1f} ± {100 * freeze['ci95']:.1f} points "
+            f"(ci95, paired). CKA before/after: lowest body block "
+            f"{min(v for b, v in cka.items() if b != 'head'):.3f}, head {cka['head']:.3f}. ANIL's training step takes "
+            f"1/{s['cost']['train_ratio']:.1f} and its inference 1/{s['cost']['inference_ratio']:.1f} of MAML's time. "
+            f"[{folder.name}](results/{folder.name}/summary.json), {str(s['commit'])[:7]}"
+        )
+    return lines
+
+
+def section() -> str:
+    """The whole section."""
+    parts = []
+    if rows := accuracy_rows():
+        parts += [
+            "Accuracy (%) on the test classes, `ci95` over 600 episodes with up to 15 query images a class, one seed. “batch” "
+            "statistics are transductive, “support” are not. Omniglot is the `vinyals` split, rotations as classes.",
+            "",
+            "| task | method | accuracy ± ci95 | inner steps | statistics | training (steps × tasks, time) | published | from |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    if rows := sinusoid_rows():
+        parts += [
+            "Sinusoids, mean squared error ± ci95 over 600 tasks, before and after 1, 5, 10 inner steps; published (5 points, "
+            "after 1 / 5 / 10): Finn et al. 2017.",
+            "",
+            "| method, support | 0 | 1 | 5 | 10 | published | from |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *rows,
+            "",
+        ]
+    if lines := study_lines():
+        parts += ["Studies (every number is in the summary it points to):", "", *lines, ""]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Print, or write into the README."""
+    if "--write" not in sys.argv:
+        print(section())
+        return
+    readme = ROOT / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(START)
+    _, after = rest.split(END)
+    readme.write_text(f"{before}{START}\n{section()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
