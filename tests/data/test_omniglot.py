@@ -51,9 +51,7 @@ def test_both_splits_from_made_archives(made: Path, tmp_path: Path) -> None:
     names = sorted({name.rsplit("/", 1)[0] for name in data.class_names})
     train = data.split("train")
     assert train.images.data_ptr() == data.images.data_ptr(), "images are stored once"
-    by_split = {
-        s: {data.class_names[c].rsplit("/", 1)[0] for c in classes} for s, classes in data.splits.items()
-    }
+    by_split = {s: {data.class_names[c].rsplit("/", 1)[0] for c in classes} for s, classes in data.splits.items()}
     assert sum(map(len, by_split.values())) == len(set.union(*by_split.values())) == 1623
     episodes = ImageTasks(train, 30, 1, 1).sample(1, stream(0))
     assert episodes.classes is not None
@@ -65,9 +63,7 @@ def test_both_splits_from_made_archives(made: Path, tmp_path: Path) -> None:
     lake = load_omniglot("lake", data_dir=made, cache_dir=cache)
     assert {s: len(c) for s, c in lake.splits.items()} == {"train": 813, "val": 151, "test": 659}
     assert not lake.turns.any()
-    alphabets = {
-        s: {lake.class_names[c].split("/")[0] for c in classes} for s, classes in lake.splits.items()
-    }
+    alphabets = {s: {lake.class_names[c].split("/")[0] for c in classes} for s, classes in lake.splits.items()}
     assert {s: len(a) for s, a in alphabets.items()} == {"train": 25, "val": 5, "test": 20}
     assert max(alphabets["train"]) < min(alphabets["val"]), "the last five background alphabets are val"
 

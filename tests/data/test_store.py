@@ -51,9 +51,7 @@ def test_every_byte_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["pixel", "version", "source", "garbage", "foreign"])
-def test_a_bad_file_is_built_anew_with_a_word(
-    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_bad_file_is_built_anew_with_a_word(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "x"
     write(path, made(9), "0" if damage == "version" else "1", "other" if damage == "source" else "f")
     match damage:
