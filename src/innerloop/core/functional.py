@@ -142,8 +142,9 @@ def forward(
             part = nn.Sequential()
             for name, block in group.items():
                 part.add_module(name, block)
-            own = {n: slow[n] for n, _ in part.named_parameters() if n not in fast}
-            per_task = {n: fast[n] for n, _ in part.named_parameters() if n in fast}
+            names = [n for n, _ in part.named_parameters()]
+            own = {n: slow[n] for n in names if n not in fast}
+            per_task = {n: fast[n] for n in names if n in fast}
             if tasks == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
                 weights = {**own, **{n: w.squeeze(0) for n, w in per_task.items()}}
                 x = functional_call(part, weights, (x.squeeze(0),)).unsqueeze(0)

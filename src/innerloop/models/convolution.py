@@ -86,11 +86,18 @@ _convolve = partial(call, _Convolution, eager(_Convolution))
 _gradients = partial(call, _ConvolutionBackward, eager(_ConvolutionBackward))
 
 
+def _channels_last(x: Tensor) -> Tensor:
+    if x.shape[1] > 1:
+        return x.contiguous(memory_format=torch.channels_last)
+    # one channel is in either layout at once; the routines go by its stride, and it must be 1 for all that follows
+    return x.reshape(x.shape[0], *x.shape[2:], 1).movedim(3, 1)
+
+
 def conv2d(x: Tensor, w: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
     """Convolve images [n, in, h, w] with kernels [out, in, k, k]; differentiable to any order, and under `vmap`."""
     if not transformed():
         if x.device.type == "cpu":
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = _channels_last(x)
         if one_derivative():
             return torch.conv2d(x, w, None, stride, padding)
     return _convolve(x, w, stride, padding, 1)

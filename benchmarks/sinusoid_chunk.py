@@ -1,0 +1,150 @@
+"""What `task_chunk` gives the sinusoid's small net, and what `recompute` costs and saves.
+
+    python benchmarks/sinusoid_chunk.py --out results/speed_chunk_and_recompute.json
+
+Chunk: one meta-step of MAML, MLP 40-40, 1 inner step, 10 support and 10 query points, 25 and 100 tasks: one task at a
+time against all at once. Recompute: MAML on one mini-ImageNet task and on 25 sinusoid tasks at 1, 5 and 10 inner steps:
+CPU time, and the peak of the bytes that autograd holds for the backward pass (each storage counted once, weights and
+images among them). One thread, CPU time of the process, runs interleaved; a ratio is the median over rounds.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from meta_step import SETTINGS, machine
+from torch import Tensor
+
+from innerloop.core.episodes import Episodes
+from innerloop.core.functional import slow_weights
+from innerloop.core.inner import InnerLoop
+from innerloop.core.losses import cross_entropy, mean_squared_error
+from innerloop.core.outer import meta_gradient
+from innerloop.core.random import stream
+from innerloop.methods.gradient import predictor
+from innerloop.models import mlp
+
+Step = Callable[[], dict[str, Tensor]]
+
+
+class Saved:
+    """Counts the bytes of storage that autograd keeps alive."""
+
+    def __init__(self) -> None:
+        self.holders: Counter[int] = Counter()
+        self.bytes = self.peak = 0
+
+    def pack(self, tensor: Tensor) -> "Held":
+        return Held(self, tensor)
+
+
+class Held:
+    """One saved tensor."""
+
+    def __init__(self, count: Saved, tensor: Tensor) -> None:
+        self.count, self.tensor = count, tensor
+        storage = tensor.untyped_storage()
+        self.key, self.size = storage.data_ptr(), storage.nbytes()
+        if not count.holders[self.key]:
+            count.bytes += self.size
+            count.peak = max(count.peak, count.bytes)
+        count.holders[self.key] += 1
+
+    def __del__(self) -> None:
+        self.count.holders[self.key] -= 1
+        if not self.count.holders[self.key]:
+            self.count.bytes -= self.size
+
+
+def peak_bytes(step: Step) -> int:
+    count = Saved()
+    with torch.autograd.graph.saved_tensors_hooks(count.pack, lambda held: held.tensor):
+        step()
+    return count.peak
+
+
+def sinusoid(tasks: int, inner: InnerLoop, chunk: int | None) -> Step:
+    model = mlp(1, 1, generator=stream(0, "init"))
+    x = torch.rand(tasks, 20, 1, generator=stream(0, "x")) * 10 - 5
+    amplitude, phase = torch.rand(2, tasks, 1, 1, generator=stream(0, "tasks"))
+    y = (0.1 + 4.9 * amplitude) * torch.sin(x - torch.pi * phase)
+    e = Episodes(x[:, :10], y[:, :10], x[:, 10:], y[:, 10:])
+    predict = predictor(model, inner, loss=mean_squared_error)
+    return lambda: meta_gradient(predict, slow_weights(model), e, mean_squared_error, task_chunk=chunk).gradient
+
+
+def mini_imagenet(inner: InnerLoop) -> Step:
+    setting = replace(SETTINGS[1], meta_batch=1)
+    model, e = setting.model(), setting.episodes()
+    predict = predictor(model, inner)
+    return lambda: meta_gradient(predict, slow_weights(model), e, cross_entropy, task_chunk=1).gradient
+
+
+def compare(steps: dict[str, Step], rounds: int, inside: int = 1) -> dict[str, list[float]]:
+    """CPU seconds of each, round by round, after checking that all give the same gradient."""
+    results = [step() for step in steps.values()]
+    for other in results[1:]:
+        for name, g in results[0].items():
+            torch.testing.assert_close(other[name], g, rtol=1e-3, atol=1e-3 * float(g.abs().max()) + 1e-7)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            began = time.process_time()
+            for _ in range(inside):
+                step()
+            seconds[name].append((time.process_time() - began) / inside)
+    return seconds
+
+
+def median_ratio(over: list[float], under: list[float]) -> float:
+    return round(statistics.median(a / b for a, b in zip(over, under, strict=True)), 3)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+
+    chunks = []
+    for tasks in (25, 100):
+        inner = InnerLoop(steps=1, lr=0.01)
+        steps = {"one": sinusoid(tasks, inner, 1), "all": sinusoid(tasks, inner, None)}
+        seconds = compare(steps, given.rounds, inside=3)
+        row = {"tasks": tasks, "ratio_one_to_all": median_ratio(seconds["one"], seconds["all"])}
+        row |= {f"seconds_{n}": round(statistics.median(t), 5) for n, t in seconds.items()}
+        chunks.append(row)
+        print(row, flush=True)
+
+    recompute = []
+    for what, make in {
+        "mini-imagenet 5-way 1-shot, one task": mini_imagenet,
+        "sinusoid, 25 tasks": lambda inner: sinusoid(25, inner, None),
+    }.items():
+        for n in (1, 5, 10):
+            inner = InnerLoop(steps=n, lr=0.01)
+            steps = {"plain": make(inner), "recompute": make(replace(inner, recompute=True))}
+            seconds = compare(steps, 3 if what.startswith("mini") else given.rounds)
+            row = {"what": what, "inner_steps": n, "ratio": median_ratio(seconds["recompute"], seconds["plain"])}
+            for name, step in steps.items():
+                row |= {
+                    f"seconds_{name}": round(statistics.median(seconds[name]), 5),
+                    f"bytes_{name}": peak_bytes(step),
+                }
+            recompute.append(row)
+            print(row, flush=True)
+
+    if given.out:
+        result = {"machine": machine(), "chunk": chunks, "recompute": recompute}
+        given.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
