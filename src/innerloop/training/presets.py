@@ -174,9 +174,9 @@ PRESETS = (
 def _more_head_steps(config: Config) -> Config:
     """ANIL's steps cost next to nothing, and one to five leave the head far from where it could be.
 
-    (NIL on the same body was better by 1 point at 5-way and by 5 at 20-way.) Gradient descent on the head is stable below a
-    rate of 2 / λ, λ the curvature, about ‖features‖² / way. At the published rate, twenty steps diverged at 20-way when the
-    features grew; without batch norm's scale they cannot grow, and rates of 0.3 (5-way) and 1 (20-way) stay below.
+    (NIL on the same body was better by 1 point at 5-way and by 5 at 20-way.) Gradient descent on the head is stable
+    below a rate of 2 / λ, λ the curvature, about ‖features‖² / way. At the published rate, twenty steps diverged at
+    20-way when the features grew; without batch norm's scale they cannot, and 0.3 (5-way) and 1 (20-way) are safe.
     """
     return replace(
         config,
