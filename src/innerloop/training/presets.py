@@ -116,8 +116,8 @@ def _glyphs() -> Config:
 def _omniglot_cpu(way: int) -> Config:
     """Gradient descent on the head is stable below a rate of 2 / λ, λ the curvature, about ‖features‖² / way.
 
-    At the published rate, twenty steps of the head diverged at 20-way when the features grew; without batch norm's scale
-    they cannot, and rates of 0.3 (5-way) and 1 (20-way) are safe.
+    At the published rate, twenty steps of the head diverged at 20-way when the features grew; without batch norm's
+    scale they cannot, and rates of 0.3 (5-way) and 1 (20-way) are safe.
     """
     published = _omniglot(way, 1)
     return replace(
