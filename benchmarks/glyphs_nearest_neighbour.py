@@ -57,9 +57,7 @@ def main() -> None:
     rows = []
     for way in (5, 20):
         estimate = over_episodes(nearest_neighbour(data.split("test"), way, 1, given.episodes))
-        rows.append(
-            {"way": way, "shot": 1, "accuracy": round(estimate.mean, 5), "ci95": round(estimate.ci95, 5)}
-        )
+        rows.append({"way": way, "shot": 1, "accuracy": round(estimate.mean, 5), "ci95": round(estimate.ci95, 5)})
         print(f"{way}-way 1-shot: {estimate}")
     if given.out:
         record = {
