@@ -4,12 +4,12 @@
 
 Chunk: one meta-step of MAML, MLP 40-40, 1 inner step, 10 support and 10 query points, 25 and 100 tasks: one task at a
 time against all at once. Recompute: MAML on one mini-ImageNet task and on 25 sinusoid tasks at 1, 5 and 10 inner steps:
-CPU time, and for mini-ImageNet the growth of the process's peak resident memory in one meta-step (Linux). One thread, CPU time of the process, runs interleaved; a ratio is the median over rounds.
+CPU time, and for mini-ImageNet the growth of the process's peak resident memory in one meta-step (Linux). One thread,
+CPU time of the process, runs interleaved; a ratio is the median over rounds.
 """
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -41,7 +41,9 @@ def peak_memory(inner_steps: int, recompute: bool) -> float:
 
 
 def resident_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000  # kilobytes on Linux
+    """Peak resident memory of this process (getrusage would count the parent's from before exec)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1000
 
 
 def sinusoid(tasks: int, inner: InnerLoop, chunk: int | None) -> Step:
