@@ -10,7 +10,7 @@ from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.gradient import MethodName, predictor
-from innerloop.training import PRESETS, Config, Inner, Model, Validation, preset, setup
+from innerloop.training import PRESETS, Config, Folder, Inner, Model, Validation, preset, setup
 from tiny import blobs
 
 NAMES = [p.name for p in PRESETS]
@@ -49,6 +49,12 @@ def test_config_goes_through_json_and_back(name: str, method: MethodName) -> Non
         return
     config = preset(name, method)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_cifar_fs_has_the_loop_of_mini_imagenet() -> None:
+    for shot in (1, 5):
+        c, m = (preset(f"{data}-5way-{shot}shot") for data in ("cifar-fs", "mini-imagenet"))
+        assert (c.shot, c.inner, c.outer, c.test) == (m.shot, m.inner, m.outer, m.test)
 
 
 def test_json_keeps_values_that_are_not_the_defaults() -> None:
@@ -124,6 +130,9 @@ def test_names_are_unique_and_described() -> None:
         (lambda: Config(threads=-1), "threads"),
         (lambda: Config(task_chunk=-1), "task_chunk"),
         (lambda: Config(method="nil", data="sinusoid"), "nil"),
+        (lambda: Config(data="sinusoid"), "conv4 takes images"),
+        (lambda: Config(folder=Folder(root="mine")), "add --data folder"),
+        (lambda: Config(split_scheme="lake"), "one split only"),
         (lambda: Config(method="nil", inner=Inner(learn_rates=True)), "nil"),
         (lambda: Config(inner=Inner(learn_rates=True, steps=0)), "learned rates"),
         (lambda: Config(method="fomaml", inner=Inner(recompute=True)), "recompute"),

@@ -127,6 +127,17 @@ class Config:
                 raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.method == "nil" and self.data == "sinusoid":
             raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
+        if self.regression and self.model.arch != "mlp":
+            raise ValueError(
+                f"{self.model.arch} takes images, sinusoid has none; start from --preset sinusoid-10shot, "
+                "or give --model.arch mlp"
+            )
+        if self.folder.root and self.data != "folder":
+            raise ValueError(
+                f"folder.root {self.folder.root!r} is for data 'folder', not {self.data}: add --data folder"
+            )
+        if self.split_scheme and self.data != "omniglot":
+            raise ValueError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
         if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
             raise ValueError(
                 "recompute concerns the second order; a first-order run needs no such memory: drop one of them"

@@ -68,15 +68,7 @@ def _mini_imagenet(shot: int) -> Config:
 
 
 def _cifar_fs(shot: int) -> Config:
-    return Config(
-        data="cifar_fs",
-        shot=shot,
-        model=POOLED_64,
-        inner=Inner(steps=5, lr=0.05),
-        outer=OuterLoop(steps=60_000, meta_batch=4 if shot == 1 else 2, clip="value", clip_at=10 / 75),
-        validation=Validation(every=1_000, episodes=200),
-        test=EvalSettings(inner_steps=10),
-    )
+    return replace(_mini_imagenet(shot), data="cifar_fs", model=POOLED_64)
 
 
 def _sinusoid() -> Config:
