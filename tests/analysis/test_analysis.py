@@ -105,6 +105,8 @@ def test_block_outputs_are_the_steps_of_a_forward_pass(model) -> None:
     out = block_outputs(model, slow, fast, e.query_x)
     assert tuple(out) == block_names(model)
     assert torch.allclose(out["head"], forward(model, slow, fast, e.query_x), atol=1e-6)
+    out = block_outputs(model, slow, fast, e.query_x, e.support_x)
+    assert torch.allclose(out["head"], forward(model, slow, fast, e.query_x, statistics_of=e.support_x), atol=1e-5)
 
 
 def test_similarity_is_one_where_nothing_adapts(model) -> None:
@@ -123,6 +125,19 @@ def test_similarity_falls_from_the_first_adapted_block(model) -> None:
     means = {n: e.mean for n, e in found.items() if e}
     assert means["conv2"] == pytest.approx(1.0, abs=1e-9)
     assert max(means["conv3"], means["conv4"]) < 0.9999
+
+
+@pytest.mark.parametrize("statistics", ["batch", "support"])
+def test_similarity_is_that_of_the_block_outputs(model, statistics) -> None:
+    e, slow = batch(), slow_weights(model)
+    of = e.support_x if statistics == "support" else None
+    fast = adapt(model, slow, e.support_x, e.support_y, INNER)
+    before, after = (block_outputs(model, slow, w, e.query_x, of)["head"] for w in ({}, fast))
+    expected = sum(linear_cka(b, a) for b, a in zip(before, after, strict=True)) / len(e)
+    for chunk in (None, 1):
+        found = similarity(model, slow, [e], INNER, statistics=statistics, task_chunk=chunk)["head"]
+        assert found is not None
+        assert found.mean == pytest.approx(expected, abs=1e-5)
 
 
 def test_movement_of_one_step_is_rate_times_gradient(model) -> None:

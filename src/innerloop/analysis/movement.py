@@ -7,11 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, block_names, block_of, resolve_blocks
+from innerloop.core.functional import Weights, block_names, block_of
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.evaluation import only_rates_of
 from innerloop.methods.gradient import split_rates
 
 
@@ -35,15 +34,16 @@ def movement(
     inner: InnerLoop,
     *,
     loss: Loss = cross_entropy,
-    task_chunk: int = 1,
+    task_chunk: int | None = None,
 ) -> list[Movement]:
     """Distance of each block's weights before and after adaptation: mean and ci95 over episodes (Raghu et al. 2020,
     B.3)."""
-    slow, rates = split_rates(only_rates_of(resolve_blocks(model, inner.blocks), slow))
+    slow, rates = split_rates(slow)
     squares: dict[str, list[Tensor]] = {name: [] for name in block_names(model)}
     for batch in batches:
-        for i in range(0, len(batch), task_chunk):
-            e = batch[i : i + task_chunk]
+        step = task_chunk or len(batch)
+        for i in range(0, len(batch), step):
+            e = batch[i : i + step]
             fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
             for name, seen in squares.items():
                 mine = [

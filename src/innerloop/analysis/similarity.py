@@ -1,17 +1,17 @@
 """How alike two representations of the same inputs are: linear CKA, before and after the inner loop."""
 
 from collections.abc import Iterable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, forward, resolve_blocks
+from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.evaluation import only_rates_of
 from innerloop.methods.gradient import split_rates
 
 
@@ -38,18 +38,24 @@ def as_points(h: Float[Tensor, "n *shape"]) -> Float[Tensor, "points neurons"]:
 
 @torch.no_grad()
 def block_outputs(
-    model: nn.Sequential, slow: Weights, fast: Weights, x: Float[Tensor, "tasks n *shape"]
+    model: nn.Sequential,
+    slow: Weights,
+    fast: Weights,
+    x: Float[Tensor, "tasks n *shape"],
+    statistics_of: Float[Tensor, "tasks context *shape"] | None = None,
 ) -> dict[str, Tensor]:
-    """The output of each block, [tasks, n, …], by block name."""
+    """The output of each block, [tasks, n, …], by block name; batch statistics are those of x, or of the other set."""
     out: dict[str, Tensor] = {}
     for name, block in model.named_children():
         one = nn.Sequential()
         one.add_module(name, block)
         mine = {n: w for n, w in fast.items() if n.startswith(f"{name}.")}
-        x = out[name] = forward(one, slow, mine, x)
+        x = out[name] = forward(one, slow, mine, x, statistics_of=statistics_of)
+        statistics_of = None if statistics_of is None else forward(one, slow, mine, statistics_of)
     return out
 
 
+@torch.no_grad()
 def similarity(
     model: nn.Sequential,
     slow: Weights,
@@ -57,23 +63,25 @@ def similarity(
     inner: InnerLoop,
     *,
     loss: Loss = cross_entropy,
-    task_chunk: int = 1,
+    statistics: Literal["batch", "support"] = "batch",
+    task_chunk: int | None = None,
 ) -> dict[str, Estimate | None]:
     """Linear CKA of each block's output on the query set, before against after adaptation; mean and ci95 over episodes.
 
-    Batch statistics are those of the query set, before and after. A convolution's pixels are data points and its
-    channels neurons, as in the CCA of Raghu et al. 2020 (figure 2). None for a block whose output is constant in all
-    but one of the episodes.
+    Batch statistics are those of the query set, before and after, or with `statistics` "support" those of the support
+    set. A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2).
+    None for a block whose output is constant in all but one of the episodes.
     """
-    slow, rates = split_rates(only_rates_of(resolve_blocks(model, inner.blocks), slow))
+    slow, rates = split_rates(slow)
     values: dict[str, list[float]] = {}
     for batch in batches:
-        for i in range(0, len(batch), task_chunk):
-            e = batch[i : i + task_chunk]
-            with torch.no_grad():
-                fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
-            before = block_outputs(model, slow, {}, e.query_x)
-            after = block_outputs(model, slow, fast, e.query_x)
+        step = task_chunk or len(batch)
+        for i in range(0, len(batch), step):
+            e = batch[i : i + step]
+            of = e.support_x if statistics == "support" else None
+            fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
+            before = block_outputs(model, slow, {}, e.query_x, of)
+            after = block_outputs(model, slow, fast, e.query_x, of)
             for name in before:
                 values.setdefault(name, []).extend(
                     linear_cka(as_points(b), as_points(a)) for b, a in zip(before[name], after[name], strict=True)

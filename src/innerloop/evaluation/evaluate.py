@@ -1,15 +1,15 @@
 """Score a model on a fixed set of episodes: the same seed gives every method the same ones, so that methods compare
 in pairs."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.episodes import Episodes, TaskFamily
-from innerloop.core.functional import Weights, block_of, resolve_blocks
+from innerloop.core.episodes import Episodes, ImageTasks, TaskFamily
+from innerloop.core.functional import Weights
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
@@ -73,11 +73,15 @@ class Evaluation:
 
 
 def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episodes]:
-    """The test episodes, in batches of at most 25; they depend on the family and the seed alone."""
+    """The test episodes, in batches of at most 25.
+
+    They depend on the family and the seed alone, and on the kind of device the images lie on: the generators of a CPU
+    and of a GPU give different numbers.
+    """
+    device = family.data.images.device if isinstance(family, ImageTasks) else torch.device("cpu")
     done = 0
     while done < settings.episodes:
         n = min(_DRAW, settings.episodes - done)
-        device = _device(family)
         yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[slice(0, n)]
         done += n
 
@@ -98,12 +102,9 @@ def evaluate(
     """Adapt to each test episode and score its query set, after each inner step.
 
     `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the
-    number of
-    episodes done. Learned rates of blocks that do not adapt are passed over. Raises FloatingPointError if an output
-    or a score is not finite.
+    number of episodes done. Raises FloatingPointError if an output or a score is not finite.
     """
     inner = with_steps(inner, settings.inner_steps)
-    parameters = only_rates_of(resolve_blocks(model, inner.blocks), parameters)
 
     def finite_score(output: Tensor, y: Tensor) -> Tensor:
         """NaN where the output is not finite: the largest of NaNs would still be some class."""
@@ -139,17 +140,3 @@ def evaluate(
         )
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
-
-
-def only_rates_of(blocks: Sequence[str], parameters: Weights) -> dict[str, Tensor]:
-    """The meta-parameters without the learned inner rates (``rate:NAME``) of other blocks than `blocks`.
-
-    So that a model with learned rates can be tested with fewer blocks adapting than it was trained with.
-    """
-    rates = {n: block_of(n.removeprefix("rate:")) for n in parameters if n.startswith("rate:")}
-    return {n: p for n, p in parameters.items() if n not in rates or rates[n] in blocks}
-
-
-def _device(family: TaskFamily) -> torch.device:
-    data = getattr(family, "data", None)
-    return data.images.device if data is not None else torch.device("cpu")

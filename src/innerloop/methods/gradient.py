@@ -1,7 +1,6 @@
 """The gradient-based methods as values: MAML, FOMAML, ANIL, BOIL and NIL differ in which blocks adapt, and in
 nothing else."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -65,11 +64,10 @@ def predictor(
     loss: Loss = cross_entropy,
     statistics: Literal["batch", "support"] = "batch",
     temperature: float = 1.0,
-    rates: Mapping[str, Tensor] | None = None,
 ) -> Predict:
     """A whole method in one function: (slow weights, episodes) -> outputs for the query set [tasks, query, out].
 
-    Learned inner rates are part of the meta-parameters under the key ``rate:NAME``, or are given as `rates`.
+    Learned inner rates are part of the meta-parameters, under the key ``rate:NAME``.
     `statistics` says whose batch statistics normalise the query set: its own ("batch", transductive) or the support
     set's ("support", non-transductive). With the cosine head, `temperature` multiplies the cosines.
     """
@@ -84,7 +82,7 @@ def predictor(
             episodes.support_y,
             inner,
             loss=loss,
-            rates={**learned, **(rates or {})},
+            rates=learned,
         )
         if head == "cosine":
             return _nil_logits(model, slow, fast, episodes, of, temperature)

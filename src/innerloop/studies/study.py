@@ -1,6 +1,7 @@
 """The main job: did MAML learn rapidly, or did it reuse features? Trains MAML and ANIL and looks inside."""
 
 import datetime
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -94,11 +95,12 @@ def study(
     chunk = setup.chunk_size(config, images.images.device)
 
     results = _evaluate_all(config, models, images, family, chunk, report)
+    env = environment()
     summary: dict[str, Any] = {
         "innerloop": __version__,
-        "command": environment()["command"],
-        "commit": environment()["commit"],
-        "env": environment(),
+        "command": env["command"],
+        "commit": env["commit"],
+        "env": env,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "seconds": 0.0,
         "preset": preset,
@@ -124,7 +126,7 @@ def study(
         report(Stage("movement and similarity", i, 2))
         inner = with_steps(own.inner_loop, own.test.inner_steps)
         few = replace(own.test, episodes=min(MOVED, own.test.episodes))
-        moved = movement(model, parameters, fixed_episodes(family, few), inner)
+        moved = movement(model, parameters, fixed_episodes(family, few), inner, task_chunk=chunk)
         summary["movement"][name] = [
             {
                 "block": m.block,
@@ -136,7 +138,9 @@ def study(
             }
             for m in moved
         ]
-        alike = similarity(model, parameters, fixed_episodes(family, few), inner)
+        alike = similarity(
+            model, parameters, fixed_episodes(family, few), inner, statistics=few.statistics, task_chunk=chunk
+        )
         summary["cka"][name] = [{"block": b, "mean": e.mean, "ci95": e.ci95} for b, e in alike.items() if e]
         summary["data"]["analysis_episodes"] = few.episodes
 
@@ -283,11 +287,15 @@ def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family
             return run
 
         for name, (own, model, parameters) in models.items():
-            training[name] = learn(predictor(model, own.inner_loop), parameters)
+            training[name] = learn(
+                predictor(model, own.inner_loop, statistics=own.inner.statistics),
+                parameters,
+            )
             inner = with_steps(own.inner_loop, own.test.inner_steps)
-            inference[name] = infer(predictor(model, inner), parameters)
+            inference[name] = infer(predictor(model, inner, statistics=own.test.statistics), parameters)
         own, model, parameters = models["anil"]
-        inference["nil"] = infer(predictor(model, NIL.inner(own.inner_loop), head="cosine"), parameters)
+        nil = predictor(model, NIL.inner(own.inner_loop), head="cosine", statistics=own.test.statistics)
+        inference["nil"] = infer(nil, parameters)
         trained = measure_cost(training, device=device)
         inferred = measure_cost(inference, device=device)
     finally:
@@ -373,8 +381,8 @@ def verdict(summary: dict[str, Any]) -> dict[str, Any]:
         },
         {
             "claim": "The inner loop leaves the body's representation alike (linear CKA above 0.9 in every body block)",
-            "holds": min(body) > 0.9,
-            "evidence": f"lowest body CKA {min(body):.3f}, head {cka['head']:.3f}",
+            "holds": min(body, default=0.0) > 0.9,
+            "evidence": f"lowest body CKA {min(body, default=math.nan):.3f}, head {cka.get('head', math.nan):.3f}",
         },
     ]
     context = [
