@@ -47,10 +47,7 @@ def run(args: list[str]) -> int:
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        return fail(
-            f"there is no command {name!r}{hint} There are {', '.join(COMMANDS)}".replace("? There", "? There"),
-            2,
-        )
+        return fail(f"there is no command {name!r}{hint} (commands: {', '.join(COMMANDS)})", 2)
     try:
         command = importlib.import_module(f"innerloop.cli.{name}")
         return command.run(args[1:])

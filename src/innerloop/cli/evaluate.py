@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import torch
 import tyro
 
 from innerloop.cli import options, show
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.gradient import MethodName, method
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
-from innerloop.training import load_run, setup
+from innerloop.training import Config, load_run, setup
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
@@ -79,9 +80,13 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run folder, add the result to its eval.json, and return that entry."""
     folder = RunFolder(path)
-    config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
     earlier = evaluations(path)
+    config = Config.from_json(folder.config)
+    config = config if device is None else replace(config, device=device)
+    if config.threads:
+        torch.set_num_threads(config.threads)
     images = setup.load_images(config, data_dir)
+    config, model, parameters = load_run(path, which=which, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
@@ -90,7 +95,8 @@ def evaluate_run(
     kind = method(name)
     kinds = setup.losses(config)
     family = setup.tasks(config, images, split, settings.query)
-    chunk = setup.chunk_size(config, setup.choose_device(config.device))
+    where = setup.choose_device(config.device)
+    chunk = setup.chunk_size(config, where)
     with show.progress() as bar:
         result: Evaluation = evaluate(
             model,
@@ -104,6 +110,7 @@ def evaluate_run(
             task_chunk=chunk,
             report=lambda done: bar("test episodes", done, settings.episodes),
         )
+    env = environment()
     row = {
         "method": name,
         "checkpoint": which,
@@ -112,11 +119,12 @@ def evaluate_run(
         "metric": "mean squared error" if config.regression else "accuracy",
         "shot": config.shot,
         "query": getattr(family, "query", settings.query),
-        "command": environment()["command"],
-        "commit": environment()["commit"],
+        "device": where.type,
+        "command": env["command"],
+        "commit": env["commit"],
         **result.to_json(),
     }
-    keys = ("method", "checkpoint", "step", "split", "shot", "query", "settings")
+    keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings")
     rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
     write_json(path / "eval.json", {"evaluations": [*rows, row]})
     return row

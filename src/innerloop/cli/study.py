@@ -9,8 +9,8 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
-from innerloop.report import tables, write_report
-from innerloop.runs import read_json
+from innerloop.report import ReportError, tables, write_report
+from innerloop.runs import RunError, read_json
 from innerloop.studies import Stage, study
 from innerloop.training import Config, Interrupted
 
@@ -64,7 +64,10 @@ def run(args: Sequence[str]) -> int:
 
 def finish(out: Path) -> int:
     """Write the page and print the tables."""
-    page = write_report(out)
+    try:
+        page = write_report(out)
+    except ReportError as error:
+        raise RunError(str(error)) from None
     summary = read_json(out / "summary.json")
     for title, header, rows, note in tables(summary):
         show.table(title, header, rows, note)
