@@ -7,7 +7,8 @@ MAML and ANIL, Omniglot 20-way 1-shot and mini-ImageNet 5-way 1-shot, in the sha
 random images. The peers are a loop over tasks with `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`,
 each on a net of torch's own layers, with the convolution's bias that those nets have. All meta-gradients are compared
 in float64 before anything is timed in float32. One thread, CPU time of the process; in each round all contenders run
-one after the other, each round begins with the next one, and a ratio is the median over rounds of (peer's time / innerloop's time in that round).
+one after the other, each round begins with the next one, and a ratio is the median over rounds of (peer's time /
+innerloop's time in that round).
 """
 
 import argparse
@@ -305,6 +306,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    where = machine()
     cells = [
         cell(s, method, blocks, given.rounds if s.pool or method == "maml" else 4 * given.rounds)
         for s in SETTINGS
@@ -313,7 +315,7 @@ def main() -> None:
     ]
     result = {
         "what": "one meta-step, CPU seconds; ratio = median over rounds of (peer / innerloop)",
-        "machine": machine(),
+        "machine": where,
         "settings": [asdict(s) | {"dtype": str(s.dtype)} for s in SETTINGS],
         "cells": cells,
     }

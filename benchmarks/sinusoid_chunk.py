@@ -99,6 +99,7 @@ def main() -> None:
         print(resident_mb() - before)
         return
 
+    where = machine()
     chunks = []
     for tasks in (25, 100):
         inner = InnerLoop(steps=1, lr=0.01)
@@ -126,7 +127,7 @@ def main() -> None:
             print(row, flush=True)
 
     if given.out:
-        result = {"machine": machine(), "chunk": chunks, "recompute": recompute}
+        result = {"machine": where, "chunk": chunks, "recompute": recompute}
         given.out.write_text(json.dumps(result, indent=2) + "\n")
 
 
