@@ -37,7 +37,7 @@ def accuracy_rows() -> list[str]:
             continue
         for e in read(folder / "eval.json")["evaluations"]:
             statistics = e["settings"]["statistics"]
-            if e["split"] != "test" or e["checkpoint"] != "best":
+            if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600:
                 continue
             steps = len(e["steps"]) - 1
             paper = PAPER.get((config["data"], config["way"], e["method"]), "")
