@@ -8,6 +8,7 @@ import pytest
 from innerloop import cli
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies import study as run_study
+from innerloop.studies.study import verdict
 from innerloop.training import train as train_run
 from tiny import FLAGS
 
@@ -47,10 +48,27 @@ def test_what_a_study_leaves(done: Path) -> None:
         assert still == ([] if name == "maml" else ["conv1", "conv2", "conv3", "conv4"])
     body = [r["mean"] for r in summary["cka"]["anil"] if r["block"] != "head"]
     assert body == pytest.approx([1.0] * 4, abs=1e-6)
-    assert summary["verdict"]["answer"] in ("feature reuse", "rapid learning", "mixed")
+    assert summary["verdict"]["answer"] in ("feature reuse", "rapid learning", "mixed", "undecided")
     for p in summary["paired"]:
         a, b = (summary["methods"][p[k]]["per_episode"] for k in ("a", "b"))
         assert p["mean"] == pytest.approx(sum(x - y for x, y in zip(a, b, strict=True)) / 20, abs=1e-5)
+
+
+def test_the_answer_needs_an_inner_loop_that_does_something() -> None:
+    """Freezing a model that learnt nothing loses nothing, which is no feature reuse."""
+    same = {"mean": 0.0, "ci95": 0.01}
+    summary = {
+        "freezing": [{"frozen": [], "difference": same}, {"frozen": ["conv1"], "difference": same}],
+        "paired": [{"a": a, "b": "maml", **same} for a in ("anil", "nil_maml")],
+        "cka": {"maml": [{"block": "conv1", "mean": 1.0}]},
+        "movement": {"maml": [{"block": "conv1", "relative": 0.1}, {"block": "head", "relative": 0.2}]},
+        "methods": {"maml": {"steps": [{"mean": 0.2}, {"mean": 0.8}]}},
+    }
+    assert verdict(summary)["answer"] == "feature reuse"
+    summary["freezing"][1]["difference"] = {"mean": -0.5, "ci95": 0.01}
+    assert verdict(summary)["answer"] == "mixed"
+    summary["methods"]["maml"]["steps"][1] = {"mean": 0.21}
+    assert verdict(summary)["answer"] == "undecided"
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])

@@ -18,8 +18,7 @@ ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANI
 episodes, test both and NIL, look at how the inner loop changes weights and representations, and write report.html.
 
 Without options: glyphs (letters of many scripts, drawn on this machine, no download), 5-way 1-shot, a few minutes
-on two CPU
-cores. `--data omniglot` does it on the real Omniglot.
+on two CPU cores. `--data omniglot` does it on the real Omniglot.
 
 {options.PRESET_HELP}"""
 

@@ -54,8 +54,7 @@ def study(
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
 
     `config` is MAML's; ANIL's differs in the method alone, so both start from the same weights and meet the same
-    episodes.
-    Runs that are finished in `out` are used, an unfinished one is continued (with `resume`).
+    episodes. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`).
     """
     if config.method != "maml":
         raise ValueError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
@@ -349,7 +348,10 @@ def _bytes(x: Tensor) -> Tensor:
 
 
 def verdict(summary: dict[str, Any]) -> dict[str, Any]:
-    """The paper's claims as predicates on this study's numbers, each with its tolerance and its evidence."""
+    """The paper's claims as predicates on this study's numbers, each with its tolerance and its evidence.
+
+    The answer is "undecided" where MAML's inner loop gains next to nothing: then no freezing could lose anything.
+    """
     freeze = {len(r["frozen"]): r for r in summary["freezing"]}
     last = freeze[max(freeze)]["difference"]
     paired = {(p["a"], p["b"]): p for p in summary["paired"]}
@@ -399,4 +401,4 @@ def verdict(summary: dict[str, Any]) -> dict[str, Any]:
     ]
     held = sum(c["holds"] for c in reuse)
     answer = "feature reuse" if held == len(reuse) else "rapid learning" if held == 0 else "mixed"
-    return {"answer": answer, "claims": reuse + context}
+    return {"answer": answer if context[0]["holds"] else "undecided", "claims": reuse + context}
