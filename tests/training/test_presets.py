@@ -113,7 +113,7 @@ def test_methods_change_only_what_they_must() -> None:
     for method in ("fomaml", "anil", "nil"):
         assert preset("omniglot-20way-1shot", method) == replace(base, method=method)
     boil = preset("omniglot-20way-1shot", "boil")
-    assert (boil.inner.steps, boil.inner.lr, boil.test.inner_steps) == (1, 0.5, 1)
+    assert (boil.inner.steps, boil.inner.lr, boil.inner.adapt_norm, boil.test.inner_steps) == (1, 0.5, True, 1)
 
 
 def test_names_are_unique_and_described() -> None:

@@ -1,12 +1,10 @@
 """Named presets: a published protocol, or one of ours, as a value. `preset(name, method)` gives the config.
 
 Inner rates are for a loss that is the mean over the support set. The reference code of MAML divides by the shots
-and sums
-over the support set, so that a published rate r stands for r × way here: 0.4 → 2.0 (Omniglot 5-way), 0.1 → 2.0
-(20-way),
-0.01 → 0.05 (mini-ImageNet). Its outer loss is way × query / shot times the mean, so that its value clip of 10 on
-mini-ImageNet
-is 0.133 (1-shot) and 0.667 (5-shot) here. Published: Finn et al. 2017, appendix A, and the reference code.
+and sums over the support set, so that a published rate r stands for r × way here: 0.4 → 2.0 (Omniglot 5-way),
+0.1 → 2.0 (20-way), 0.01 → 0.05 (mini-ImageNet). Its outer loss is way × query / shot times the mean, so that its
+value clip of 10 on mini-ImageNet is 0.133 (1-shot) and 0.667 (5-shot) here.
+Published: Finn et al. 2017, appendix A, and the reference code.
 """
 
 from collections.abc import Callable
@@ -187,16 +185,16 @@ def _more_head_steps(config: Config) -> Config:
 def preset(name: str, method: MethodName | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
-    BOIL takes its own paper's inner loop (one step at rate 0.5) and NIL has none; the others share MAML's, except that
-    the presets for a CPU give ANIL more of its cheap steps.
+    BOIL takes its own paper's inner loop for images (one step at rate 0.5, batch norm's scale and shift adapt too) and
+    NIL has none; the others share MAML's, except that the presets for a CPU give ANIL more of its cheap steps.
     """
     for p in PRESETS:
         if p.name == name:
             config = p.make()
             if method == "anil" and name.startswith("omniglot") and name.endswith("-cpu"):
                 config = _more_head_steps(config)
-            if method == "boil":
-                config = replace(config, inner=replace(config.inner, steps=1, lr=0.5))
+            if method == "boil" and not config.regression:
+                config = replace(config, inner=replace(config.inner, steps=1, lr=0.5, adapt_norm=True))
                 config = replace(config, test=replace(config.test, inner_steps=1))
             return config if method is None else replace(config, method=method)
     raise ValueError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")

@@ -57,16 +57,6 @@ def ignore(_: Progress) -> None:
     """Report nothing."""
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A finished run."""
-
-    folder: RunFolder
-    model: nn.Sequential
-    parameters: dict[str, Tensor]
-    """the weights of the best checkpoint"""
-
-
 def train(
     config: Config,
     out: Path,
@@ -79,13 +69,11 @@ def train(
     """Train as `config` says, into the run folder `out`.
 
     Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
-    ends
-    with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C and
-    SIGTERM finish the running step, write a checkpoint and raise `Interrupted`.
+    ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C
+    and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`.
 
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
-    (the last
-    good checkpoint stays).
+    (the last good checkpoint stays).
     """
     if config.threads:
         torch.set_num_threads(config.threads)
