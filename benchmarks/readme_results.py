@@ -15,9 +15,9 @@ RESULTS = ROOT / "results"
 START, END = "<!-- results -->\n", "<!-- /results -->"
 
 PAPER = {
-    ("omniglot", 5, "maml"): "98.7 ± 0.4 (ci95; Finn et al. 2017)",
-    ("omniglot", 20, "maml"): "93.7 ± 0.7 (seed_std; Raghu et al. 2020)",
-    ("omniglot", 20, "anil"): "96.2 ± 0.5 (seed_std; Raghu et al. 2020)",
+    ("omniglot", 5, 1, "maml"): "98.7 ± 0.4 (ci95; Finn et al. 2017)",
+    ("omniglot", 20, 1, "maml"): "93.7 ± 0.7 (seed_std; Raghu et al. 2020)",
+    ("omniglot", 20, 1, "anil"): "96.2 ± 0.5 (seed_std; Raghu et al. 2020)",
 }
 
 
@@ -40,10 +40,11 @@ def accuracy_rows() -> list[str]:
             if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600:
                 continue
             steps = len(e["steps"]) - 1
-            paper = PAPER.get((config["data"], config["way"], e["method"]), "")
             body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
+            key = (config["data"], config["way"], e["shot"], e["method"])
+            paper = "" if body else PAPER.get(key, "")
             rows.append(
-                f"| {config['data']} {config['way']}-way {config['shot']}-shot | {e['method'].upper()}{body} "
+                f"| {config['data']} {config['way']}-way {e['shot']}-shot | {e['method'].upper()}{body} "
                 f"| {100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} | {steps} | {statistics} "
                 f"| {done['steps']:,} × {config['outer']['meta_batch']}, {done['seconds'] / 60:.0f} min, seed "
                 f"{config['seed']} | {paper} | [{folder.name}](results/{folder.name}), {str(env['commit'])[:7]} |"
@@ -59,9 +60,15 @@ def sinusoid_rows() -> list[str]:
             continue
         env = read(folder / "env.json")
         for e in read(folder / "eval.json")["evaluations"]:
+            if (
+                e["split"] != "test"
+                or e["checkpoint"] != "best"
+                or e["method"] != read(folder / "config.json")["method"]
+            ):
+                continue
             s = e["steps"]
             shown = " | ".join(f"{s[i]['mean']:.3f} ± {s[i]['ci95']:.3f}" for i in (0, 1, 5, 10))
-            paper = "0.67 / 0.38 / 0.35" if e["shot"] == 5 else ""
+            paper = "0.67 / 0.38 / 0.35" if e["shot"] == 5 and e["method"] == "maml" else ""
             rows.append(
                 f"| {e['method'].upper()}, {e['shot']} points | {shown} | {paper} "
                 f"| [{folder.name}](results/{folder.name}), {str(env['commit'])[:7]} |"
@@ -100,7 +107,7 @@ def section() -> str:
     parts = []
     if rows := accuracy_rows():
         parts += [
-            "Accuracy (%) on the test classes, `ci95` over 600 episodes with up to 15 query images a class, one seed. “batch” "
+            "Accuracy (%) on the test classes, `ci95` over 600 or more episodes of one trained model (one seed), 15 query images a class. “batch” "
             "statistics are transductive, “support” are not. Omniglot is the `vinyals` split, rotations as classes.",
             "",
             "| task | method | accuracy ± ci95 | inner steps | statistics | training (steps × tasks, time) | published | from |",
@@ -110,7 +117,7 @@ def section() -> str:
         ]
     if rows := sinusoid_rows():
         parts += [
-            "Sinusoids, mean squared error ± ci95 over 600 tasks, before and after 1, 5, 10 inner steps; published (5 points, "
+            "Sinusoids, mean squared error ± ci95 over 600 or more tasks, before and after 1, 5, 10 inner steps; published (5 points, "
             "after 1 / 5 / 10): Finn et al. 2017.",
             "",
             "| method, support | 0 | 1 | 5 | 10 | published | from |",

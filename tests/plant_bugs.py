@@ -87,8 +87,8 @@ BUGS = [
     ),
     *_bugs(
         "core/functional.py",
-        ("support and query share statistics", "with _normalise_by_first(rows):", "with _normalise_by_first(None):", "functional"),
-        ("support statistics outlive the call", "_statistics_rows.reset(token)", "pass", "functional"),
+        ("support and query share statistics", "with _pass(rows, twice):", "with _pass(None, twice):", "functional"),
+        ("support statistics outlive the call", "_statistics_rows.reset(tokens[0])", "pass", "functional"),
         ("body is the first block", "\"body\": names[:-1]", "\"body\": names[:1]", "functional"),
         ("blocks after the adapted one run before it", "reached = reached or name in adapted", "reached = name in adapted", "functional"),
         ("running statistics let through", "and module.training and", "and not module.training and", "functional"),

@@ -206,16 +206,21 @@ class ImageTasks:
             )
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
-        """Draw `tasks` episodes. The same generator state gives the same episodes."""
+        """Draw `tasks` episodes. The same generator state gives the same episodes.
+
+        Which images is decided on the generator's device, so that a generator of the CPU gives the same episodes
+        wherever the images lie; they themselves never leave their device.
+        """
         data, per_class = self.data, self.shot + self.query
-        device = data.images.device
+        device, where = data.images.device, generator.device
         n = len(data.class_names)
         # the `way` largest of n random keys are a uniform ordered choice without replacement
-        classes = torch.rand(tasks, n, generator=generator, device=device).topk(self.way, dim=1).indices
-        count = data.count[classes]
-        keys = torch.rand(tasks, self.way, int(data.count.max()), generator=generator, device=device)
-        keys.masked_fill_(torch.arange(keys.shape[-1], device=device) >= count[..., None], -1.0)
-        chosen = keys.topk(per_class, dim=2).indices  # [tasks, way, shot + query]
+        classes = torch.rand(tasks, n, generator=generator, device=where).topk(self.way, dim=1).indices
+        count = data.count.to(where)[classes]
+        keys = torch.rand(tasks, self.way, int(data.count.max()), generator=generator, device=where)
+        keys.masked_fill_(torch.arange(keys.shape[-1], device=where) >= count[..., None], -1.0)
+        chosen = keys.topk(per_class, dim=2).indices.to(device)  # [tasks, way, shot + query]
+        classes = classes.to(device)
         index = data.first[classes][..., None] + chosen
         turns = data.turns[classes][..., None].expand_as(index)
         x = data.take(index, turns)  # [tasks, way, shot + query, c, h, w]

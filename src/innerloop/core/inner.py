@@ -126,9 +126,9 @@ def adapt_path(
         yield fast
 
 
-def with_steps(inner: InnerLoop, steps: int | None) -> InnerLoop:
-    """The same inner loop with another number of steps; None leaves it."""
-    return inner if steps is None else replace(inner, steps=steps)
+def with_steps(inner: InnerLoop, steps: int) -> InnerLoop:
+    """The same inner loop with another number of steps."""
+    return replace(inner, steps=steps)
 
 
 def _support_gradient(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.episodes import Episodes, ImageTasks, TaskFamily
+from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.functional import Weights
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy
@@ -73,16 +73,11 @@ class Evaluation:
 
 
 def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episodes]:
-    """The test episodes, in batches of at most 25.
-
-    They depend on the family and the seed alone, and on the kind of device the images lie on: the generators of a CPU
-    and of a GPU give different numbers.
-    """
-    device = family.data.images.device if isinstance(family, ImageTasks) else torch.device("cpu")
+    """The test episodes, in batches of at most 25; they depend on the family and the seed alone."""
     done = 0
     while done < settings.episodes:
         n = min(_DRAW, settings.episodes - done)
-        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW, device=device))[slice(0, n)]
+        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW))[slice(0, n)]
         done += n
 
 

@@ -13,6 +13,7 @@ PAPER = "Raghu, Raghu, Bengio and Vinyals, “Rapid Learning or Feature Reuse? T
 _ANSWERS = {
     "feature reuse": "Feature reuse: meta-training found features that already suit the new classes, and the inner loop had little to change in them",
     "rapid learning": "Rapid learning: the features themselves had to change in the inner loop, and accuracy is lost without that",
+    "undecided": "Undecided: MAML's inner loop gains next to nothing here, so that freezing has nothing to lose; train longer",
     "mixed": "Mixed: some of the tests point to feature reuse and others to rapid learning",
 }
 

@@ -267,8 +267,8 @@ def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family
     torch.set_num_threads(1)
     try:
         train_tasks = setup.tasks(config, images, "train")
-        batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "cost", device=device))
-        one = family.sample(1, stream(config.seed, "cost", 1, device=device))
+        batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "cost"))
+        one = family.sample(1, stream(config.seed, "cost", 1))
         training: dict[str, Callable[[], object]] = {}
         inference: dict[str, Callable[[], object]] = {}
 

@@ -135,9 +135,7 @@ def train(
             )
 
         for step in range(first, config.outer.steps):
-            batch = train_tasks.sample(
-                config.outer.meta_batch, stream(config.seed, "episodes", step, device=device)
-            ).to(device)
+            batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "episodes", step)).to(device)
             found = meta_gradient(
                 predict,
                 parameters,
