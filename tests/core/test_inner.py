@@ -130,8 +130,8 @@ def test_gradcheck_of_learned_rates(kind: str, recompute: bool) -> None:
     rates = tuple((0.1 + 0.3 * torch.rand(s, generator=g, dtype=torch.float64)).requires_grad_() for s in shapes)
 
     def meta_loss(*given: Tensor) -> Tensor:
-        predict = predictor(model, inner, rates=dict(zip(names, given, strict=True)))
-        return cross_entropy(predict(slow, episodes), episodes.query_y).mean()
+        parameters = {**slow, **{f"rate:{n}": r for n, r in zip(names, given, strict=True)}}
+        return cross_entropy(predictor(model, inner)(parameters, episodes), episodes.query_y).mean()
 
     assert torch.autograd.gradcheck(meta_loss, rates, fast_mode=recompute)
 
