@@ -36,18 +36,20 @@ def freezing(
     loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,
+    whole: Evaluation | None = None,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[Frozen]:
     """Freeze nothing, the first block, the first two, … all but the head; the same test episodes each time.
 
-    `report` is called with (rows done, rows in all).
+    `whole` is the evaluation with nothing frozen on the same settings, if it is at hand already. `report` is called with
+    (rows done, rows in all).
     """
     names = block_names(model)
     rows: list[Frozen] = []
     everything: torch.Tensor | None = None
     for j in range(len(names)):
         adapted = names[j:]
-        result = evaluate(
+        result = (whole if j == 0 else None) or evaluate(
             model,
             slow,
             family,

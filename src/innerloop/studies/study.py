@@ -151,6 +151,7 @@ def study(
         own.inner_loop,
         own.test,
         task_chunk=chunk,
+        whole=results["maml"],
         report=lambda done, total: report(Stage("freezing test", done, total)),
     )
     summary["freezing"] = [

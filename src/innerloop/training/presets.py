@@ -89,8 +89,8 @@ def _glyphs_quick() -> Config:
         model=STRIDED,
         inner=Inner(steps=3, lr=0.4),
         outer=OuterLoop(steps=600, meta_batch=4, lr=3e-3, schedule="cosine"),
-        validation=Validation(every=100, episodes=100),
-        test=EvalSettings(inner_steps=10),
+        validation=Validation(every=100, episodes=50),
+        test=EvalSettings(inner_steps=5),
     )
 
 
