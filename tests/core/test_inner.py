@@ -309,7 +309,6 @@ def test_the_fast_dictionary_holds_what_adapts_and_nothing_else() -> None:
     assert names("none") == set()
     assert names(["conv4", "head"]) == {"conv4.conv.weight"} | head
     assert with_steps(InnerLoop(steps=3), 7).steps == 7
-    assert with_steps(InnerLoop(steps=3), None).steps == 3
 
 
 def test_nothing_is_changed_in_place() -> None:

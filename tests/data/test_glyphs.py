@@ -174,7 +174,7 @@ def test_samples_of_a_letter_differ(data: ClassImages):
 
 def test_without_variation_a_sample_is_the_drawing(drawings: glyphs.Drawings):
     # catches an off-by-half-pixel grid, a mirrored or transposed sample
-    still = glyphs.Style(rotation=0, slant=0, scale=0, shift=0, warp=0, thinner=0, thicker=0)
+    still = glyphs.Style(rotation=0.0, slant=0.0, scale=0.0, shift=0.0, warp=0.0, thinner=0, thicker=0)
     some = drawings.pixels[::97]
     plain = torch.nn.functional.avg_pool2d(some[:, None].float(), 4)[:, 0]
     got = glyphs.vary(some, still, stream(0)).float()
@@ -184,7 +184,7 @@ def test_without_variation_a_sample_is_the_drawing(drawings: glyphs.Drawings):
 
 def test_shift_is_in_pixels_of_the_image(drawings: glyphs.Drawings):
     # catches a unit that is off by two or by the fine canvas
-    still = glyphs.Style(rotation=0, slant=0, scale=0, shift=4, warp=0, thinner=0, thicker=0)
+    still = glyphs.Style(rotation=0.0, slant=0.0, scale=0.0, shift=4.0, warp=0.0, thinner=0, thicker=0)
     some = drawings.pixels[:1].repeat(400, 1, 1)
     got = glyphs.vary(some, still, stream(0)).float()
     across = (got.sum(1) * torch.arange(28.0)).sum(1) / got.sum((1, 2))

@@ -41,8 +41,8 @@ def freezing(
 ) -> list[Frozen]:
     """Freeze nothing, the first block, the first two, … all but the head; the same test episodes each time.
 
-    `whole` is the evaluation with nothing frozen on the same settings, if it is at hand already. `report` is called with
-    (rows done, rows in all).
+    `whole` is the evaluation with nothing frozen on the same settings, if it is at hand already. `report` is called
+    with (rows done, rows in all).
     """
     names = block_names(model)
     rows: list[Frozen] = []
