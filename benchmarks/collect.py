@@ -21,7 +21,8 @@ def collect(run: Path, name: str) -> Path:
     for file in FILES:
         if (run / file).exists():
             shutil.copyfile(run / file, to / file)
-    env = json.loads((to / "env.json").read_text()) if (to / "env.json").exists() else {}
+    made = to / ("env.json" if (to / "env.json").exists() else "summary.json")
+    env = json.loads(made.read_text())
     if str(env.get("commit", "")).endswith("+changes"):
         print(f"warning: {run} was made with uncommitted changes", file=sys.stderr)
     return to
