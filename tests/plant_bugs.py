@@ -133,7 +133,7 @@ BUGS = [
         ("support is in the query", "query_x=x[:, :, self.shot :]", "query_x=x[:, :, : self.query]", "sampler"),
         ("labels not shuffled", ".topk(self.way, dim=1).indices", ".topk(self.way, dim=1).indices.sort(dim=1).values", "sampler"),
         ("images of the neighbouring class", ">= count[..., None], -1.0)", "> count[..., None], -1.0)", "sampler"),
-        ("images from the global generator", "int(data.count.max()), generator=generator, device=device)", "int(data.count.max()), device=device)", "sampler"),
+        ("images from the global generator", "int(data.count.max()), generator=generator, device=where)", "int(data.count.max()), device=device)", "sampler"),
         ("turned clockwise", "torch.rot90(x[mask], k, dims", "torch.rot90(x[mask], -k, dims", "sampler"),
     ),
     *_bugs(
