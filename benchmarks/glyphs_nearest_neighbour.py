@@ -19,17 +19,17 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.data.glyphs import VERSION, load_glyphs
+from innerloop.methods.attention import nearest_neighbour
 
 
-def nearest_neighbour(data: ClassImages, way: int, shot: int, episodes: int, chunk: int = 50) -> torch.Tensor:
+def accuracies(data: ClassImages, way: int, shot: int, episodes: int, chunk: int = 50) -> torch.Tensor:
     """Accuracy of each episode [episodes]."""
     tasks = ImageTasks(data, way, shot, query=15)
     generator = stream(0, "evaluation", way, shot)
     accuracy = []
     for start in range(0, episodes, chunk):
         e = tasks.sample(min(chunk, episodes - start), generator)
-        nearest = torch.cdist(e.query_x.flatten(2), e.support_x.flatten(2)).argmin(2)
-        accuracy.append((e.support_y.gather(1, nearest) == e.query_y).float().mean(1))
+        accuracy.append(nearest_neighbour(e))
     return torch.cat(accuracy)
 
 
@@ -56,7 +56,7 @@ def main() -> None:
         sheet(data).save(given.picture, optimize=True)
     rows = []
     for way in (5, 20):
-        estimate = over_episodes(nearest_neighbour(data.split("test"), way, 1, given.episodes))
+        estimate = over_episodes(accuracies(data.split("test"), way, 1, given.episodes))
         rows.append({"way": way, "shot": 1, "accuracy": round(estimate.mean, 5), "ci95": round(estimate.ci95, 5)})
         print(f"{way}-way 1-shot: {estimate}")
     if given.out:

@@ -88,7 +88,7 @@ def _check_stateless(name: str, block: nn.Module) -> None:
             )
 
 
-def _segments(model: nn.Sequential, fast: Weights) -> Iterator[tuple[dict[str, nn.Module], bool]]:
+def _segments(model: nn.Sequential, fast: Weights) -> Iterator[dict[str, nn.Module]]:
     """Runs of neighbouring blocks that all have, or all have not, fast weights."""
     adapted = {block_of(name) for name in fast}
     group: dict[str, nn.Module] = {}
@@ -96,12 +96,12 @@ def _segments(model: nn.Sequential, fast: Weights) -> Iterator[tuple[dict[str, n
     for name, block in model.named_children():
         _check_stateless(name, block)
         if group and (name in adapted) != state:
-            yield group, state
+            yield group
             group = {}
         state = name in adapted
         group[name] = block
     if group:
-        yield group, state
+        yield group
 
 
 def forward(
@@ -138,7 +138,7 @@ def forward(
         rows = statistics_of.shape[1]
         x = torch.cat([statistics_of, x], dim=1)
     with _pass(rows, twice):
-        for group, _ in _segments(model, fast):
+        for group in _segments(model, fast):
             part = nn.Sequential()
             for name, block in group.items():
                 part.add_module(name, block)
