@@ -105,6 +105,8 @@ class Config:
     """support images a class"""
     query: int = 15
     """query images a class in training"""
+    augment: Literal["none", "affine"] = "none"
+    """affine: every training image is turned, sheared, scaled and shifted a little (Koch et al. 2015); tests never"""
     model: Model = field(default_factory=Model)
     inner: Inner = field(default_factory=Inner)
     outer: OuterLoop = field(default_factory=OuterLoop)
@@ -137,6 +139,8 @@ class Config:
             raise ValueError(
                 f"folder.root {self.folder.root!r} is for data 'folder', not {self.data}: add --data folder"
             )
+        if self.augment != "none" and self.regression:
+            raise ValueError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
         if self.split_scheme and self.data != "omniglot":
             raise ValueError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
         if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):

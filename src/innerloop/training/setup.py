@@ -12,6 +12,7 @@ from innerloop.core.inner import adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.random import stream
 from innerloop.data.catalogue import load
+from innerloop.data.distort import Affine, Distorted
 from innerloop.data.folder import FolderOptions
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.methods.gradient import method
@@ -79,6 +80,12 @@ def tasks(config: Config, images: ClassImages | None, split: str, query: int | N
         return ImageTasks(part, config.way, config.shot, config.query)
     left = int(part.count.min()) - config.shot
     return ImageTasks(part, config.way, config.shot, max(1, min(query, left)))
+
+
+def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
+    """The tasks of the training split, augmented as the config says."""
+    plain = tasks(config, images, "train")
+    return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
 def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:

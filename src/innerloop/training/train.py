@@ -80,7 +80,7 @@ def train(
     writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
     images = setup.load_images(config, data_dir)
-    train_tasks = setup.tasks(config, images, "train")
+    train_tasks = setup.training_tasks(config, images)
     if images is not None:
         for split in ("val", "test"):
             setup.tasks(config, images, split, config.test.query)  # say now what would fail after hours
