@@ -261,6 +261,18 @@ def test_any_run_can_be_tested_with_any_method(more: list[str], out: Path) -> No
     assert len(read_json(out / "eval.json")["evaluations"]) == 5
 
 
+def test_the_classifier_of_all_classes_is_tested_by_its_features(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(train(out, "--method", "multiclass", "--validation.keep-every", "2")) == 0
+    (first,) = read_json(out / "eval.json")["evaluations"]
+    assert cli.run(["evaluate", str(out), "--method", "nil"]) == 0
+    second = read_json(out / "eval.json")["evaluations"][1]
+    assert second["per_episode"] == first["per_episode"]
+    fails(["evaluate", str(out), "--method", "maml"], "test this body with --method nil", capsys)
+    assert cli.run(["evaluate", str(out), "--which", "step2"]) == 0
+    assert read_json(out / "eval.json")["evaluations"][2]["step"] == 2
+    fails(["evaluate", str(out), "--which", "step3"], "it has: best, last, step2, step4", capsys)
+
+
 def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
     args = ["--preset", "sinusoid-10shot", *FLAGS, "--inner.lr", "0.01", "--out", str(out)]
@@ -280,6 +292,7 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--device", "gpu"], "no device 'gpu'"),
         (["--threads", "-3"], "threads"),
         (["--method", "nil", "--inner.learn-rates"], "nil has no inner loop"),
+        (["--method", "multiclass", "--inner.statistics", "support"], "multiclass trains without support sets"),
     ],
 )
 def test_what_cannot_be_trained(more: list[str], says: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:

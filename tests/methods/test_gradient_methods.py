@@ -25,6 +25,8 @@ from innerloop.methods.gradient import (
     FOMAML,
     MAML,
     METHODS,
+    MULTICLASS,
+    MULTITASK,
     NIL,
     body_features,
     method,
@@ -45,14 +47,17 @@ def test_the_methods_are_what_their_papers_say() -> None:
         "anil": ("head", False, "model"),
         "boil": ("body", False, "model"),
         "nil": ("none", False, "cosine"),
+        "multitask": ("none", False, "model"),
+        "multiclass": ("none", False, "model"),
     }
+    assert {m.name for m in METHODS if (m.test_head or m.head) == "cosine"} == {"nil", "multitask", "multiclass"}
     for m in METHODS:
         inner = m.inner(loop)
         assert (inner.steps, inner.lr, inner.recompute) == (7, 0.3, True)
         assert method(m.name) is m
     assert ANIL.inner(InnerLoop(first_order=True)).first_order
-    assert (MAML, FOMAML, ANIL, BOIL, NIL) == METHODS
-    with pytest.raises(ValueError, match="no method 'reptile'; there are maml, fomaml, anil, boil, nil"):
+    assert (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS) == METHODS
+    with pytest.raises(ValueError, match="no method 'reptile'; there are maml, fomaml, anil, boil, nil, multitask"):
         inspect.unwrap(method)("reptile")
 
 
@@ -65,6 +70,7 @@ def test_a_method_equals_the_reference(m) -> None:
     out = meta_gradient(predictor(model, inner, head=m.head), slow, e, cross_entropy)
     convs, head = [f"conv{i}.conv.weight" for i in (1, 2, 3, 4)], ["head.weight", "head.bias"]
     adapted = {"maml": convs + head, "fomaml": convs + head, "anil": head, "boil": convs}
+    adapted |= {"multitask": [], "multiclass": []}
     if m.name == "nil":
         eye = {**slow, "head.weight": torch.eye(4, dtype=torch.float64), "head.bias": torch.zeros(4)}
         values = []

@@ -11,6 +11,7 @@ from innerloop.core.random import stream
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.gradient import MethodName, predictor
 from innerloop.training import PRESETS, Config, Folder, Inner, Model, Validation, preset, setup
+from innerloop.training.config import WITHOUT_INNER_LOOP
 from tiny import blobs
 
 NAMES = [p.name for p in PRESETS]
@@ -20,8 +21,8 @@ METHODS = get_args(MethodName)
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("method", METHODS)
 def test_each_preset_makes_a_model_and_a_meta_gradient_by_each_method(name: str, method: MethodName) -> None:
-    if name.startswith("sinusoid") and method == "nil":
-        with pytest.raises(ValueError, match="nil"):
+    if name.startswith("sinusoid") and method in WITHOUT_INNER_LOOP:
+        with pytest.raises(ValueError, match=method):
             preset(name, method)
         return
     config = preset(name, method)
@@ -31,7 +32,7 @@ def test_each_preset_makes_a_model_and_a_meta_gradient_by_each_method(name: str,
     images = None if config.regression else blobs(16, channels)
     model = setup.build_model(small, images)
     parameters = setup.meta_parameters(small, model)
-    batch = setup.tasks(small, images, "train").sample(1, stream(0, "t"))
+    batch = setup.training_tasks(small, images).sample(1, stream(0, "t"))
     kinds = setup.losses(small)
     predict = predictor(model, small.inner_loop, head=setup.head(small), loss=kinds.loss)
     found = meta_gradient(predict, parameters, batch, kinds.loss, kinds.score)
@@ -45,7 +46,7 @@ def test_each_preset_makes_a_model_and_a_meta_gradient_by_each_method(name: str,
 def test_config_goes_through_json_and_back(name: str, method: MethodName) -> None:
     import json
 
-    if name.startswith("sinusoid") and method == "nil":
+    if name.startswith("sinusoid") and method in WITHOUT_INNER_LOOP:
         return
     config = preset(name, method)
     assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
@@ -130,6 +131,8 @@ def test_names_are_unique_and_described() -> None:
         (lambda: Config(threads=-1), "threads"),
         (lambda: Config(task_chunk=-1), "task_chunk"),
         (lambda: Config(method="nil", data="sinusoid"), "nil"),
+        (lambda: Validation(every=10, keep_every=15), "multiple of validation.every, 10"),
+        (lambda: Config(data="sinusoid", model=Model(arch="mlp"), augment="affine"), "distorts images"),
         (lambda: Config(data="sinusoid"), "conv4 takes images"),
         (lambda: Config(folder=Folder(root="mine")), "add --data folder"),
         (lambda: Config(split_scheme="lake"), "one split only"),

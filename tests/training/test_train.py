@@ -99,7 +99,7 @@ def test_methods_start_alike_and_meet_the_same_episodes(tmp_path: Path) -> None:
     assert not torch.equal(first["maml"]["head.weight"], dict(other.named_parameters())["head.weight"])
 
 
-@pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "boil", "nil"])
+@pytest.mark.parametrize("name", ["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"])
 def test_each_method_trains_and_moves_its_weights(name: str, tmp_path: Path) -> None:
     config = replace(CONFIG, method=name, outer=replace(CONFIG.outer, steps=2))
     folder = train(config, tmp_path / "r")

@@ -13,6 +13,7 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.gradient import MethodName, method
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
 from innerloop.training import Config, load_run, setup
+from innerloop.training.config import WITHOUT_INNER_LOOP
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
@@ -27,8 +28,8 @@ class EvaluateArgs:
     """the run folder"""
     method: MethodName | None = None
     """test with another method on the same weights (nil on MAML's body, anil on MAML's weights, …)"""
-    which: Literal["best", "last"] = "best"
-    """which checkpoint"""
+    which: str = "best"
+    """which checkpoint: best, last, or stepN where training kept it (--validation.keep-every)"""
     split: Literal["train", "val", "test"] = "test"
     """which classes"""
     shot: int | None = None
@@ -71,7 +72,7 @@ def evaluate_run(
     path: Path,
     *,
     method_name: MethodName | None = None,
-    which: Literal["best", "last"] = "best",
+    which: str = "best",
     split: str = "test",
     shot: int | None = None,
     change: dict[str, Any] | None = None,
@@ -90,8 +91,13 @@ def evaluate_run(
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
-    if name == "nil" and config.regression:
-        raise ValueError("nil classifies by cosine attention and cannot be tested on a regression")
+    if name in WITHOUT_INNER_LOOP and config.regression:
+        raise ValueError(f"{name} is tested by cosine attention between classes, and a regression has none")
+    if config.method == "multiclass" and (method_name or "nil") not in WITHOUT_INNER_LOOP:
+        raise ValueError(
+            f"the head of {path} tells all training classes apart, so {name} cannot adapt it to {config.way} ways; "
+            "test this body with --method nil"
+        )
     kind = method(name)
     kinds = setup.losses(config)
     family = setup.tasks(config, images, split, settings.query)
@@ -104,7 +110,7 @@ def evaluate_run(
             family,
             kind.inner(config.inner_loop),
             settings,
-            head=kind.head,
+            head=kind.test_head or kind.head,
             loss=kinds.loss,
             score=kinds.score,
             task_chunk=chunk,

@@ -3,10 +3,11 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TypeVar, cast, get_args
 
 import tyro
 
+from innerloop.methods.gradient import MethodName
 from innerloop.training import PRESETS, Config, preset
 
 T = TypeVar("T")
@@ -42,8 +43,8 @@ def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
     config = preset(name)
-    if method in ("maml", "fomaml", "anil", "boil", "nil"):
-        config = preset(name, method)
+    if method in get_args(MethodName):
+        config = preset(name, cast(MethodName, method))
     data = value_of(args, "--data")
     if data and data != config.data:
         config = replace(config, split_scheme="")

@@ -66,6 +66,8 @@ class Affine:
         self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
     ) -> Float[Tensor, "images channels height width"]:
         """Each image under a map of its own; what comes from outside the image is 0 (Omniglot's paper)."""
+        if not len(x):
+            return x
         maps = self.maps(len(x), generator).to(device=x.device, dtype=x.dtype)
         grid = F.affine_grid(maps, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

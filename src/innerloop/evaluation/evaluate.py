@@ -15,7 +15,7 @@ from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.methods.gradient import predictor, step_outputs
+from innerloop.methods.gradient import Head, predictor, step_outputs
 
 _DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
 
@@ -88,7 +88,7 @@ def evaluate(
     inner: InnerLoop,
     settings: EvalSettings,
     *,
-    head: Literal["model", "cosine"] = "model",
+    head: Head = "model",
     loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,

@@ -1,5 +1,5 @@
 """The gradient-based methods as values: MAML, FOMAML, ANIL, BOIL and NIL differ in which blocks adapt, and in
-nothing else."""
+nothing else. Beside them the two training regimes of the paper that have no inner loop."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -15,6 +15,8 @@ from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Predict
 from innerloop.methods.attention import cosine_attention
 
+Head = Literal["model", "cosine"]
+
 
 @dataclass(frozen=True)
 class Method:
@@ -24,8 +26,10 @@ class Method:
     blocks: Blocks
     """which blocks the inner loop changes"""
     first_order: bool = False
-    head: Literal["model", "cosine"] = "model"
+    head: Head = "model"
     """the model's own head, or cosine attention over the support features (the head is then not used)"""
+    test_head: Head | None = None
+    """the head at validation and test; None: the same as in training"""
     source: str = ""
 
     def inner(self, loop: InnerLoop) -> InnerLoop:
@@ -43,9 +47,21 @@ FOMAML = Method(
 ANIL = Method("anil", "head", source="Raghu, Raghu, Bengio, Vinyals 2020, arXiv 1909.09157, section 4")
 BOIL = Method("boil", "body", source="Oh, Yoo, Kim, Yun 2021, arXiv 2008.08882")
 NIL = Method("nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)")
+MULTITASK = Method(
+    "multitask",
+    "none",
+    test_head="cosine",
+    source="Raghu, Raghu, Bengio, Vinyals 2020, section 5.2: all tasks at once, one shared head, no inner loop",
+)
+MULTICLASS = Method(
+    "multiclass",
+    "none",
+    test_head="cosine",
+    source="Raghu, Raghu, Bengio, Vinyals 2020, section 5.2: one classifier of all training classes",
+)
 
-METHODS = (MAML, FOMAML, ANIL, BOIL, NIL)
-MethodName = Literal["maml", "fomaml", "anil", "boil", "nil"]
+METHODS = (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS)
+MethodName = Literal["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"]
 
 
 def method(name: MethodName) -> Method:
@@ -60,7 +76,7 @@ def predictor(
     model: nn.Sequential,
     inner: InnerLoop,
     *,
-    head: Literal["model", "cosine"] = "model",
+    head: Head = "model",
     loss: Loss = cross_entropy,
     statistics: Literal["batch", "support"] = "batch",
     temperature: float = 1.0,

@@ -3,7 +3,8 @@
 config.json      what was asked
 env.json         what it was made with
 metrics.jsonl    one line a logged step
-checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/state.json; index.json names last and best
+checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/state.json; index.json names last and best,
+                 and as stepSTEP those that are kept for good
 finished.json    only once training has reached its last step
 eval.json        test results
 """
@@ -131,8 +132,9 @@ class RunFolder:
         """The lines of metrics.jsonl."""
         return read_lines(self.path / "metrics.jsonl")
 
-    def save(self, checkpoint: Checkpoint, *, best: bool = False) -> None:
-        """Write a checkpoint as the last one (and the best one); older ones that are neither are removed."""
+    def save(self, checkpoint: Checkpoint, *, best: bool = False, for_good: bool = False) -> None:
+        """Write a checkpoint as the last one (and the best one, and `for_good`); older ones that are none of it are
+        removed."""
         root = self.path / "checkpoints"
         root.mkdir(exist_ok=True)
         name = f"{checkpoint.step:07d}"
@@ -152,20 +154,27 @@ class RunFolder:
         index["last"] = name
         if best:
             index["best"] = name
+        if for_good:
+            index[f"step{checkpoint.step}"] = name
         write_json(root / "index.json", index)
         for old in root.iterdir():
             if old.is_dir() and old.name not in index.values():
                 shutil.rmtree(old, ignore_errors=True)
 
     def has(self, which: str) -> bool:
-        """Whether there is a checkpoint 'last' or 'best'."""
+        """Whether there is a checkpoint 'last', 'best' or 'stepN'."""
         return which in self._index()
 
+    @property
+    def kept(self) -> list[int]:
+        """The steps whose checkpoints are kept for good, in order; ``load(f"step{n}")`` reads one."""
+        return sorted(int(name) for which, name in self._index().items() if which.startswith("step"))
+
     def load(self, which: str) -> Checkpoint:
-        """The checkpoint 'last' or 'best'."""
+        """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
         index = self._index()
         if which not in index:
-            have = ", ".join(index) or "none"
+            have = ", ".join(sorted(index, key=lambda k: (len(k), k))) or "none"
             raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have}); train it first")
         where = self.path / "checkpoints" / index[which]
         try:

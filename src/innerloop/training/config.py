@@ -9,6 +9,7 @@ from innerloop.core.outer import OuterLoop
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.gradient import MethodName, method
 
+WITHOUT_INNER_LOOP = ("nil", "multitask", "multiclass")
 DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "sinusoid", "folder"]
 
 
@@ -79,12 +80,20 @@ class Validation:
     """outer steps between validations (and checkpoints)"""
     episodes: int = 100
     """validation episodes"""
+    keep_every: int = 0
+    """keep the checkpoint of every so many outer steps, to look back at the course of training; 0: last and best
+    only"""
 
     def __post_init__(self) -> None:
         if self.every < 1:
             raise ValueError(f"validation.every must be at least 1 outer step, got {self.every}")
         if self.episodes < 2:
             raise ValueError(f"validation.episodes must be at least 2, got {self.episodes}")
+        if self.keep_every < 0 or self.keep_every % self.every:
+            raise ValueError(
+                f"validation.keep_every must be a multiple of validation.every, {self.every}, where checkpoints are "
+                f"made; got {self.keep_every}"
+            )
 
 
 @dataclass(frozen=True)
@@ -98,7 +107,8 @@ class Config:
     """which published split, where there are several (omniglot: vinyals or lake)"""
     method: MethodName = "maml"
     """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; nil: nothing, cosine
-    head"""
+    head; multitask: nothing, one head for all tasks; multiclass: one classifier of all training classes (both are
+    tested with nil's head)"""
     way: int = 5
     """classes an episode"""
     shot: int = 1
@@ -128,8 +138,10 @@ class Config:
         for name in ("task_chunk", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
-        if self.method == "nil" and self.data == "sinusoid":
-            raise ValueError("nil classifies by cosine attention and cannot fit a regression; use maml or anil")
+        if self.method in WITHOUT_INNER_LOOP and self.regression:
+            raise ValueError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
+        if self.method == "multiclass" and self.inner.statistics == "support":
+            raise ValueError("multiclass trains without support sets; leave inner.statistics at batch")
         if self.regression and self.model.arch != "mlp":
             raise ValueError(
                 f"{self.model.arch} takes images, sinusoid has none; start from --preset sinusoid-10shot, "
@@ -147,8 +159,8 @@ class Config:
             raise ValueError(
                 "recompute concerns the second order; a first-order run needs no such memory: drop one of them"
             )
-        if self.inner.learn_rates and self.method == "nil":
-            raise ValueError("nil has no inner loop, so there are no inner rates to learn")
+        if self.inner.learn_rates and self.method in WITHOUT_INNER_LOOP:
+            raise ValueError(f"{self.method} has no inner loop, so there are no inner rates to learn")
         if self.inner.learn_rates and self.inner.steps < 1:
             raise ValueError("learned rates are one a block and step; with 0 inner steps there are none")
 

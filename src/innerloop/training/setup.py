@@ -14,8 +14,9 @@ from innerloop.core.random import stream
 from innerloop.data.catalogue import load
 from innerloop.data.distort import Affine, Distorted
 from innerloop.data.folder import FolderOptions
+from innerloop.data.multiclass import AllClasses
 from innerloop.data.sinusoid import Sinusoid
-from innerloop.methods.gradient import method
+from innerloop.methods.gradient import Head, method
 from innerloop.models import conv4, mlp, resnet12
 from innerloop.training.config import Config
 
@@ -84,27 +85,32 @@ def tasks(config: Config, images: ClassImages | None, split: str, query: int | N
 
 def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     """The tasks of the training split, augmented as the config says."""
-    plain = tasks(config, images, "train")
+    if config.method == "multiclass" and images is not None:
+        plain = AllClasses(images.split("train"), config.way * (config.shot + config.query))
+    else:
+        plain = tasks(config, images, "train")
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
 def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
-    """The network, initialised from the config's seed: the same for every method."""
+    """The network, initialised from the config's seed: the same body for every method, and the same head for all but
+    multiclass, which has an output for each training class."""
     device = choose_device(config.device)
     generator = stream(config.seed, "init")
     m = config.model
     if images is None:
         return mlp(1, 1, hidden=m.hidden, generator=generator).to(device)
     channels, height, width = images.image_shape
+    outputs = len(images.splits["train"]) if config.method == "multiclass" else config.way
     if m.arch == "mlp":
-        model = mlp(channels * height * width, config.way, hidden=m.hidden, generator=generator)
+        model = mlp(channels * height * width, outputs, hidden=m.hidden, generator=generator)
     elif height != width:
         raise ValueError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
     elif m.arch == "resnet12":
-        model = resnet12(config.way, channels=channels, image_size=height, affine=m.affine, generator=generator)
+        model = resnet12(outputs, channels=channels, image_size=height, affine=m.affine, generator=generator)
     else:
         model = conv4(
-            config.way,
+            outputs,
             channels=channels,
             image_size=height,
             filters=m.filters,
@@ -134,6 +140,12 @@ def chunk_size(config: Config, device: torch.device) -> int | None:
     return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
 
 
-def head(config: Config):
-    """Which head classifies: the model's, or NIL's cosine attention."""
+def head(config: Config) -> Head:
+    """Which head classifies in training: the model's, or NIL's cosine attention."""
     return method(config.method).head
+
+
+def test_head(config: Config) -> Head:
+    """Which head classifies at validation and test."""
+    kind = method(config.method)
+    return kind.test_head or kind.head

@@ -119,7 +119,7 @@ def train(
             _restore_optimizer(optimizer, parameters, checkpoint, str(out))
         began = time.perf_counter()
 
-        def keep(step: int, *, is_best: bool = False) -> None:
+        def keep(step: int, *, is_best: bool = False, for_good: bool = False) -> None:
             seconds = spent + time.perf_counter() - began
             state = {
                 "step": step,
@@ -132,6 +132,7 @@ def train(
             folder.save(
                 Checkpoint(step, dict(parameters), _optimizer_state(optimizer, parameters), state),
                 best=is_best,
+                for_good=for_good,
             )
 
         for step in range(first, config.outer.steps):
@@ -163,7 +164,7 @@ def train(
                     setup.tasks(config, images, "val", config.test.query),
                     inner,
                     settings,
-                    head=setup.head(config),
+                    head=setup.test_head(config),
                     loss=kinds.loss,
                     score=kinds.score,
                     task_chunk=chunk,
@@ -189,7 +190,8 @@ def train(
                 signed = validation if kinds.larger_is_better else -validation
                 is_best = signed > best
                 best = max(best, signed)
-                keep(done, is_best=is_best)
+                every = config.validation.keep_every
+                keep(done, is_best=is_best, for_good=every > 0 and done % every == 0)
             report(Progress(done, config.outer.steps, found.loss, score, validation, first))
             if stopped.is_set() and not at_end:
                 if not validate:

@@ -1,0 +1,96 @@
+"""Affine distortions against explicit maps, and against what they must leave alone."""
+
+import math
+
+import pytest
+import torch
+
+from innerloop.core.episodes import ImageTasks
+from innerloop.core.random import stream
+from innerloop.data.distort import Affine, Distorted
+from tiny import blobs
+
+NOTHING = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.0)
+
+
+def test_nothing_to_distort_leaves_the_images() -> None:
+    x = torch.rand(4, 2, 9, 9, generator=stream(0, "x"))
+    for same in (NOTHING, Affine(chance=0.0)):
+        assert torch.allclose(same(x, stream(0, "g")), x, atol=1e-6)
+    assert Affine()(x[:0], stream(0, "g")).shape == (0, 2, 9, 9)
+
+
+def test_a_shift_moves_by_pixels() -> None:
+    """With shift s and chance 1 each image moves by up to s of its side, the same amount for every pixel."""
+    maps = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.25, chance=1.0).maps(500, stream(0, "g"))
+    assert torch.allclose(maps[:, :, :2], torch.eye(2).expand(500, 2, 2), atol=1e-6)
+    moved = maps[:, :, 2] / 2  # a side is 2 long
+    assert 0.24 < float(moved.abs().max()) <= 0.25
+    assert abs(float(moved.mean())) < 0.02
+
+    x = torch.zeros(1, 1, 8, 8)
+    x[0, 0, 2, 3] = 1
+    one = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.25, chance=1.0)
+    out = one(x, stream(3, "g"))[0, 0]
+    tx, ty = (-one.maps(1, stream(3, "g"))[0, :, 2] * 4).tolist()  # the map goes from new to old; 4 pixels a unit
+    rows, columns = torch.meshgrid(torch.arange(8.0), torch.arange(8.0), indexing="ij")
+    assert float((out * rows).sum() / out.sum()) == pytest.approx(2 + ty, abs=1e-4)
+    assert float((out * columns).sum() / out.sum()) == pytest.approx(3 + tx, abs=1e-4)
+
+
+def test_rotation_keeps_angles_and_areas_and_its_range() -> None:
+    maps = Affine(degrees=30.0, shear=0.0, scale=(1.0, 1.0), shift=0.0, chance=1.0).maps(400, stream(0, "g"))[:, :, :2]
+    assert torch.allclose(maps @ maps.mT, torch.eye(2).expand(400, 2, 2), atol=1e-5)
+    angle = torch.atan2(maps[:, 1, 0], maps[:, 0, 0]) * 180 / math.pi
+    assert 29 < float(angle.abs().max()) <= 30.001
+    assert float(angle.min()) < 0 < float(angle.max())
+
+
+def test_scale_and_shear_have_their_ranges() -> None:
+    grown = Affine(degrees=0.0, shear=0.0, scale=(0.5, 3.0), shift=0.0, chance=1.0).maps(2000, stream(0, "g"))[:, :, :2]
+    factors = 1 / torch.diagonal(grown, dim1=1, dim2=2)
+    assert pytest.approx((float(factors.min()), float(factors.max())), abs=0.02) == (0.5, 3)
+    assert float(grown[:, 0, 1].abs().max()) == 0
+    skewed = torch.linalg.inv(
+        Affine(degrees=0.0, shear=0.3, scale=(1.0, 1.0), shift=0.0, chance=1.0).maps(2000, stream(0, "g"))[:, :, :2]
+    )
+    assert torch.allclose(torch.diagonal(skewed, dim1=1, dim2=2), torch.ones(2000, 2), atol=1e-5)
+    assert 0.29 < float(skewed[:, 0, 1].abs().max()) <= 0.3001
+    assert not torch.allclose(skewed[:, 0, 1], skewed[:, 1, 0])
+
+
+def test_each_part_comes_with_its_chance() -> None:
+    maps = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), chance=0.3).maps(4000, stream(0, "g"))
+    assert float((maps[:, :, 2].abs().sum(1) > 0).float().mean()) == pytest.approx(0.3, abs=0.03)
+
+
+def test_tasks_stay_the_same_tasks() -> None:
+    """The same classes, labels and images as without, each image with a distortion of its own."""
+    plain = ImageTasks(blobs(), way=3, shot=2, query=2)
+    e, d = plain.sample(2, stream(0, "e")), Distorted(plain, Affine()).sample(2, stream(0, "e"))
+    assert e.classes is not None
+    assert d.classes is not None
+    for a, b in ((e.support_y, d.support_y), (e.query_y, d.query_y), (e.classes, d.classes)):
+        assert torch.equal(a, b)
+    same = Distorted(plain, NOTHING).sample(2, stream(0, "e"))
+    assert torch.allclose(same.support_x, e.support_x, atol=1e-6)
+    assert torch.allclose(same.query_x, e.query_x, atol=1e-6)
+    assert not torch.allclose(d.query_x, e.query_x, atol=1e-3)
+    again = Distorted(plain, Affine()).sample(2, stream(0, "e"))
+    assert torch.equal(again.support_x, d.support_x)
+    twins = torch.ones(50, 1, 6, 6)
+    assert len(torch.unique(Affine()(twins, stream(0, "t")).flatten(1), dim=0)) > 30
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"scale": (0.0, 1.0)}, "scale"),
+        ({"scale": (1.1, 1.2)}, "scale"),
+        ({"chance": 2.0}, "chance"),
+        ({"shear": 1.0}, "shear"),
+    ],
+)
+def test_what_is_refused(wrong: dict, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Affine(**wrong)

@@ -1,0 +1,32 @@
+"""Batches of all classes: labels belong to their images, classes come equally often."""
+
+import pytest
+import torch
+from test_sampler import numbered_classes, numbers
+
+from innerloop.core.random import stream
+from innerloop.data.multiclass import AllClasses
+
+
+def test_every_image_has_the_label_of_its_class() -> None:
+    counts = [3, 1, 7, 20]
+    data = numbered_classes(counts)
+    e = AllClasses(data, 500).sample(4, stream(0, "t"))
+    assert e.support_x.shape == (4, 0, 1, 2, 2)
+    assert e.support_y.shape == (4, 0)
+    first = torch.tensor([0, 3, 4, 11])
+    shown = numbers(e.query_x)
+    assert bool((shown >= first[e.query_y]).all())
+    assert bool((shown < first[e.query_y] + torch.tensor(counts)[e.query_y]).all())
+    assert set(shown.flatten().tolist()) == set(range(31)), "each image must come up"
+    often = torch.bincount(e.query_y.flatten(), minlength=4) / 2000
+    assert torch.allclose(often, torch.full((4,), 0.25), atol=0.04), "a class with few images comes as often"
+
+
+def test_the_same_stream_gives_the_same_batch() -> None:
+    tasks = AllClasses(numbered_classes([4, 4]), 6)
+    a, b, c = (tasks.sample(2, stream(0, "t", i)) for i in (1, 1, 2))
+    assert torch.equal(a.query_x, b.query_x)
+    assert not torch.equal(a.query_y, c.query_y)
+    with pytest.raises(ValueError, match="at least 1 image"):
+        AllClasses(numbered_classes([4, 4]), 0)
