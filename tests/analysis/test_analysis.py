@@ -110,7 +110,7 @@ def test_block_outputs_are_the_steps_of_a_forward_pass(model) -> None:
 
 
 def test_similarity_is_one_where_nothing_adapts(model) -> None:
-    found = similarity(model, slow_weights(model), [batch(), batch(2)], replace(INNER, blocks="head", lr=3.0))
+    found = similarity(model, slow_weights(model), [batch(), batch(2)], replace(INNER, blocks="head", lr=3.0))["cka"]
     for name, e in found.items():
         assert e is not None
         assert e.episodes == 5
@@ -121,7 +121,7 @@ def test_similarity_is_one_where_nothing_adapts(model) -> None:
 
 
 def test_similarity_falls_from_the_first_adapted_block(model) -> None:
-    found = similarity(model, slow_weights(model), [batch()], replace(INNER, blocks=("conv3",), lr=3.0), task_chunk=2)
+    found = similarity(model, slow_weights(model), [batch()], replace(INNER, blocks=("conv3",), lr=3.0), task_chunk=2)["cka"]
     means = {n: e.mean for n, e in found.items() if e}
     assert means["conv2"] == pytest.approx(1.0, abs=1e-9)
     assert max(means["conv3"], means["conv4"]) < 0.9999
@@ -135,7 +135,7 @@ def test_similarity_is_that_of_the_block_outputs(model, statistics) -> None:
     before, after = (block_outputs(model, slow, w, e.query_x, of)["head"] for w in ({}, fast))
     expected = sum(linear_cka(b, a) for b, a in zip(before, after, strict=True)) / len(e)
     for chunk in (None, 1):
-        found = similarity(model, slow, [e], INNER, statistics=statistics, task_chunk=chunk)["head"]
+        found = similarity(model, slow, [e], INNER, statistics=statistics, task_chunk=chunk)["cka"]["head"]
         assert found is not None
         assert found.mean == pytest.approx(expected, abs=1e-5)
 
@@ -177,8 +177,8 @@ def test_learned_rates_move_and_change_as_plain_ones_do(model, blocks) -> None:
     ):
         assert m.parameters == expected.parameters
         assert m.distance.mean == pytest.approx(expected.distance.mean, rel=1e-5)
-    alike = similarity(model, {**slow, **learned}, [batch()], inner)
-    other = similarity(model, slow, [batch()], plain)
+    alike = similarity(model, {**slow, **learned}, [batch()], inner)["cka"]
+    other = similarity(model, slow, [batch()], plain)["cka"]
     assert alike["head"].mean == pytest.approx(other["head"].mean, abs=1e-6)
     rows = freezing(model, {**slow, **learned}, FAMILY, inner, SETTINGS)
     expected_rows = freezing(model, slow, FAMILY, plain, SETTINGS)

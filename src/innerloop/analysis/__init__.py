@@ -1,18 +1,30 @@
-"""Why it works: freezing, similarity, movement, cost. On any model and any episodes."""
+"""Why it works: freezing, similarity, movement, heads, cost. On any model and any episodes."""
 
-from innerloop.analysis.cost import Cost, measure_cost
+from innerloop.analysis.cca import canonical_correlations, mean_cca, pwcca, svcca
+from innerloop.analysis.cka import linear_cka, rbf_cka
+from innerloop.analysis.cost import Cost, measure_cost, step_costs
 from innerloop.analysis.freezing import Frozen, freezing
+from innerloop.analysis.heads import heads, label_permutations
 from innerloop.analysis.movement import Movement, movement
-from innerloop.analysis.similarity import block_outputs, linear_cka, similarity
+from innerloop.analysis.similarity import between, block_outputs, similarity
 
 __all__ = [
     "Cost",
     "Frozen",
     "Movement",
+    "between",
     "block_outputs",
+    "canonical_correlations",
     "freezing",
+    "heads",
+    "label_permutations",
     "linear_cka",
+    "mean_cca",
     "measure_cost",
     "movement",
+    "pwcca",
+    "rbf_cka",
     "similarity",
+    "step_costs",
+    "svcca",
 ]

@@ -3,9 +3,18 @@
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
+from torch import Tensor, nn
+
+from innerloop.core.episodes import Episodes
+from innerloop.core.functional import Weights
+from innerloop.core.inner import InnerLoop, with_steps
+from innerloop.core.losses import Loss, cross_entropy
+from innerloop.core.outer import meta_gradient
+from innerloop.methods.gradient import ANIL, FOMAML, MAML, NIL, predictor
 
 
 @dataclass(frozen=True)
@@ -47,4 +56,87 @@ def measure_cost(
         {name: 1e3 * statistics.median(t) for name, t in times.items()},
         repeats,
         "wall time" if on_gpu else "CPU time",
+    )
+
+
+def step_work(
+    model: nn.Sequential,
+    parameters: Weights,
+    batch: Episodes,
+    episode: Episodes,
+    inner: InnerLoop,
+    *,
+    test_steps: int,
+    loss: Loss = cross_entropy,
+    statistics: Literal["batch", "support"] = "batch",
+    task_chunk: int | None = None,
+) -> tuple[dict[str, Callable[[], dict[str, Tensor]]], dict[str, Callable[[], Tensor]]]:
+    """What `step_costs` times: the meta-gradient of `batch` for maml, fomaml and anil; the query outputs of `episode`
+    after `test_steps` inner steps for maml and anil, and NIL's for nil.
+
+    A model trained by first-order MAML adapts at test as MAML does. ANIL runs the body once on the support and once on
+    the query set, whatever the steps; so does NIL.
+    """
+    leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
+    exact = replace(inner, first_order=False)
+
+    def learn(loop: InnerLoop) -> Callable[[], dict[str, Tensor]]:
+        predict = predictor(model, loop, loss=loss, statistics=statistics)
+        return lambda: meta_gradient(predict, leaves, batch, loss, task_chunk=task_chunk).gradient
+
+    def infer(loop: InnerLoop, head: Literal["model", "cosine"]) -> Callable[[], Tensor]:
+        predict = predictor(model, with_steps(loop, test_steps), head=head, loss=loss, statistics=statistics)
+
+        def run() -> Tensor:
+            with torch.no_grad():
+                return predict(leaves, episode)
+
+        return run
+
+    training = {m.name: learn(m.inner(exact)) for m in (MAML, FOMAML, ANIL)}
+    inference = {
+        "maml": infer(MAML.inner(exact), "model"),
+        "anil": infer(ANIL.inner(exact), "model"),
+        "nil": infer(NIL.inner(exact), "cosine"),
+    }
+    return training, inference
+
+
+def step_costs(
+    model: nn.Sequential,
+    parameters: Weights,
+    batch: Episodes,
+    episode: Episodes,
+    inner: InnerLoop,
+    *,
+    test_steps: int,
+    loss: Loss = cross_entropy,
+    statistics: Literal["batch", "support"] = "batch",
+    task_chunk: int | None = None,
+    repeats: int = 9,
+    warm_up: int = 2,
+) -> tuple[Cost, Cost]:
+    """Time of one training step (maml, fomaml, anil) and of inference on one episode (maml, anil, nil), after Raghu et
+    al. 2020, section 4 and appendix C.5.
+
+    `batch` is a meta-batch and `episode` a batch of one test episode, both on the weights' device; `inner` is MAML's
+    inner loop in training, `test_steps` its steps at test. A training step is the meta-gradient; the optimizer's step,
+    the same for all, is left out. ``training.ratio("maml", "anil")`` is a speed-up. Only ratios carry over to other
+    machines. The number of threads is the caller's choice.
+    """
+    training, inference = step_work(
+        model,
+        parameters,
+        batch,
+        episode,
+        inner,
+        test_steps=test_steps,
+        loss=loss,
+        statistics=statistics,
+        task_chunk=task_chunk,
+    )
+    device = next(iter(parameters.values())).device
+    return (
+        measure_cost(training, repeats=repeats, warm_up=warm_up, device=device),
+        measure_cost(inference, repeats=repeats, warm_up=warm_up, device=device),
     )

@@ -1,34 +1,26 @@
-"""How alike two representations of the same inputs are: linear CKA, before and after the inner loop."""
+"""How alike two representations of the same inputs are, block by block: before and after the inner loop, or in two
+models."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from innerloop.analysis.cka import linear_cka
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, forward
+from innerloop.core.functional import Weights, block_names, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.methods.gradient import split_rates
 
-
-def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> float:
-    """Linear centred kernel alignment ‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖) of column-centred X and Y (Kornblith et al. 2019,
-    equation 5).
-
-    Rows are the same data points in both. 0 to 1; unchanged by rotation and isotropic scaling of either. NaN where a
-    representation is constant over the data points: there is nothing to compare.
-    """
-    if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-        raise ValueError(f"x and y need one row for each data point, got {tuple(x.shape)} and {tuple(y.shape)}")
-    x = x.double() - x.double().mean(0)
-    y = y.double() - y.double().mean(0)
-    cross = (y.T @ x).square().sum()
-    scale = torch.linalg.matrix_norm(x.T @ x) * torch.linalg.matrix_norm(y.T @ y)
-    return float(cross / scale) if float(scale) > 0 else float("nan")
+Measure = Callable[[Tensor, Tensor], float]
+"""(x [points, neurons], y [points, neurons]) -> similarity, NaN where there is nothing to compare"""
+Model = tuple[nn.Sequential, Weights] | tuple[nn.Sequential, Weights, InnerLoop | None]
+"""a model, its slow weights, and how it is adapted to each episode (not at all without an inner loop)"""
+LINEAR_CKA: Mapping[str, Measure] = {"cka": linear_cka}
 
 
 def as_points(h: Float[Tensor, "n *shape"]) -> Float[Tensor, "points neurons"]:
@@ -62,33 +54,91 @@ def similarity(
     batches: Iterable[Episodes],
     inner: InnerLoop,
     *,
+    measures: Mapping[str, Measure] = LINEAR_CKA,
     loss: Loss = cross_entropy,
     statistics: Literal["batch", "support"] = "batch",
     task_chunk: int | None = None,
-) -> dict[str, Estimate | None]:
-    """Linear CKA of each block's output on the query set, before against after adaptation; mean and ci95 over episodes.
+    points: int | None = None,
+) -> dict[str, dict[str, Estimate | None]]:
+    """Each block's output on the query set, before against after adaptation: measure -> block -> mean and ci95 over
+    episodes.
 
     Batch statistics are those of the query set, before and after, or with `statistics` "support" those of the support
-    set. A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2).
-    None for a block whose output is constant in all but one of the episodes.
+    set. A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2);
+    `points` is the most data points of an episode that are compared, evenly spaced over images and pixels and the same
+    in both (a kernel on all pixels would need their number squared). There is one adaptation an episode for all
+    measures. None for a block whose output is constant in all but one of the episodes.
     """
-    slow, rates = split_rates(slow)
-    values: dict[str, list[float]] = {}
+    return between(
+        (model, slow, None),
+        (model, slow, inner),
+        batches,
+        measures=measures,
+        loss=loss,
+        statistics=statistics,
+        task_chunk=task_chunk,
+        points=points,
+    )
+
+
+@torch.no_grad()
+def between(
+    first: Model,
+    second: Model,
+    batches: Iterable[Episodes],
+    *,
+    measures: Mapping[str, Measure] = LINEAR_CKA,
+    loss: Loss = cross_entropy,
+    statistics: Literal["batch", "support"] = "batch",
+    task_chunk: int | None = None,
+    points: int | None = None,
+) -> dict[str, dict[str, Estimate | None]]:
+    """Two models' outputs for the same query sets, for each block that both have: measure -> block -> mean and ci95.
+
+    A model is (model, weights) as it is, or (model, weights, inner loop), adapted to each episode. The other arguments
+    are those of `similarity`. Raises ValueError where the models have no block name in common, or a block's outputs are
+    of different spatial size.
+    """
+    if points is not None and points < 2:
+        raise ValueError(f"points is the most data points of an episode to compare, 2 or more; got {points}")
+    shared = [b for b in block_names(first[0]) if b in block_names(second[0])]
+    if not shared:
+        raise ValueError(
+            f"the models share no block: {', '.join(block_names(first[0]))} and {', '.join(block_names(second[0]))}"
+        )
+    values: dict[str, dict[str, list[float]]] = {m: {} for m in measures}
     for batch in batches:
         step = task_chunk or len(batch)
         for i in range(0, len(batch), step):
             e = batch[i : i + step]
-            of = e.support_x if statistics == "support" else None
-            fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
-            before = block_outputs(model, slow, {}, e.query_x, of)
-            after = block_outputs(model, slow, fast, e.query_x, of)
-            for name in before:
-                values.setdefault(name, []).extend(
-                    linear_cka(as_points(b), as_points(a)) for b, a in zip(before[name], after[name], strict=True)
-                )
-    found: dict[str, Estimate | None] = {}
-    for name, v in values.items():
-        t = torch.tensor(v, dtype=torch.float64)
-        t = t[~t.isnan()]
-        found[name] = over_episodes(t) if len(t) > 1 else None
-    return found
+            one, two = (_outputs(m, e, loss, statistics) for m in (first, second))
+            for block in shared:
+                for x, y in zip(one[block], two[block], strict=True):
+                    x, y = as_points(x), as_points(y)
+                    if len(x) != len(y):
+                        raise ValueError(
+                            f"block {block!r} gives {len(x)} data points in one model, {len(y)} in the other"
+                        )
+                    x, y = _thin(x, points), _thin(y, points)
+                    for name, measure in measures.items():
+                        values[name].setdefault(block, []).append(measure(x, y))
+    return {name: {b: _estimate(v) for b, v in blocks.items()} for name, blocks in values.items()}
+
+
+def _outputs(model: Model, e: Episodes, loss: Loss, statistics: str) -> dict[str, Tensor]:
+    net, inner = model[0], model[2] if len(model) == 3 else None
+    slow, rates = split_rates(model[1])
+    fast = {} if inner is None else adapt(net, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
+    return block_outputs(net, slow, fast, e.query_x, e.support_x if statistics == "support" else None)
+
+
+def _thin(x: Tensor, points: int | None) -> Tensor:
+    if points is None or len(x) <= points:
+        return x
+    return x[torch.arange(points, device=x.device) * len(x) // points]
+
+
+def _estimate(values: list[float]) -> Estimate | None:
+    t = torch.tensor(values, dtype=torch.float64)
+    t = t[~t.isnan()]
+    return over_episodes(t) if len(t) > 1 else None

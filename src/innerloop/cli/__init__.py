@@ -13,6 +13,7 @@ COMMANDS = {
     "study": "train MAML and ANIL and answer: rapid learning or feature reuse? Ends with report.html",
     "train": "train one method into a run folder and test it",
     "evaluate": "test a trained run again: other steps, statistics, method or split",
+    "reproduce": "make a table or figure of the paper again, its number beside ours",
     "data": "list, fetch and check data sets",
 }
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit status."""
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<10}{about}" for name, about in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<11}{about}" for name, about in COMMANDS.items())))
         return 0
     if args[0] == "--version":
         print(f"innerloop {__version__}")

@@ -109,7 +109,7 @@ def evaluate(
     device = next(iter(parameters.values())).device
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        if head == "cosine":
+        if head != "model":
             predict = predictor(
                 model,
                 inner,

@@ -1,4 +1,5 @@
-"""Classification by cosine attention over the support set: the head of NIL, and of matching networks."""
+"""Classification by the support set's features, without weights: cosine attention (NIL, matching networks) and the
+nearest class mean (prototypical networks)."""
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +27,27 @@ def cosine_attention(
     attention = (temperature * cosine).log_softmax(-1)
     member = F.one_hot(support_y, way).bool()  # [tasks, support, way]
     return attention[..., None].masked_fill(~member[:, None], -torch.inf).logsumexp(2)
+
+
+def euclidean_means(
+    query: Float[Tensor, "tasks query features"],
+    support: Float[Tensor, "tasks support features"],
+    support_y: Int[Tensor, "tasks support"],
+    *,
+    way: int | None = None,
+) -> Float[Tensor, "tasks query way"]:
+    """Logits −‖q − μ_c‖², μ_c the mean of the class's support features: Snell et al. 2017, equations 1-2.
+
+    The softmax over classes gives the probabilities; the unit is the square of the features'. −∞ for a class without
+    support images. `way` is by default the largest label + 1.
+    """
+    way = int(support_y.max()) + 1 if way is None else way
+    member = F.one_hot(support_y, way).to(support.dtype)  # [tasks, support, way]
+    count = member.sum(1)
+    mean = torch.einsum("tsw,tsd->twd", member, support) / count.clamp_min(1)[..., None]
+    # differences, not the expanded square: that loses all digits where features are large and near one another
+    distance = torch.cdist(query, mean, compute_mode="donot_use_mm_for_euclid_dist").square()
+    return (-distance).masked_fill(count[:, None] == 0, -torch.inf)
 
 
 @torch.no_grad()

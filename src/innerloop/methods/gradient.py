@@ -13,9 +13,9 @@ from innerloop.core.functional import Blocks, Weights, forward, resolve_blocks, 
 from innerloop.core.inner import InnerLoop, adapt, adapt_path
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Predict
-from innerloop.methods.attention import cosine_attention
+from innerloop.methods.attention import cosine_attention, euclidean_means
 
-Head = Literal["model", "cosine"]
+Head = Literal["model", "cosine", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Method:
     """which blocks the inner loop changes"""
     first_order: bool = False
     head: Head = "model"
-    """the model's own head, or cosine attention over the support features (the head is then not used)"""
+    """the model's own head, or one made of the support features (the model's is then not used): cosine attention, or the
+    Euclidean distance to class means"""
     test_head: Head | None = None
     """the head at validation and test; None: the same as in training"""
     source: str = ""
@@ -100,8 +101,8 @@ def predictor(
             loss=loss,
             rates=learned,
         )
-        if head == "cosine":
-            return _nil_logits(model, slow, fast, episodes, of, temperature)
+        if head != "model":
+            return _nil_logits(model, slow, fast, episodes, of, head, temperature)
         return forward(model, slow, fast, episodes.query_x, statistics_of=of)
 
     return predict
@@ -159,8 +160,11 @@ def _nil_logits(
     fast: Weights,
     episodes: Episodes,
     of: Tensor | None,
+    head: Literal["cosine", "euclidean"],
     temperature: float,
 ) -> Tensor:
     support = body_features(model, slow, fast, episodes.support_x)
     query = body_features(model, slow, fast, episodes.query_x, of)
+    if head == "euclidean":
+        return euclidean_means(query, support, episodes.support_y)
     return cosine_attention(query, support, episodes.support_y, temperature=temperature)

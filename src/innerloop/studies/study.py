@@ -139,7 +139,7 @@ def study(
         ]
         alike = similarity(
             model, parameters, fixed_episodes(family, few), inner, statistics=few.statistics, task_chunk=chunk
-        )
+        )["cka"]
         summary["cka"][name] = [{"block": b, "mean": e.mean, "ci95": e.ci95} for b, e in alike.items() if e]
         summary["data"]["analysis_episodes"] = few.episodes
 

@@ -1,0 +1,200 @@
+"""A reproduced table or figure as files: table.md, table.csv, figure.png and figure.svg beside result.json."""
+
+import csv
+import io
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from innerloop.report.drawing import blank, grid, png, style, svg
+from innerloop.report.formats import NONE
+from innerloop.report.looks import FAINT, INK
+from innerloop.runs import read_json
+from innerloop.runs.files import write_bytes
+
+Value = Mapping[str, Any]
+
+_SCALE = {"accuracy": 100.0, "points": 100.0}
+_DIGITS = {"accuracy": 1, "points": 1, "similarity": 3, "distance": 3, "relative": 3, "ms": 2, "ratio": 2}
+_SAID = {
+    "accuracy": "%",
+    "points": "points",
+    "similarity": "",
+    "distance": "",
+    "relative": "",
+    "ms": "ms",
+    "ratio": "",
+}
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f6f6f")
+_HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "--")
+_MARKERS = ("o", "s", "^", "v", "D", "P", "X")
+
+
+def write_reproduction(folder: Path) -> dict[str, Path]:
+    """Write the table and the figure of ``folder/result.json``; gives their paths by name."""
+    value = read_json(folder / "result.json")
+    with style(value["name"]):
+        figure = draw(value)
+        files = {"figure.png": png(figure), "figure.svg": svg(figure)}
+    files |= {"table.md": markdown(value).encode(), "table.csv": table_csv(value).encode()}
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    return {name: folder / name for name in files}
+
+
+HEADER = ("", "paper", "ours", "seed_std", "ci95", "seeds", "episodes")
+
+
+def rows(value: Value) -> list[tuple[str, ...]]:
+    """The lines of the table, as a reader sees them."""
+    found = []
+    for r in value["rows"]:
+        unit = _SAID[r["unit"]]
+        found.append(
+            (
+                r["label"] + (f" ({r['note']})" if r["note"] else ""),
+                r["paper"] or NONE,
+                _number(r["mean"], r["unit"], sign=r["unit"] == "points") + (f" {unit}" if unit else ""),
+                _number(r["seed_std"], r["unit"]),
+                _number(r["ci95"], r["unit"]),
+                str(r["seeds"]),
+                NONE if r["episodes"] is None else str(r["episodes"]),
+            )
+        )
+    return found
+
+
+def claim_rows(value: Value) -> list[tuple[str, str, str, str]]:
+    """(claim, predicate, outcome, evidence)"""
+    said = {True: "holds", False: "does not hold", None: "cannot be said"}
+    return [(c["text"], c["predicate"], said[c["holds"]], c["evidence"]) for c in value["claims"]]
+
+
+def settings(value: Value) -> str:
+    """What was run, in a sentence."""
+    steps = value["inner_steps"]
+    batch = value["statistics"] == "batch"
+    norm = "the statistics of the set at hand (transductive)" if batch else "the support set's statistics"
+    return (
+        f"{value['data']}, {value['way']}-way {value['shot']}-shot, {value['query']} query images a class, budget "
+        f"{value['budget']}: {value['outer_steps']:,} outer steps of {value['meta_batch']} tasks, inner rate "
+        f"{value['inner_lr']:g}, {steps['train']} inner steps in training and {steps['test']} at test, batch norm by "
+        f"{norm}, seeds {', '.join(map(str, value['seeds']))}"
+    )
+
+
+def notes(value: Value) -> list[str]:
+    """What a reader has to know."""
+    found = [settings(value) + "."]
+    if value["budget"] != "paper":
+        found.append(
+            "The paper trains 30,000 outer steps and three seeds on other data and in part with another way: compare "
+            "the pattern, not the level. `--budget paper` trains that long."
+        )
+    if value["paper_column"]:
+        found.append(f"Paper: {value['paper_column']}, Raghu et al. 2020; its ± is over three seeds.")
+    found.append("seed_std: standard deviation over seeds. ci95: interval over test episodes of one model.")
+    return [*found, *value["notes"]]
+
+
+def markdown(value: Value) -> str:
+    """The table, the claims and what they rest on, as Markdown."""
+    lines = [f"# {value['title']} ({value['where']})", ""]
+    lines += _table(HEADER, rows(value))
+    lines += ["", "| claim | tested as | outcome | evidence |", "| --- | --- | --- | --- |"]
+    lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in claim_rows(value)]
+    lines += ["", *[f"- {n}" for n in notes(value)]]
+    lines += [f"- Made by `{' '.join(value['command'])}` at commit {value['commit'] or 'unknown'}, {value['date']}."]
+    return "\n".join(lines) + "\n"
+
+
+def table_csv(value: Value) -> str:
+    """The table for a spreadsheet: raw numbers, fractions instead of per cent."""
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    names = ("label", "unit", "paper", "mean", "seed_std", "ci95", "seeds", "episodes")
+    write.writerow(names)
+    for r in value["rows"]:
+        write.writerow(["" if r[n] is None else r[n] for n in names])
+    return out.getvalue()
+
+
+def draw(value: Value) -> Figure:
+    """The figure that the result describes."""
+    drawing = value["drawing"]
+    if drawing["kind"] == "bars":
+        return _bars(drawing, None if "accuracy" not in drawing["y"] else 100 / value["way"])
+    return _lines(drawing) if drawing["kind"] == "lines" else _points(drawing)
+
+
+def _bars(drawing: Value, chance: float | None) -> Figure:
+    figure, (axes,) = blank(3.2)
+    series = drawing["series"]
+    width = 0.8 / len(series)
+    for i, s in enumerate(series):
+        at = [j + (i - (len(series) - 1) / 2) * width for j in range(len(s["x"]))]
+        axes.bar(at, s["y"], width * 0.92, yerr=s["error"], color=_COLOURS[i], hatch=_HATCHES[i], edgecolor="#ffffff",
+                 linewidth=0, ecolor=INK, capsize=2.5, label=s["name"])  # fmt: skip
+        for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
+            axes.annotate(f"{y:.1f}" if max(s["y"]) > 2 else f"{y:.2f}", (x, y + e), xytext=(0, 2),
+                          textcoords="offset points", ha="center", fontsize=8.5)  # fmt: skip
+    labels = [str(x) for x in series[0]["x"]]
+    narrow = max(len(part) for label in labels for part in label.split("\n")) * len(labels) > 60
+    axes.set_xticks(range(len(labels)), labels, rotation=20 if narrow else 0, ha="right" if narrow else "center")
+    if chance is not None:
+        axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1.2)
+        axes.annotate("guessing", (0.99, chance), xycoords=("axes fraction", "data"), xytext=(0, 3), fontsize=9,
+                      textcoords="offset points", ha="right")  # fmt: skip
+    _finish(axes, drawing, len(series) > 1)
+    return figure
+
+
+def _lines(drawing: Value) -> Figure:
+    figure, (axes,) = blank(3.2)
+    for i, s in enumerate(drawing["series"]):
+        axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i], marker=_MARKERS[i], capsize=2.5,
+                      linestyle=("-", "--", ":", "-.")[i % 4], label=s["name"])  # fmt: skip
+    _finish(axes, drawing, len(drawing["series"]) > 1)
+    return figure
+
+
+def _points(drawing: Value) -> Figure:
+    figure, (axes,) = blank(4.2)
+    for i, s in enumerate(drawing["series"]):
+        axes.plot(s["x"], s["y"], _MARKERS[i % 7], color=_COLOURS[i % 7], label=s["name"], fillstyle="none")
+    if drawing["diagonal"]:
+        axes.axline((0.5, 0.5), slope=1, color=FAINT, linewidth=1, linestyle=":")
+    _finish(axes, drawing, many=True)
+    return figure
+
+
+def _finish(axes: Any, drawing: Value, many: bool) -> None:
+    axes.set_xlabel(drawing["x"])
+    axes.set_ylabel(drawing["y"])
+    title = f"bars: {drawing['errors']}" if drawing["errors"] else None
+    if many:
+        columns = min(3, len(drawing["series"]))
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, title=title, title_fontsize=9,
+                    alignment="left")  # fmt: skip
+    elif title:
+        axes.set_title(title, loc="left", fontsize=9)
+    grid(axes)
+
+
+def _number(x: float | None, unit: str, *, sign: bool = False) -> str:
+    if x is None or math.isnan(x):
+        return NONE
+    text = f"{_SCALE.get(unit, 1.0) * x:{'+' if sign else ''}.{_DIGITS[unit]}f}"
+    return text.replace("-", "−")
+
+
+def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> list[str]:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return ["| " + " | ".join(_cell(c) for c in line) + " |" for line in (header, rule, *lines)]
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

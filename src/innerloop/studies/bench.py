@@ -1,0 +1,164 @@
+"""What all reproductions share: run folders that are trained once, and test episodes that are scored once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
+from innerloop.core.functional import slow_weights
+from innerloop.core.statistics import Estimate, paired_difference
+from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
+from innerloop.methods.gradient import MethodName, method
+from innerloop.runs import RunError, RunFolder
+from innerloop.studies.budget import Budget, budget_config
+from innerloop.studies.result import SeedValue
+from innerloop.studies.study import Stage
+from innerloop.training import Config, Progress, load_run, setup, train
+from innerloop.training.config import DataName
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, or for the name "random" one that never was."""
+
+    name: str
+    config: Config
+    model: nn.Sequential
+    parameters: Mapping[str, Tensor]
+    folder: RunFolder | None
+
+
+@dataclass
+class Bench:
+    """The runs and test episodes of one data set, way, shot and budget."""
+
+    data: DataName
+    budget: Budget
+    out: Path
+    """the folder under which runs/ lies"""
+    way: int = 5
+    shot: int = 1
+    seeds: tuple[int, ...] = (0, 1)
+    data_dir: Path | None = None
+    threads: int = 0
+    device: str = "auto"
+    report: Callable[[Stage], None] = lambda _: None
+    _images: list[ClassImages] = field(default_factory=list)
+    _scores: dict[tuple[Any, ...], Evaluation] = field(default_factory=dict)
+
+    def config(self, name: MethodName, seed: int) -> Config:
+        """The configuration of one run."""
+        config = budget_config(self.data, self.budget, self.way, self.shot, name, seed)
+        return replace(config, threads=self.threads or config.threads, device=self.device)
+
+    @property
+    def settings(self) -> EvalSettings:
+        """The test episodes, the same for every model."""
+        return self.config("maml", 0).test
+
+    @property
+    def images(self) -> ClassImages:
+        """The data, read once."""
+        if not self._images:
+            found = setup.load_images(self.config("maml", 0), self.data_dir)
+            if found is None:
+                raise ValueError("the paper's image experiments need image classes; sinusoid is a regression")
+            self._images.append(found)
+        return self._images[0]
+
+    @property
+    def family(self) -> TaskFamily:
+        """The test tasks."""
+        return setup.tasks(self.config("maml", 0), self.images, "test", self.settings.query)
+
+    @property
+    def chunk(self) -> int | None:
+        """Tasks in memory at once."""
+        return setup.chunk_size(self.config("maml", 0), self.images.images.device)
+
+    def few(self, n: int) -> EvalSettings:
+        """The test settings with the first `n` episodes only."""
+        return replace(self.settings, episodes=min(n, self.settings.episodes))
+
+    def episodes(self, n: int) -> Iterator[Episodes]:
+        """The first `n` test episodes, in batches."""
+        device = self.images.images.device
+        return (e.to(device) for e in fixed_episodes(self.family, self.few(n)))
+
+    def folder(self, name: str, seed: int) -> RunFolder:
+        """Where a run lies."""
+        run = f"{self.data}-{self.way}way-{self.shot}shot-{self.budget}-{name}-seed{seed}"
+        return RunFolder(self.out / "runs" / run)
+
+    def train(self, name: MethodName, seed: int) -> RunFolder:
+        """The finished run of this method and seed: used if there, continued if begun, trained if not."""
+        config, folder = self.config(name, seed), self.folder(name, seed)
+        if folder.finished:
+            found = Config.from_json(folder.config)
+            if _what_counts(found) != _what_counts(config):
+                raise RunError(f"{folder.path} was trained with another configuration; give another --out")
+            return folder
+        title = f"train {name}, seed {seed}"
+
+        def show(p: Progress) -> None:
+            self.report(Stage(title, p.step, p.steps, p))
+
+        return train(config, folder.path, data_dir=self.data_dir, resume=folder.exists, report=show)
+
+    def trained(self, name: str, seed: int, which: str = "best") -> Trained:
+        """The model of a run at one of its checkpoints; "random" is the untrained one of that seed."""
+        if self.threads:
+            torch.set_num_threads(self.threads)
+        if name == "random":
+            config = self.config("maml", seed)
+            model = setup.build_model(config, self.images)
+            return Trained(name, config, model, slow_weights(model), None)
+        folder = self.train(name, seed)  # pyright: ignore[reportArgumentType]
+        config, model, parameters = load_run(folder.path, which=which, images=self.images, device=self.device)
+        return Trained(name, config, model, parameters, folder)
+
+    def score(self, run: Trained, test: MethodName, which: str = "best", blocks: tuple[str, ...] = ()) -> Evaluation:
+        """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting)."""
+        key = (run.name, run.config.seed, test, which, blocks)
+        if key not in self._scores:
+            kind = method(test)
+            inner = kind.inner(run.config.inner_loop)
+            title = f"test {run.name}, seed {run.config.seed}, " + (f"{' '.join(blocks)} adapt" if blocks else test)
+            self._scores[key] = evaluate(
+                run.model,
+                run.parameters,
+                self.family,
+                replace(inner, blocks=blocks) if blocks else inner,
+                self.settings,
+                head=kind.test_head or kind.head,
+                task_chunk=self.chunk,
+                report=lambda done: self.report(Stage(title, done, self.settings.episodes)),
+            )
+        return self._scores[key]
+
+    def per_seed(self, measure: Callable[[int], Evaluation | Estimate | float]) -> tuple[SeedValue, ...]:
+        """`measure` of each seed."""
+        return tuple(seed_value(s, measure(s)) for s in self.seeds)
+
+
+def seed_value(seed: int, found: Evaluation | Estimate | float) -> SeedValue:
+    """One number of one model with its interval, if it has one."""
+    if isinstance(found, Evaluation):
+        found = found.final
+    if isinstance(found, Estimate):
+        return SeedValue(seed, found.mean, found.ci95, found.episodes)
+    return SeedValue(seed, float(found))
+
+
+def difference(a: Evaluation, b: Evaluation) -> Estimate:
+    """a − b on the same episodes."""
+    return paired_difference(torch.tensor(a.per_episode), torch.tensor(b.per_episode))
+
+
+def _what_counts(config: Config) -> Config:
+    """A run's configuration without what changes its speed only."""
+    return replace(config, threads=0, device="auto", task_chunk=0)

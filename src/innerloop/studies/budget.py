@@ -1,0 +1,80 @@
+"""How much a reproduction may cost: smoke (seconds), cpu (an evening for all), paper (the published lengths)."""
+
+from dataclasses import replace
+from typing import Literal
+
+from innerloop.core.outer import OuterLoop
+from innerloop.evaluation import EvalSettings
+from innerloop.methods.gradient import MethodName
+from innerloop.training import Config, Inner, Model, Validation, preset
+from innerloop.training.config import DataName
+
+Budget = Literal["smoke", "cpu", "paper"]
+
+
+def budget_config(data: DataName, budget: Budget, way: int, shot: int, method: MethodName, seed: int) -> Config:
+    """The training of `method` at that budget. All methods share model, data, inner steps, rate and outer loop.
+
+    smoke: a few steps of a small net, to see that all runs. cpu: 2,000 outer steps with one inner loop that serves
+    MAML and ANIL alike. paper: 30,000 steps (Raghu et al. 2020, figure 3), rates and batches of Finn et al. 2017.
+    """
+    config = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[budget](data, way, shot)
+    return replace(config, method=method, seed=seed)
+
+
+def default_seeds(budget: Budget) -> tuple[int, ...]:
+    """Three as in the paper; for a smoke test two, the fewest with a spread."""
+    return (0, 1) if budget == "smoke" else (0, 1, 2)
+
+
+def _smoke(data: DataName, way: int, shot: int) -> Config:
+    return Config(
+        data=data,
+        split_scheme="vinyals" if data == "omniglot" else "",
+        way=way,
+        shot=shot,
+        query=2,
+        model=Model(filters=4),
+        inner=Inner(steps=1, lr=0.4),
+        outer=OuterLoop(steps=4, meta_batch=2, lr=1e-3),
+        validation=Validation(every=2, episodes=2, keep_every=2),
+        test=EvalSettings(episodes=4, query=10, inner_steps=2),
+        threads=1,
+    )
+
+
+def _cpu(data: DataName, way: int, shot: int) -> Config:
+    colour = data not in ("omniglot", "glyphs")
+    return Config(
+        data=data,
+        split_scheme="vinyals" if data == "omniglot" else "",
+        way=way,
+        shot=shot,
+        query=5,
+        augment="none" if colour else "affine",
+        model=Model(filters=64, downsample="stride", readout="mean", affine=True),
+        inner=Inner(steps=3, lr=0.4),
+        outer=OuterLoop(
+            steps=2_000, meta_batch=4 if way <= 5 else 2, lr=3e-3, schedule="cosine", clip="norm", clip_at=1.0
+        ),
+        validation=Validation(every=250, episodes=60, keep_every=500),
+        test=EvalSettings(episodes=300, query=15, inner_steps=10),
+    )
+
+
+def _paper(data: DataName, way: int, shot: int) -> Config:
+    if data in ("omniglot", "glyphs"):
+        config = preset(f"omniglot-{5 if way <= 5 else 20}way-{1 if shot == 1 else 5}shot")
+        split = "vinyals" if data == "omniglot" else ""
+        config = replace(config, data=data, split_scheme=split)
+    else:
+        config = preset(f"mini-imagenet-5way-{1 if shot == 1 else 5}shot")
+        config = replace(config, data=data, model=replace(config.model, filters=32 if data == "mini_imagenet" else 64))
+    return replace(
+        config,
+        way=way,
+        shot=shot,
+        query=shot if data in ("omniglot", "glyphs") else config.query,
+        outer=replace(config.outer, steps=30_000),
+        validation=replace(config.validation, keep_every=10_000),
+    )

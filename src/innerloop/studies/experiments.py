@@ -1,0 +1,61 @@
+"""All that can be reproduced, by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from innerloop.studies.bench import Bench
+from innerloop.studies.comparison_tables import table2, table4
+from innerloop.studies.course import figure3, figure5
+from innerloop.studies.freezing_table import table1
+from innerloop.studies.regimes import regime_heads, table5
+from innerloop.studies.result import Result
+from innerloop.studies.similarity_tables import figure2, regime_similarity, seeds_regression, table3
+from innerloop.studies.weights_and_cost import cost, distances, permutations
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table or figure."""
+
+    name: str
+    title: str
+    make: Callable[[Bench], Result]
+    methods: tuple[str, ...]
+    """whose runs it needs"""
+    where: str
+    """in the paper"""
+
+
+_MAML, _BOTH = ("maml",), ("maml", "anil")
+_ALL = ("maml", "anil", "nil", "multitask", "multiclass")
+
+EXPERIMENTS = (
+    Experiment("table1", "Freezing blocks at test", table1, _MAML, "table 1"),
+    Experiment("table2", "MAML against ANIL", table2, _BOTH, "table 2, image columns"),
+    Experiment("table3", "Similarity between models", table3, _BOTH, "table 3"),
+    Experiment("table4", "NIL: no inner loop at test", table4, _BOTH, "table 4"),
+    Experiment("table5", "Bodies of six training regimes under NIL's head", table5, _ALL, "table 5"),
+    Experiment("figure2", "Similarity before and after the inner loop", figure2, _MAML, "figure 2"),
+    Experiment("figure3", "Freezing and similarity early in training", figure3, _MAML, "figure 3"),
+    Experiment("figure5", "Learning curves", figure5, _BOTH, "figure 5"),
+    Experiment("cost", "Time of a training and an inference step", cost, _MAML, "section 4, appendix C.5"),
+    Experiment("distances", "How far each block's weights move", distances, _MAML, "appendix B.3"),
+    Experiment("seeds", "Does adaptation change how alike two seeds are?", seeds_regression, _MAML, "appendix B.4"),
+    Experiment("regime-heads", "The same bodies under MAML's inner loop", regime_heads, _ALL, "appendix D.1"),
+    Experiment("regime-similarity", "Each regime's body against MAML's", regime_similarity, _ALL, "appendix D.2"),
+    Experiment(
+        "permutations",
+        "A trained head under permuted class labels",
+        permutations,
+        _MAML,
+        "not in the paper: Ye & Chao 2022, arXiv 2106.16245",
+    ),
+)
+
+
+def experiment(name: str) -> Experiment:
+    """The experiment of that name."""
+    for e in EXPERIMENTS:
+        if e.name == name:
+            return e
+    raise ValueError(f"there is no experiment {name!r}; there are {', '.join(e.name for e in EXPERIMENTS)}")

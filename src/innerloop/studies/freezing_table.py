@@ -1,0 +1,37 @@
+"""Table 1: a MAML model whose first blocks are kept at the meta-initialisation at test."""
+
+from innerloop.core.functional import block_names
+from innerloop.studies.bench import Bench, difference
+from innerloop.studies.paper import MINI, TABLE1, at_shot
+from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
+
+
+def table1(bench: Bench) -> Result:
+    """Accuracy with nothing, the first block, the first two, …, the whole body frozen; and what each costs."""
+    runs = {s: bench.trained("maml", s) for s in bench.seeds}
+    names = block_names(runs[bench.seeds[0]].model)
+    rows, losses = [], []
+    for j in range(len(names)):
+        label = f"{names[0]} to {names[j - 1]} frozen" if j > 1 else f"{names[0]} frozen" if j else "nothing frozen"
+        values = bench.per_seed(lambda s, j=j: bench.score(runs[s], "maml", blocks=names[j:] if j else ()))
+        rows.append(Row(label, "accuracy", values, at_shot(TABLE1.get(j, ("", "")), bench.shot)))
+    for j in range(1, len(names)):
+        lost = bench.per_seed(
+            lambda s, j=j: difference(bench.score(runs[s], "maml", blocks=names[j:]), bench.score(runs[s], "maml"))
+        )
+        losses.append(Row(f"{rows[j].label}, against nothing", "points", lost))
+    last = losses[-1]
+    claim = Claim(
+        "The body need not adapt: freezing all of it at test changes accuracy little",
+        "mean over seeds of (all but the head frozen − nothing frozen) ≥ −2 points",
+        at_least([last.mean], -0.02),
+        f"{100 * last.mean:+.1f} points",
+    )
+    drawing = Drawing(
+        "bars",
+        "blocks frozen at test",
+        "accuracy (%)",
+        (Series("ours", ["none", *names[:-1]], [100 * r.mean for r in rows], [100 * (r.ci95 or 0) for r in rows]),),
+        "ci95 over test episodes",
+    )
+    return Result((*rows, *losses), (claim,), drawing, MINI)

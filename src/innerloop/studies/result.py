@@ -1,0 +1,138 @@
+"""What a reproduction says: rows with their error bars, claims with their tolerances, and what to draw."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from innerloop.core.statistics import seed_std
+
+
+@dataclass(frozen=True)
+class SeedValue:
+    """One number of one trained model."""
+
+    seed: int
+    mean: float
+    ci95: float | None = None
+    """over the test episodes of this model"""
+    episodes: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table: a quantity over the seeds."""
+
+    label: str
+    unit: Literal["accuracy", "points", "similarity", "distance", "relative", "ms", "ratio"]
+    """accuracy 0 to 1; points: a difference of accuracies; similarity 0 to 1; distance in units of the weights;
+    relative: distance over the norm of the weights"""
+    values: tuple[SeedValue, ...]
+    paper: str = ""
+    """the paper's value as it is printed there, or nothing"""
+    note: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Over the seeds."""
+        return math.fsum(v.mean for v in self.values) / len(self.values)
+
+    @property
+    def seed_std(self) -> float | None:
+        """Standard deviation over the seeds (n − 1), the ± of the paper; None with one seed."""
+        return seed_std([v.mean for v in self.values]) if len(self.values) > 1 else None
+
+    @property
+    def ci95(self) -> float | None:
+        """Half width of the 95 % interval over the test episodes of one model, averaged over the seeds."""
+        widths = [v.ci95 for v in self.values if v.ci95 is not None]
+        return math.fsum(widths) / len(widths) if widths else None
+
+    @property
+    def episodes(self) -> int | None:
+        """Test episodes of each model."""
+        return next((v.episodes for v in self.values if v.episodes is not None), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "label": self.label,
+            "unit": self.unit,
+            "paper": self.paper,
+            "mean": self.mean,
+            "seed_std": self.seed_std,
+            "ci95": self.ci95,
+            "seeds": len({v.seed for v in self.values}),
+            "episodes": self.episodes,
+            "note": self.note,
+            "values": [asdict(v) for v in self.values],
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A statement of the paper as a predicate on our numbers."""
+
+    text: str
+    predicate: str
+    """what is tested, with its tolerance"""
+    holds: bool | None
+    """None: this run cannot say"""
+    evidence: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, group of bars or cloud of points of a figure."""
+
+    name: str
+    x: Sequence[str | int | float]
+    y: Sequence[float]
+    error: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What the figure of a result shows."""
+
+    kind: Literal["bars", "lines", "points"]
+    x: str
+    """what the x axis says"""
+    y: str
+    series: tuple[Series, ...]
+    errors: str = ""
+    """what the error bars are"""
+    diagonal: bool = False
+    """draw the line y = x"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A table or figure of the paper, made again."""
+
+    rows: tuple[Row, ...]
+    claims: tuple[Claim, ...]
+    drawing: Drawing
+    paper_column: str = ""
+    """which data the paper's values are from"""
+    notes: tuple[str, ...] = field(default_factory=tuple)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "rows": [r.to_json() for r in self.rows],
+            "claims": [asdict(c) for c in self.claims],
+            "drawing": asdict(self.drawing),
+            "paper_column": self.paper_column,
+            "notes": list(self.notes),
+        }
+
+
+def at_most(values: Sequence[float], bound: float) -> bool | None:
+    """Whether all are at most `bound`; None if one is not a number."""
+    return None if not values or any(math.isnan(v) for v in values) else max(values) <= bound
+
+
+def at_least(values: Sequence[float], bound: float) -> bool | None:
+    """Whether all are at least `bound`; None if one is not a number."""
+    return None if not values or any(math.isnan(v) for v in values) else min(values) >= bound

@@ -1,0 +1,211 @@
+"""Every name of `innerloop reproduce` in miniature, through the command line; and what a result must say."""
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from innerloop import cli
+from innerloop.report.reproduction import claim_rows, markdown, notes, rows
+from innerloop.runs import read_json
+from innerloop.studies import EXPERIMENTS, Bench, experiment
+from innerloop.studies.bench import difference
+from innerloop.studies.budget import budget_config
+from innerloop.studies.result import Row, SeedValue, at_least, at_most
+from innerloop.studies.similarity_tables import line
+from innerloop.training import setup
+from tiny import load_blobs
+
+NAMES = [e.name for e in EXPERIMENTS]
+
+
+def args(out: Path, name: str, *more: str) -> list[str]:
+    return ["reproduce", name, "--budget", "smoke", "--way", "3", "--out", str(out), *more]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All names, sharing their runs."""
+    out = tmp_path_factory.mktemp("reproduce")
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(setup, "load_images", load_blobs)
+        assert cli.run(args(out, "all")) == 0
+    return out
+
+
+def result(made: Path, name: str) -> dict[str, Any]:
+    return read_json(made / "glyphs-3way-1shot-smoke" / name / "result.json")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_name_leaves_a_table_a_figure_and_its_numbers(made: Path, name: str) -> None:
+    folder = made / "glyphs-3way-1shot-smoke" / name
+    value = result(made, name)
+    assert value["rows"]
+    assert value["claims"]
+    assert value["seeds"] == [0, 1]
+    text = (folder / "table.md").read_text()
+    for r in value["rows"]:
+        assert r["label"] in text
+        assert math.isfinite(r["mean"])
+        assert r["mean"] == pytest.approx(np.mean([v["mean"] for v in r["values"]]))
+        if len(r["values"]) > 1:
+            assert r["seed_std"] == pytest.approx(np.std([v["mean"] for v in r["values"]], ddof=1))
+    for c in value["claims"]:
+        assert c["text"] in text
+        assert c["evidence"]
+    with (folder / "table.csv").open() as file:
+        lines = list(csv.DictReader(file))
+    assert [x["label"] for x in lines] == [r["label"] for r in value["rows"]]
+    assert [float(x["mean"]) for x in lines] == pytest.approx([r["mean"] for r in value["rows"]])
+    assert (folder / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (folder / "figure.svg").read_text()
+    said = " ".join(notes(value))
+    assert "4 outer steps" in said
+    assert "30,000 outer steps" in said, "the reader must hear what this budget does not reach"
+
+
+def test_names_share_their_runs(made: Path) -> None:
+    """One folder for each method and seed, whatever number of names needed it."""
+    found = sorted(p.name for p in (made / "runs").iterdir())
+    methods = ("anil", "maml", "multiclass", "multitask", "nil")
+    assert found == [f"glyphs-3way-1shot-smoke-{m}-seed{s}" for m in methods for s in (0, 1)]
+    assert set(result(made, "table1")["runs"]) == {n for n in found if "maml" in n}
+
+
+def test_tables_agree_with_one_another(made: Path) -> None:
+    by = {n: {r["label"]: r for r in result(made, n)["rows"]} for n in NAMES}
+    maml = by["table2"]["MAML"]["values"]
+    assert by["table4"]["MAML"]["values"] == maml
+    assert by["table1"]["nothing frozen"]["values"] == maml
+    gap = [b["mean"] - a["mean"] for a, b in zip(maml, by["table2"]["ANIL"]["values"], strict=True)]
+    assert [v["mean"] for v in by["table2"]["ANIL − MAML"]["values"]] == pytest.approx(gap)
+    frozen = by["table1"]["conv1 to conv4 frozen"]["mean"] - by["table1"]["nothing frozen"]["mean"]
+    assert by["table1"]["conv1 to conv4 frozen, against nothing"]["mean"] == pytest.approx(frozen)
+
+
+def test_a_finished_result_is_shown_again_and_made_anew_when_asked(
+    made: Path, made_images: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = made / "glyphs-3way-1shot-smoke" / "table2" / "result.json"
+    before = file.read_bytes()
+    table = file.with_name("table.md")
+    table.unlink()
+    assert cli.run(args(made, "table2")) == 0
+    assert "ANIL does as well as MAML" in capsys.readouterr().out
+    assert file.read_bytes() == before
+    assert table.exists()
+    old = json.loads(before)
+    assert cli.run(args(made, "table2", "--again")) == 0
+    new = read_json(file)
+    assert file.read_bytes() != before, "made anew"
+    assert new["rows"] == old["rows"]
+
+
+def test_one_seed_has_no_spread_and_no_pairs(tmp_path: Path, made_images: None, capsys: pytest.CaptureFixture) -> None:
+    assert cli.run(args(tmp_path, "table2", "--seeds", "3")) == 0
+    value = read_json(tmp_path / "glyphs-3way-1shot-smoke" / "table2" / "result.json")
+    assert [r["seed_std"] for r in value["rows"]] == [None] * 3
+    assert {r["seeds"] for r in value["rows"]} == {1}
+    capsys.readouterr()
+    for name in ("table3", "seeds", "regime-similarity"):
+        assert cli.run(args(tmp_path, name, "--seeds", "3")) == 1
+        assert "needs 2 or more seeds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["table9"], "there is no experiment 'table9'; there are table1"),
+        ([], "which table or figure"),
+        (["table2", "--seeds", "1", "1"], "seeds must differ"),
+    ],
+)
+def test_what_cannot_be_reproduced(
+    more: list[str], says: str, tmp_path: Path, made_images: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["reproduce", *more, "--budget", "smoke", "--out", str(tmp_path)]) == 1
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_another_configuration_is_not_taken(
+    tmp_path: Path, made_images: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(args(tmp_path, "cost", "--seeds", "0")) == 0
+    file = next((tmp_path / "runs").iterdir()) / "config.json"
+    file.write_text(file.read_text().replace('"lr": 0.4', '"lr": 0.3'))
+    assert cli.run(args(tmp_path, "distances", "--seeds", "0")) == 1
+    assert "another configuration" in capsys.readouterr().err
+
+
+def test_the_list_names_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["reproduce", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in NAMES)
+
+
+def test_the_untrained_model_and_its_own_head(made_images: None, tmp_path: Path) -> None:
+    """Random is the initialisation of the same seed; MAML on a classifier of all classes gets a head of N outputs."""
+    from innerloop.studies.regimes import with_own_way
+
+    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    random = bench.trained("random", 0)
+    fresh = dict(setup.build_model(bench.config("maml", 0), bench.images).named_parameters())
+    assert all(bool((w == fresh[n]).all()) for n, w in random.parameters.items())
+    multiclass = bench.trained("multiclass", 0, "last")
+    assert multiclass.parameters["head.weight"].shape[0] == 6
+    own = with_own_way(bench, multiclass)
+    assert bool((own.parameters["head.weight"] == fresh["head.weight"]).all())
+    assert own.parameters["conv1.conv.weight"] is multiclass.parameters["conv1.conv.weight"]
+    assert difference(bench.score(own, "maml"), bench.score(own, "maml")).mean == 0
+
+
+@pytest.mark.parametrize("budget", ["smoke", "cpu", "paper"])
+@pytest.mark.parametrize("data", ["glyphs", "omniglot", "cifar_fs", "mini_imagenet", "fc100"])
+def test_methods_of_one_budget_differ_in_nothing_but_the_method(budget: Any, data: Any) -> None:
+    from dataclasses import replace
+
+    one = budget_config(data, budget, 5, 1, "maml", 0)
+    for name in ("anil", "nil", "multitask", "multiclass"):
+        assert replace(budget_config(data, budget, 5, 1, name, 0), method="maml") == one
+    if budget == "paper":
+        assert one.outer.steps == 30_000
+
+
+def test_rows_and_predicates() -> None:
+    row = Row("a", "accuracy", (SeedValue(0, 0.5, 0.02, 100), SeedValue(1, 0.7, 0.04, 100)))
+    assert (row.mean, row.ci95, row.episodes) == pytest.approx((0.6, 0.03, 100))
+    assert row.seed_std == pytest.approx(math.sqrt(0.02))
+    assert Row("b", "ms", (SeedValue(0, 3.0),)).seed_std is None
+    assert (at_most([1.0, 2.0], 2.0), at_most([1.0, 2.1], 2.0), at_most([math.nan], 2.0)) == (True, False, None)
+    assert (at_least([1.0, 2.0], 1.0), at_least([0.9, 2.0], 1.0), at_least([], 1.0)) == (True, False, None)
+
+
+def test_the_line_is_that_of_numpy() -> None:
+    x, y = [0.1, 0.4, 0.5, 0.9], [0.2, 0.3, 0.7, 0.8]
+    slope, intercept, r2 = line(x, y)
+    assert (slope, intercept) == pytest.approx(tuple(np.polyfit(x, y, 1)))
+    assert r2 == pytest.approx(np.corrcoef(x, y)[0, 1] ** 2)
+    assert all(math.isnan(v) for v in line([1.0, 1.0], [0.0, 1.0]))
+
+
+def test_what_a_table_says_of_each_outcome(made: Path) -> None:
+    value = result(made, "table2")
+    for holds, said in ((True, "holds"), (False, "does not hold"), (None, "cannot be said")):
+        value["claims"][0]["holds"] = holds
+        assert claim_rows(value)[0][2] == said
+        assert f"| {said} |" in markdown(value)
+    value["rows"][0] |= {"mean": 0.12345, "seed_std": None, "ci95": 0.01, "paper": "46.9 ± 0.2"}
+    assert rows(value)[0] == ("MAML", "46.9 ± 0.2", "12.3 %", "—", "1.0", "2", "4")
+    value["rows"][2] |= {"mean": -0.012, "seed_std": 0.003}
+    assert rows(value)[2][2:4] == ("−1.2 points", "0.3")
+
+
+def test_an_unknown_name_is_an_error() -> None:
+    with pytest.raises(ValueError, match="there is no experiment 'table7'"):
+        experiment("table7")
