@@ -75,6 +75,8 @@ def test_scores_after_each_step_are_those_of_separate_adaptations(model, blocks,
         assert (estimate.mean, estimate.ci95) == pytest.approx((expected.mean, expected.ci95))
     assert found.final == found.steps[-1]
     assert found.final.mean == pytest.approx(sum(found.per_episode) / 4)
+    last = evaluate(model, slow_weights(model), Doubles(), inner, settings, task_chunk=3, each_step=False)
+    assert (last.steps, last.per_episode) == ((found.final,), found.per_episode)
 
 
 @pytest.mark.parametrize("head", ["model", "cosine"])

@@ -58,6 +58,7 @@ def freezing(
             loss=loss,
             score=score,
             task_chunk=task_chunk,
+            each_step=False,
         )
         values = torch.tensor(result.per_episode)
         everything = values if everything is None else everything

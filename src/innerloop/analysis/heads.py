@@ -63,7 +63,8 @@ def label_permutations(
     chosen = _choose(way, permutations)
     rows = []
     for i, p in enumerate(chosen):
-        found = evaluate(model, slow, _Relabelled(family, p), inner, settings, loss=loss, task_chunk=task_chunk)
+        tasks = _Relabelled(family, p)
+        found = evaluate(model, slow, tasks, inner, settings, loss=loss, task_chunk=task_chunk, each_step=False)
         rows.append(torch.tensor(found.per_episode, dtype=torch.float64))
         report(i + 1, len(chosen))
     return Permuted(tuple(chosen), torch.stack(rows))
@@ -151,7 +152,16 @@ def heads(
     rows: list[HeadRow] = []
     for i, (name, weights, loop, head) in enumerate(jobs):
         found = (whole if i == 0 else None) or evaluate(
-            model, weights, family, loop, settings, head=head, loss=loss, score=score, task_chunk=task_chunk
+            model,
+            weights,
+            family,
+            loop,
+            settings,
+            head=head,
+            loss=loss,
+            score=score,
+            task_chunk=task_chunk,
+            each_step=False,
         )
         first = rows[0].evaluation if rows else found
         gap = paired_difference(torch.tensor(found.per_episode), torch.tensor(first.per_episode))

@@ -55,7 +55,7 @@ class Evaluation:
     final: Estimate
     """after all inner steps"""
     steps: tuple[Estimate, ...]
-    """after 0, 1, … inner steps; one entry where nothing adapts"""
+    """after 0, 1, … inner steps; one entry where nothing adapts or the last alone was asked for"""
     per_episode: tuple[float, ...]
     """the final score of each episode, in order: what paired differences are made from"""
     settings: EvalSettings
@@ -92,9 +92,10 @@ def evaluate(
     loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,
+    each_step: bool = True,
     report: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Adapt to each test episode and score its query set, after each inner step.
+    """Adapt to each test episode and score its query set, after each inner step (or, quicker, after the last alone).
 
     `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the
     number of episodes done. Raises FloatingPointError if an output or a score is not finite.
@@ -109,7 +110,7 @@ def evaluate(
     device = next(iter(parameters.values())).device
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        if head != "model":
+        if head != "model" or not each_step:
             predict = predictor(
                 model,
                 inner,

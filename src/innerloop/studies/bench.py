@@ -127,7 +127,7 @@ class Bench:
         if key not in self._scores:
             kind = method(test)
             inner = kind.inner(run.config.inner_loop)
-            title = f"test {run.name}, seed {run.config.seed}, " + (f"{' '.join(blocks)} adapt" if blocks else test)
+            title = f"test {run.name} ({which}), seed {run.config.seed}, " + (f"{' '.join(blocks)} adapt" if blocks else test)
             self._scores[key] = evaluate(
                 run.model,
                 run.parameters,
@@ -136,6 +136,7 @@ class Bench:
                 self.settings,
                 head=kind.test_head or kind.head,
                 task_chunk=self.chunk,
+                each_step=False,
                 report=lambda done: self.report(Stage(title, done, self.settings.episodes)),
             )
         return self._scores[key]
