@@ -15,8 +15,8 @@ _RANK = 1e-6
 
 
 def canonical_correlations(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> Float[Tensor, " r"]:
-    """The canonical correlations of x and y, descending, 0 to 1, in float64: as many as the smaller of their ranks (none
-    if one of them is constant).
+    """The canonical correlations of x and y, descending, 0 to 1, in float64: as many as the smaller of their
+    ranks (none if one of them is constant).
 
     Unchanged by invertible linear maps of either. Raises ValueError with fewer than two data points a neuron: any two
     representations would look alike.
@@ -29,9 +29,10 @@ def canonical_correlations(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> 
 def mean_cca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, cut: float = 1.0) -> float:
     """The mean canonical correlation, 0 to 1; NaN where one of the representations is constant.
 
-    `cut` below 1 takes the mean over the leading correlations alone, as many as make up this part of the sum of all: the
-    code that Raghu et al. 2020 used for figure 2 (github.com/google/svcca) leaves off the tail in this way at 0.98. This
-    is not the truncation of `svcca`, which comes before the correlations. Raises ValueError as `canonical_correlations`.
+    `cut` below 1 takes the mean over the leading correlations alone, as many as make up this part of the sum of all:
+    the code that Raghu et al. 2020 cite for figure 2 (github.com/google/svcca) leaves off the tail in this way at 0.98.
+    This is not the truncation of `svcca`, which comes before the correlations. Raises ValueError as
+    `canonical_correlations`.
     """
     if not 0 < cut <= 1:
         raise ValueError(f"cut is the part of the sum of correlations to keep, above 0 and up to 1; got {cut}")
@@ -81,7 +82,8 @@ def pwcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> float:
 
 
 def _small(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The centred columns of both in coordinates of the space they span: at most p + q rows, the same inner products."""
+    """The centred columns of both in coordinates of the space that they span: at most p + q rows, and the same inner
+    products."""
     x, y = centred_pair(x, y)
     both = torch.cat([x, y], 1)
     if len(both) > both.shape[1]:
@@ -90,7 +92,7 @@ def _small(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _basis(x: Tensor) -> Tensor:
-    """An orthonormal basis of the columns' span. They are brought to one length first, so that a quiet neuron counts."""
+    """An orthonormal basis of the columns' span. They are brought to one length first: a quiet neuron counts too."""
     length = torch.linalg.vector_norm(x, dim=0)
     u, s, _ = torch.linalg.svd(x / length.masked_fill(length == 0, 1.0), full_matrices=False)
     return u[:, : _rank(s)]

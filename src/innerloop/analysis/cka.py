@@ -15,8 +15,8 @@ def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bo
     representation is constant over the data points: there is nothing to compare.
 
     With few data points and many neurons this is near 1 for unrelated representations. `unbiased` puts the estimator
-    HSIC₁ (Song et al. 2012, equation 5; used for CKA by Nguyen, Raghu, Kornblith 2021) in the place of each of the three
-    norms: about 0 for unrelated representations, perhaps a little below. ValueError with fewer than 4 data points then.
+    HSIC₁ (Song et al. 2012, equation 5; for CKA: Nguyen, Raghu, Kornblith 2021, section 2) in the place of each norm:
+    about 0 for unrelated representations, perhaps a little below. ValueError with fewer than 4 data points then.
     """
     x, y = centred_pair(x, y)
     if unbiased:
@@ -47,7 +47,7 @@ def rbf_cka(
     return _ratio(hsic(k, m), hsic(k, k), hsic(m, m))
 
 
-def centred_pair(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> tuple[Tensor, Tensor]:
+def centred_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64 with the mean of each column taken off; columns that are constant become exactly 0.
 
     Raises ValueError where they are not two matrices with a row for each data point.
@@ -71,10 +71,8 @@ def _centred(x: Tensor) -> Tensor:
 def _linear_hsic(x: Tensor, y: Tensor, unbiased: bool) -> Tensor:
     """HSIC of the kernels X Xᵀ and Y Yᵀ for centred X and Y, without the constants that the ratio takes away."""
     n, p, q = len(x), x.shape[1], y.shape[1]
-    if p * q <= n * (p + q):
-        cross = (y.T @ x).square().sum()
-    else:  # many more neurons than data points: the n × n matrices are the smaller ones
-        cross = ((x @ x.T) * (y @ y.T)).sum()
+    few = p * q > n * (p + q)  # many more neurons than data points: the n × n matrices are the smaller ones
+    cross = ((x @ x.T) * (y @ y.T)).sum() if few else (y.T @ x).square().sum()
     if not unbiased:
         return cross
     # The rows of a centred Gram matrix sum to 0, so without its diagonal d they sum to −d.
@@ -108,9 +106,10 @@ def _hsic_unbiased(k: Tensor, m: Tensor) -> Tensor:
 
 
 def _hsic1(trace: Tensor, sums: Tensor, rows: Tensor, n: int) -> Tensor:
-    """HSIC₁, Song et al. 2012, equation 5, without its factor 1 / (n (n − 3)): `trace` is tr(K M), `sums` the product of
-    both sums, `rows` 1ᵀ K M 1, of kernels without their diagonals."""
-    return trace + sums / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)
+    """HSIC₁, Song et al. 2012, equation 5, without its factor 1 / (n (n − 3)): `trace` is tr(K M), `sums` the product
+    of both sums, `rows` 1ᵀ K M 1, of kernels without their diagonals."""
+    value = trace + sums / ((n - 1) * (n - 2)) - 2 * rows / (n - 2)
+    return value.masked_fill(value.abs() <= 1e-13 * (trace.abs() + rows.abs()), 0.0)  # what rounding left of nothing
 
 
 def _ratio(cross: Tensor, own_x: Tensor, own_y: Tensor) -> float:
