@@ -18,7 +18,7 @@ from innerloop.studies.budget import budget_config
 from innerloop.studies.result import Row, SeedValue, at_least, at_most
 from innerloop.studies.similarity_tables import line
 from innerloop.training import setup
-from tiny import load_blobs
+from tiny import FLAGS, load_blobs
 
 NAMES = [e.name for e in EXPERIMENTS]
 
@@ -204,6 +204,36 @@ def test_what_a_table_says_of_each_outcome(made: Path) -> None:
     assert rows(value)[0] == ("MAML", "46.9 ± 0.2", "12.3 %", "—", "1.0", "2", "4")
     value["rows"][2] |= {"mean": -0.012, "seed_std": 0.003}
     assert rows(value)[2][2:4] == ("−1.2 points", "0.3")
+
+
+@pytest.mark.parametrize("method", ["maml", "anil", "nil", "multitask"])
+def test_a_run_is_analysed(tmp_path: Path, made_images: None, method: str, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "run"
+    more = ["--method", method, "--outer.steps", "2", "--test.query", "5"]
+    assert cli.run(["train", *FLAGS, *more, "--out", str(out)]) == 0
+    (tested,) = read_json(out / "eval.json")["evaluations"]
+    assert cli.run(["analyse", str(out), "--episodes", "20"]) == 0
+    assert "Features are reused" in capsys.readouterr().out
+    value = read_json(out / "analysis" / "result.json")
+    by = {r["label"]: r for r in value["rows"]}
+    assert by["as trained" if method in ("maml", "anil") else "head: NIL, cosine"]["mean"] == pytest.approx(
+        tested["mean"]
+    )
+    if method != "anil":
+        assert by["as trained"]["values"] == by["nothing frozen"]["values"]
+    else:
+        assert by["as trained"]["values"] == by["conv1 to conv4 frozen"]["values"]
+        assert by["conv4, CKA before / after"]["mean"] == pytest.approx(1.0)
+    assert (out / "analysis" / "figure.png").exists()
+
+
+def test_what_cannot_be_analysed(tmp_path: Path, made_images: None, capsys: pytest.CaptureFixture) -> None:
+    out = tmp_path / "run"
+    assert cli.run(["train", *FLAGS, "--method", "multiclass", "--outer.steps", "2", "--out", str(out)]) == 0
+    assert cli.run(["analyse", str(out)]) == 1
+    assert "innerloop evaluate" in capsys.readouterr().err
+    assert cli.run(["analyse", str(tmp_path / "none")]) == 1
+    assert "is not a run folder" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_an_error() -> None:

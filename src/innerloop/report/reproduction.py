@@ -78,18 +78,19 @@ def settings(value: Value) -> str:
     steps = value["inner_steps"]
     batch = value["statistics"] == "batch"
     norm = "the statistics of the set at hand (transductive)" if batch else "the support set's statistics"
+    budget = f"budget {value['budget']}: " if value["budget"] else ""
     return (
-        f"{value['data']}, {value['way']}-way {value['shot']}-shot, {value['query']} query images a class, budget "
-        f"{value['budget']}: {value['outer_steps']:,} outer steps of {value['meta_batch']} tasks, inner rate "
-        f"{value['inner_lr']:g}, {steps['train']} inner steps in training and {steps['test']} at test, batch norm by "
-        f"{norm}, seeds {', '.join(map(str, value['seeds']))}"
+        f"{value['data']}, {value['way']}-way {value['shot']}-shot, {value['query']} query images a class, {budget}"
+        f"{value['outer_steps']:,} outer steps of {value['meta_batch']} tasks, inner rate {value['inner_lr']:g}, "
+        f"{steps['train']} inner steps in training and {steps['test']} at test, batch norm by {norm}, "
+        f"seeds {', '.join(map(str, value['seeds']))}"
     )
 
 
 def notes(value: Value) -> list[str]:
     """What a reader has to know."""
     found = [settings(value) + "."]
-    if value["budget"] != "paper":
+    if value["budget"] in ("smoke", "cpu"):
         found.append(
             "The paper trains 30,000 outer steps and three seeds on other data and in part with another way: compare "
             "the pattern, not the level. `--budget paper` trains that long."

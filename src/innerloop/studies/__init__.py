@@ -1,5 +1,7 @@
 """One file per table or figure of the paper, and per study beyond it."""
 
+from innerloop.studies.analyse import WHERE as ANALYSIS
+from innerloop.studies.analyse import analyse
 from innerloop.studies.bench import Bench
 from innerloop.studies.budget import Budget, default_seeds
 from innerloop.studies.experiments import EXPERIMENTS, Experiment, experiment
@@ -7,11 +9,13 @@ from innerloop.studies.reproduce import place, reproduce
 from innerloop.studies.study import Stage, study
 
 __all__ = [
+    "ANALYSIS",
     "EXPERIMENTS",
     "Bench",
     "Budget",
     "Experiment",
     "Stage",
+    "analyse",
     "default_seeds",
     "experiment",
     "place",

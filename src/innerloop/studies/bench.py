@@ -127,7 +127,9 @@ class Bench:
         if key not in self._scores:
             kind = method(test)
             inner = kind.inner(run.config.inner_loop)
-            title = f"test {run.name} ({which}), seed {run.config.seed}, " + (f"{' '.join(blocks)} adapt" if blocks else test)
+            title = f"test {run.name} ({which}), seed {run.config.seed}, " + (
+                f"{' '.join(blocks)} adapt" if blocks else test
+            )
             self._scores[key] = evaluate(
                 run.model,
                 run.parameters,

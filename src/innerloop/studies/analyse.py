@@ -1,0 +1,177 @@
+"""One trained run looked into: freezing, similarity, movement and heads, in one table and one figure."""
+
+import datetime
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from innerloop.analysis import freezing, heads, linear_cka, mean_cca, movement, similarity
+from innerloop.core.inner import InnerLoop, with_steps
+from innerloop.evaluation import evaluate, fixed_episodes
+from innerloop.methods.gradient import method
+from innerloop.runs import environment, write_json
+from innerloop.studies.bench import seed_value
+from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most
+from innerloop.studies.study import MOVED, Stage
+from innerloop.training import load_run, setup
+from innerloop.version import __version__
+
+WHERE = "analysis"
+"""the folder inside the run that it is written to"""
+
+
+def analyse(
+    path: Path,
+    *,
+    which: str = "best",
+    episodes: int | None = None,
+    data_dir: Path | None = None,
+    device: str | None = None,
+    report: Callable[[Stage], None] = lambda _: None,
+) -> dict[str, Any]:
+    """Look into the run folder `path` and write RUN/analysis/result.json, which is returned as a value.
+
+    The inner loop is the run's own; a run without one (nil, multitask) is analysed with MAML's.
+    Raises ValueError for a regression and for a multiclass run, whose head is not of N ways.
+    """
+    began = time.perf_counter()
+    config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
+    if config.regression:
+        raise ValueError(f"{path} is a regression; the analysis compares classes' images")
+    if config.method == "multiclass":
+        raise ValueError(f"the head of {path} tells all training classes apart; test it with 'innerloop evaluate'")
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    images = setup.load_images(config, data_dir)
+    settings = config.test if episodes is None else replace(config.test, episodes=episodes)
+    few = replace(settings, episodes=min(MOVED, settings.episodes))
+    family = setup.tasks(config, images, "test", settings.query)
+    where = setup.choose_device(config.device)
+    chunk = setup.chunk_size(config, where)
+    inner: InnerLoop = config.inner_loop
+    if not method(config.method).inner(inner).steps or inner.blocks == "none":
+        inner = replace(inner, blocks="all")
+    at_test = with_steps(inner, settings.inner_steps)
+
+    report(Stage("test episodes", 0, 1))
+    whole = evaluate(model, parameters, family, inner, settings, task_chunk=chunk, each_step=False)
+    frozen = freezing(
+        model,
+        parameters,
+        family,
+        inner,
+        settings,
+        task_chunk=chunk,
+        whole=whole if inner.blocks == "all" else None,
+        report=lambda done, total: report(Stage("freezing test", done, total)),
+    )
+    classified = heads(
+        model,
+        parameters,
+        family,
+        inner,
+        settings,
+        task_chunk=chunk,
+        whole=whole,
+        report=lambda done, total: report(Stage("heads", done, total)),
+    )
+    report(Stage("movement and similarity", 0, 1))
+    moved = movement(model, parameters, fixed_episodes(family, few), at_test, task_chunk=chunk)
+    alike = similarity(
+        model,
+        parameters,
+        fixed_episodes(family, few),
+        at_test,
+        measures={"CCA": mean_cca, "CKA": linear_cka},
+        statistics=few.statistics,
+        task_chunk=chunk,
+    )
+
+    def one(value: Any) -> tuple:
+        return (seed_value(config.seed, value),)
+
+    rows = [Row("as trained", "accuracy", one(whole))]
+    rows += [Row(f"{_upto(r.frozen)} frozen", "accuracy", one(r.evaluation)) for r in frozen]
+    rows += [Row(f"head: {r.name}", "accuracy", one(r.evaluation)) for r in classified[1:]]
+    rows += [
+        Row(f"{block}, {name} before / after", "similarity", one(e))
+        for name, blocks in alike.items()
+        for block, e in blocks.items()
+        if e
+    ]
+    rows += [Row(f"{m.block}, distance of weights", "distance", one(m.distance)) for m in moved]
+    rows += [Row(f"{m.block}, distance / norm", "relative", one(m.relative)) for m in moved]
+    body = [e.mean for b, e in alike["CKA"].items() if e and b != moved[-1].block]
+    last = frozen[-1].difference
+    claims = (
+        Claim(
+            "Features are reused: the body need not adapt at test",
+            "all but the head frozen − nothing frozen ≥ −2 points",
+            at_least([last.mean], -0.02),
+            f"{100 * last.mean:+.1f} ± {100 * last.ci95:.1f} points (ci95)",
+        ),
+        Claim(
+            "Features are reused: the inner loop leaves the body's representation alike",
+            "CKA of every body block > 0.9",
+            at_least(body, 0.9),
+            f"lowest {min(body):.3f}" if body else "every block is constant",
+        ),
+        Claim(
+            "No inner loop is needed at test",
+            "NIL, cosine − as trained ≥ −2 points",
+            at_least([classified[3].difference.mean], -0.02),
+            f"{100 * classified[3].difference.mean:+.1f} points",
+        ),
+        Claim(
+            "The head moves farthest for its size",
+            "distance / norm of the head above every other block's",
+            at_most([max(m.relative.mean for m in moved[:-1]) - moved[-1].relative.mean], 0.0),
+            ", ".join(f"{m.block} {m.relative.mean:.3f}" for m in moved),
+        ),
+    )
+    drawing = Drawing(
+        "bars",
+        "",
+        "similarity before / after",
+        tuple(
+            Series(
+                n, [b for b, e in v.items() if e], [e.mean for e in v.values() if e], [e.ci95 for e in v.values() if e]
+            )
+            for n, v in alike.items()
+        ),
+        "ci95 over test episodes",
+    )
+    env = environment()
+    value = {
+        "name": WHERE,
+        "title": f"{config.method.upper()} on {config.data}",
+        "where": f"run {path.name}, {which} checkpoint",
+        "data": config.data,
+        "way": config.way,
+        "shot": config.shot,
+        "query": getattr(family, "query", settings.query),
+        "budget": "",
+        "seeds": [config.seed],
+        "innerloop": __version__,
+        "command": env["command"],
+        "commit": env["commit"],
+        "env": env,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seconds": time.perf_counter() - began,
+        "outer_steps": config.outer.steps,
+        "meta_batch": config.outer.meta_batch,
+        "inner_steps": {"train": config.inner.steps, "test": settings.inner_steps},
+        "inner_lr": config.inner.lr,
+        "statistics": settings.statistics,
+        **Result(tuple(rows), claims, drawing).to_json(),
+    }
+    write_json(path / WHERE / "result.json", value)
+    return value
+
+
+def _upto(frozen: tuple[str, ...]) -> str:
+    return "nothing" if not frozen else frozen[0] if len(frozen) == 1 else f"{frozen[0]} to {frozen[-1]}"
