@@ -1,5 +1,4 @@
-"""CKA against a second way of computing it, movement against a closed form, freezing against evaluation, cost by a
-clock of our own."""
+"""Similarity by blocks, movement against a closed form, freezing against evaluation, cost by a clock of our own."""
 
 import math
 from dataclasses import replace
@@ -7,8 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from innerloop.analysis import block_outputs, freezing, linear_cka, measure_cost, movement, similarity
 from innerloop.analysis import cost as cost_module
@@ -34,61 +31,6 @@ def model() -> torch.nn.Sequential:
 
 def batch(tasks: int = 3) -> Episodes:
     return FAMILY.sample(tasks, stream(0, "t"))
-
-
-def hsic_cka(x: np.ndarray, y: np.ndarray) -> float:
-    """CKA by Gram matrices and the centring matrix: tr(K H L H) normalised (the biased estimator)."""
-    n = len(x)
-    h = np.eye(n) - np.ones((n, n)) / n
-    k, m = x @ x.T, y @ y.T
-
-    def hsic(a: np.ndarray, b: np.ndarray) -> float:
-        return float(np.trace(a @ h @ b @ h)) / (n - 1) ** 2
-
-    return hsic(k, m) / math.sqrt(hsic(k, k) * hsic(m, m))
-
-
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=stream(seed, "cka", *shape), dtype=torch.float64)
-
-
-@given(n=st.integers(3, 20), p=st.integers(1, 30), q=st.integers(1, 30), seed=st.integers(0, 99), by=st.floats(-50, 50))
-def test_cka_is_that_of_the_gram_matrices(n: int, p: int, q: int, seed: int, by: float) -> None:
-    x = normal(n, p, seed=seed) + by
-    y = 0.5 * normal(n, q, seed=seed + 100) + x[:, :1]
-    assert linear_cka(x, y) == pytest.approx(hsic_cka(x.numpy(), y.numpy()), rel=1e-6)
-
-
-def test_cka_of_low_rank() -> None:
-    a, b = normal(10, 2), normal(10, 2, seed=1)
-    x, y = a @ normal(2, 40), b @ normal(2, 7)
-    assert linear_cka(x, y) == pytest.approx(hsic_cka(x.numpy(), y.numpy()), rel=1e-9)
-
-
-def test_cka_closed_form() -> None:
-    """One centred neuron each: the squared correlation."""
-    x, y = normal(9, 1), normal(9, 1, seed=3)
-    r = float(np.corrcoef(x[:, 0].numpy(), y[:, 0].numpy())[0, 1])
-    assert linear_cka(x, y) == pytest.approx(r**2)
-
-
-def test_cka_keeps_under_rotation_and_scale_and_not_under_other_maps() -> None:
-    x, y = normal(12, 5), normal(12, 4, seed=2)
-    rotation = torch.linalg.qr(normal(5, 5, seed=4))[0]
-    value = linear_cka(x, y)
-    assert 0 < value < 1
-    assert linear_cka(7.0 * x @ rotation + 3.0, 0.01 * y) == pytest.approx(value)
-    assert linear_cka(x, 2.0 * x @ rotation) == pytest.approx(1.0)
-    assert linear_cka(y, x) == pytest.approx(value)
-    stretch = torch.diag(torch.tensor([1.0, 10.0, 0.1, 3.0, 1.0], dtype=torch.float64))
-    assert linear_cka(x, x @ stretch) < 0.99
-    assert abs(linear_cka(x @ stretch, y) - value) > 1e-3
-
-
-def test_cka_of_a_constant_is_nothing() -> None:
-    assert math.isnan(linear_cka(torch.ones(5, 3), normal(5, 2)))
-    assert math.isnan(linear_cka(normal(5, 2), torch.zeros(5, 3)))
-    assert math.isnan(linear_cka(torch.full((9, 3), 0.1), torch.full((9, 3), 0.7)))  # 0.1 is no binary fraction
 
 
 def test_pixels_are_points() -> None:
@@ -121,7 +63,9 @@ def test_similarity_is_one_where_nothing_adapts(model) -> None:
 
 
 def test_similarity_falls_from_the_first_adapted_block(model) -> None:
-    found = similarity(model, slow_weights(model), [batch()], replace(INNER, blocks=("conv3",), lr=3.0), task_chunk=2)["cka"]
+    found = similarity(model, slow_weights(model), [batch()], replace(INNER, blocks=("conv3",), lr=3.0), task_chunk=2)[
+        "cka"
+    ]
     means = {n: e.mean for n, e in found.items() if e}
     assert means["conv2"] == pytest.approx(1.0, abs=1e-9)
     assert max(means["conv3"], means["conv4"]) < 0.9999

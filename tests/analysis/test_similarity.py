@@ -1,0 +1,174 @@
+"""Similarity of two models' blocks and of one before and after adaptation: what is compared with what."""
+
+import math
+import sys
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop.analysis import between, block_outputs, linear_cka, mean_cca, rbf_cka, similarity
+from innerloop.analysis.similarity import as_points
+from innerloop.core.episodes import Episodes, ImageTasks
+from innerloop.core.functional import block_names, slow_weights
+from innerloop.core.inner import InnerLoop, adapt
+from innerloop.core.random import stream
+from innerloop.training import setup
+from tiny import CONFIG, blobs
+
+FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
+INNER = InnerLoop(lr=0.4, steps=2)
+BOTH = {"cca": mean_cca, "cka": linear_cka}
+
+
+def build(seed: int = 0, filters: int = 4) -> nn.Sequential:
+    config = replace(CONFIG, seed=seed, model=replace(CONFIG.model, filters=filters))
+    return setup.build_model(config, blobs())
+
+
+@pytest.fixture(scope="module")
+def one() -> nn.Sequential:
+    return build(0)
+
+
+@pytest.fixture(scope="module")
+def two() -> nn.Sequential:
+    return build(1)
+
+
+def batch(tasks: int = 3) -> Episodes:
+    return FAMILY.sample(tasks, stream(0, "t"))
+
+
+def points_of(model: nn.Sequential, e: Episodes, inner: InnerLoop | None, block: str) -> list[torch.Tensor]:
+    slow = slow_weights(model)
+    fast = {} if inner is None else adapt(model, slow, e.support_x, e.support_y, inner)
+    with torch.no_grad():
+        return [as_points(h).detach() for h in block_outputs(model, slow, fast, e.query_x)[block]]
+
+
+def test_models_differ(one, two) -> None:
+    assert not torch.equal(one[0].conv.weight, two[0].conv.weight)
+
+
+@pytest.mark.parametrize("first", [None, INNER])
+@pytest.mark.parametrize("second", [None, replace(INNER, lr=2.0)])
+def test_between_compares_each_model_as_it_is_given(one, two, first, second) -> None:
+    """Mean over episodes of the measures of both outputs, each model adapted by its own inner loop or by none."""
+    e = batch()
+    found = between(
+        (one, slow_weights(one), first),
+        (two, slow_weights(two), second),
+        [e[:2], e[2:]],
+        measures={"first": lambda x, _: float(x.double().square().sum()), "order": lambda x, y: float((x - y).sum())},
+    )
+    assert tuple(found) == ("first", "order")
+    for block in block_names(one):
+        xs, ys = points_of(one, e, first, block), points_of(two, e, second, block)
+        left = [float(x.double().square().sum()) for x in xs]
+        difference = [float((x - y).sum()) for x, y in zip(xs, ys, strict=True)]
+        for name, values in (("first", left), ("order", difference)):
+            got = found[name][block]
+            assert got is not None
+            assert got.episodes == 3
+            assert got.mean == pytest.approx(sum(values) / 3, rel=1e-4, abs=1e-3)
+            assert got.ci95 == pytest.approx(
+                1.96 * float(torch.tensor(values).std()) / math.sqrt(3), rel=1e-2, abs=1e-3
+            )
+
+
+def test_between_two_seeds(one, two) -> None:
+    e = batch()
+    found = between((one, slow_weights(one)), (two, slow_weights(two)), [e], measures=BOTH)
+    assert tuple(found["cca"]) == tuple(found["cka"]) == block_names(one)
+    for name, measure in BOTH.items():
+        for block, got in found[name].items():
+            pairs = zip(points_of(one, e, None, block), points_of(two, e, None, block), strict=True)
+            assert got is not None
+            assert got.mean == pytest.approx(sum(measure(x, y) for x, y in pairs) / 3, abs=1e-4)
+            assert got.mean < 0.999
+    same = between((one, slow_weights(one)), (one, slow_weights(one)), [e], measures=BOTH)
+    assert all(v.mean == pytest.approx(1.0) for blocks in same.values() for v in blocks.values() if v)
+
+
+def test_similarity_is_the_model_against_itself_adapted(one) -> None:
+    slow = slow_weights(one)
+    expected = between((one, slow), (one, slow, INNER), [batch()], measures=BOTH)
+    assert similarity(one, slow, [batch()], INNER, measures=BOTH) == expected
+    assert similarity(one, slow, [batch()], INNER)["cka"] == expected["cka"]
+
+
+def test_one_adaptation_an_episode(one, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: Counter[str] = Counter()
+
+    def counted(*args, **kwargs):
+        seen["episodes"] += len(args[2])
+        return adapt(*args, **kwargs)
+
+    monkeypatch.setattr(sys.modules["innerloop.analysis.similarity"], "adapt", counted)
+    similarity(one, slow_weights(one), [batch(), batch(2)], INNER, measures=BOTH, task_chunk=2)
+    assert seen["episodes"] == 5
+
+
+def test_a_cap_takes_the_same_spread_points_of_both(one, two) -> None:
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def look(x: torch.Tensor, y: torch.Tensor) -> float:
+        seen.append((x, y))
+        return 0.0
+
+    e = batch(2)
+    between((one, slow_weights(one)), (two, slow_weights(two)), [e], measures={"look": look}, points=50)
+    for (x, y), block in zip(seen[::2], block_names(one), strict=True):
+        all_x, all_y = points_of(one, e, None, block)[0], points_of(two, e, None, block)[0]
+        n = len(all_x)
+        rows = torch.arange(n) if n <= 50 else torch.tensor([i * n // 50 for i in range(50)])
+        assert len(x) == min(n, 50)
+        assert torch.allclose(x, all_x[rows], atol=1e-5)
+        assert torch.allclose(y, all_y[rows], atol=1e-5)
+    found = between((one, slow_weights(one)), (two, slow_weights(two)), [e], measures={"rbf": rbf_cka}, points=50)
+    expected = [rbf_cka(x, y) for x, y in seen[:2]]
+    assert found["rbf"]["conv1"].mean == pytest.approx(sum(expected) / 2, abs=1e-4)
+
+
+def test_blocks_that_both_have(one) -> None:
+    other = nn.Sequential()
+    for name, block in build(1, filters=6).named_children():
+        other.add_module("top" if name == "head" else name, block)
+    found = between((one, slow_weights(one)), (other, slow_weights(other)), [batch()])["cka"]
+    assert tuple(found) == ("conv1", "conv2", "conv3", "conv4")
+    renamed = nn.Sequential()
+    for name, block in other.named_children():
+        renamed.add_module(f"b_{name}", block)
+    with pytest.raises(ValueError, match=r"share no block: conv1, .*head and b_conv1"):
+        between((one, slow_weights(one)), (renamed, slow_weights(renamed)), [batch()])
+
+
+def test_different_sizes_are_refused_with_a_cap_as_well(one) -> None:
+    other = nn.Sequential()
+    other.add_module("conv1", nn.Conv2d(1, 3, 3))
+    for points in (None, 20):
+        with pytest.raises(ValueError, match=r"block 'conv1' gives \d+ data points .*, 1764 in the other"):
+            between((one, slow_weights(one)), (other, slow_weights(other)), [batch()], points=points)
+
+
+def test_a_cap_is_two_points_or_more(one) -> None:
+    with pytest.raises(ValueError, match="2 or more; got 1"):
+        similarity(one, slow_weights(one), [batch()], INNER, points=1)
+
+
+def test_constant_blocks_have_no_similarity(one) -> None:
+    slow = {n: torch.zeros_like(w) if n.startswith("head") else w.detach() for n, w in slow_weights(one).items()}
+    found = between((one, slow), (one, slow_weights(one)), [batch()], measures=BOTH)
+    assert found["cca"]["head"] is None
+    assert found["cka"]["head"] is None
+    assert found["cka"]["conv1"] is not None
+
+
+def test_cca_of_too_few_data_points_says_so(one) -> None:
+    """9 query images of 1 × 1 pixels after the last block, 6 filters."""
+    wide = build(0, filters=6)
+    with pytest.raises(ValueError, match="6 neurons needs 12 data points or more, got 9"):
+        similarity(wide, slow_weights(wide), [batch()], INNER, measures={"cca": mean_cca})
