@@ -2,7 +2,7 @@
 
 python benchmarks/collect.py RUN NAME     →  results/NAME/{config,env,eval,finished}.json, metrics.jsonl
 python benchmarks/collect.py STUDY NAME   →  results/NAME/summary.json
-python benchmarks/collect.py OUT/DATA-… reproduce/DATA-…   →  results/reproduce/DATA-…/TABLE/{result.json,table.*,figure.*}
+python benchmarks/collect.py OUT/DATA-… reproduce/DATA-…   →  results/reproduce/DATA-…/NAME/{result.json,table.*,…}
 """
 
 import json
