@@ -33,13 +33,18 @@ class Permuted:
 
     @property
     def best(self) -> Estimate:
-        """The best permutation of each episode: what the right labelling would be worth."""
+        """The best permutation of each episode, chosen by its query labels: a bound, not a score that can be had."""
         return over_episodes(self.scores.amax(0))
 
     @property
     def worst(self) -> Estimate:
         """The worst permutation of each episode."""
         return over_episodes(self.scores.amin(0))
+
+    @property
+    def std(self) -> Estimate:
+        """The standard deviation over the permutations (n − 1) of each episode."""
+        return over_episodes(self.scores.std(0, correction=1))
 
 
 def label_permutations(
@@ -54,12 +59,17 @@ def label_permutations(
     task_chunk: int | None = None,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Permuted:
-    """Adapt to each test episode once for every permutation of its class labels (Ye & Chao 2022, section 4).
+    """Adapt to each test episode once for every permutation of its class labels (Ye & Chao 2022, arXiv 2106.16245).
 
     All N! permutations if they are at most `permutations`, else as many different ones from a fixed stream, the
     identity first. Episodes, images and model are the same; only which column of the head learns which class differs.
+    Calling class c p[c] is the same as putting row p[c] of the head in the place of row c.
     """
-    way = int(next(fixed_episodes(family, replace(settings, episodes=2))).query_y.max()) + 1
+    way, width = _way(family, settings), _width(model, slow)
+    if width != way:
+        raise ValueError(
+            f"the head has {width} columns and the episodes have {way} classes; give it {way} with fresh_head"
+        )
     chosen = _choose(way, permutations)
     rows = []
     for i, p in enumerate(chosen):
@@ -84,8 +94,10 @@ class _Relabelled:
 
 
 def _choose(way: int, permutations: int) -> list[tuple[int, ...]]:
-    if permutations < 1:
-        raise ValueError(f"permutations must be at least 1, got {permutations}")
+    if permutations < 2:
+        raise ValueError(f"a comparison needs 2 or more permutations, got {permutations}")
+    if way < 2:
+        raise ValueError("one class alone cannot be permuted; take tasks of 2 or more ways")
     if math.factorial(way) <= permutations:
         return list(all_permutations(range(way)))
     chosen = {tuple(range(way)): None}
@@ -96,21 +108,54 @@ def _choose(way: int, permutations: int) -> list[tuple[int, ...]]:
 
 
 def fresh_head(
-    model: nn.Sequential, slow: Weights, generator: torch.Generator, *, zero: bool = False
+    model: nn.Sequential,
+    slow: Weights,
+    generator: torch.Generator,
+    *,
+    outputs: int | None = None,
+    zero: bool = False,
 ) -> dict[str, Tensor]:
-    """`slow` with the weights of the head drawn anew (its own `reset_parameters`), or all 0; the given ones stay."""
-    name = block_names(model)[-1]
-    head = model[-1]
+    """`slow` with the weights of the linear head drawn anew (Xavier, bias 0), or all 0; those of the body are shared.
+
+    `outputs` is the new number of columns (None: as many as before). The model goes with weights of any width, since a
+    forward pass takes them from the dictionary; neither it nor `slow` is changed. With zeros all columns are alike, so
+    that no assignment of classes to columns is better than another.
+    """
+    if outputs is not None and outputs < 1:
+        raise ValueError(f"a head needs 1 or more outputs, got {outputs}")
+    path = _linear(model)
     drawn: dict[str, Tensor] = {}
-    for n, w in slow.items():
-        if n.startswith(f"{name}."):
-            new = torch.zeros_like(w)
-            if not zero and w.ndim > 1:
+    for n in (f"{path}.weight", f"{path}.bias"):
+        if n in slow:
+            old = slow[n]
+            new = torch.zeros(outputs or len(old), *old.shape[1:], dtype=old.dtype, device=generator.device)
+            if not zero and n.endswith("weight"):
                 nn.init.xavier_uniform_(new, generator=generator)
-            drawn[n] = new
-    if not drawn:
-        raise ValueError(f"the head {name!r} ({type(head).__name__}) has no weights")
+            drawn[n] = new.to(old.device).requires_grad_(old.requires_grad)
     return {**slow, **drawn}
+
+
+def _linear(model: nn.Sequential) -> str:
+    """The path of the head's one linear layer."""
+    name, head = block_names(model)[-1], model[-1]
+    found = [(n, m) for n, m in head.named_modules() if isinstance(m, nn.Linear)]
+    if len(found) != 1 or len(list(head.parameters())) != len(list(found[0][1].parameters())):
+        raise ValueError(
+            f"the head {name!r} is a {type(head).__name__} with {len(found)} linear layers; a head that can be drawn "
+            "anew is one nn.Linear, or a block whose only weights are those of one"
+        )
+    return f"{name}.{found[0][0]}".removesuffix(".")
+
+
+def _width(model: nn.Sequential, slow: Weights) -> int:
+    return len(slow[f"{_linear(model)}.weight"])
+
+
+def _way(family: TaskFamily, settings: EvalSettings) -> int:
+    labels = next(fixed_episodes(family, replace(settings, episodes=2))).support_y
+    if labels.is_floating_point():
+        raise ValueError("heads are compared on tasks of classes; these tasks are regressions")
+    return int(labels.max()) + 1
 
 
 @dataclass(frozen=True)
@@ -120,7 +165,7 @@ class HeadRow:
     name: str
     evaluation: Evaluation
     difference: Estimate
-    """against the trained head, on the same episodes"""
+    """against the first row, on the same episodes"""
 
 
 def heads(
@@ -139,16 +184,21 @@ def heads(
     """The model with its head as trained, with heads drawn anew and of zeros (all adapted by `inner`), and NIL's two
     heads, which need no inner loop: cosine attention and distance to class means. The same episodes each time.
 
-    `whole` is the evaluation of the trained head on the same settings, if it is at hand already.
+    `whole` is the evaluation of the trained head on the same settings, if it is at hand already; it is then the first
+    row. Else a head with another number of columns than the tasks have classes (a classifier of all training classes)
+    is left out, and the differences are against the head drawn anew.
     """
     none = replace(inner, blocks="none")
-    jobs = (
+    way = _way(family, settings)
+    jobs = [
         ("as trained", slow, inner, "model"),
-        ("drawn anew", fresh_head(model, slow, stream(settings.seed, "fresh head")), inner, "model"),
-        ("zeros", fresh_head(model, slow, stream(settings.seed), zero=True), inner, "model"),
+        ("drawn anew", fresh_head(model, slow, stream(settings.seed, "fresh head"), outputs=way), inner, "model"),
+        ("zeros", fresh_head(model, slow, stream(settings.seed), outputs=way, zero=True), inner, "model"),
         ("NIL, cosine", slow, none, "cosine"),
         ("NIL, Euclidean class means", slow, none, "euclidean"),
-    )
+    ]
+    if whole is None and _width(model, slow) != way:
+        del jobs[0]
     rows: list[HeadRow] = []
     for i, (name, weights, loop, head) in enumerate(jobs):
         found = (whole if i == 0 else None) or evaluate(

@@ -27,8 +27,8 @@ class Method:
     """which blocks the inner loop changes"""
     first_order: bool = False
     head: Head = "model"
-    """the model's own head, or one made of the support features (the model's is then not used): cosine attention, or the
-    Euclidean distance to class means"""
+    """the model's own head, or one made of the support features (the model's is then not used): cosine attention, or
+    the Euclidean distance to class means"""
     test_head: Head | None = None
     """the head at validation and test; None: the same as in training"""
     source: str = ""
