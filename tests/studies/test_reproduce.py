@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,8 +169,6 @@ def test_the_untrained_model_and_its_own_head(made_images: None, tmp_path: Path)
 @pytest.mark.parametrize("budget", ["smoke", "cpu", "paper"])
 @pytest.mark.parametrize("data", ["glyphs", "omniglot", "cifar_fs", "mini_imagenet", "fc100"])
 def test_methods_of_one_budget_differ_in_nothing_but_the_method(budget: Any, data: Any) -> None:
-    from dataclasses import replace
-
     one = budget_config(data, budget, 5, 1, "maml", 0)
     for name in ("anil", "nil", "multitask", "multiclass"):
         assert replace(budget_config(data, budget, 5, 1, name, 0), method="maml") == one
@@ -239,3 +238,16 @@ def test_what_cannot_be_analysed(tmp_path: Path, made_images: None, capsys: pyte
 def test_an_unknown_name_is_an_error() -> None:
     with pytest.raises(ValueError, match="there is no experiment 'table7'"):
         experiment("table7")
+
+
+def test_heads_are_left_out_where_bodies_are_compared(made_images: None, tmp_path: Path) -> None:
+    """A classifier of all training classes has more outputs than an episode has query images."""
+    from innerloop.studies.similarity_tables import MEASURES, _bodies
+
+    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    one = bench.trained("random", 0)
+    wide = setup.build_model(bench.config("multiclass", 0), bench.images)
+    wide[-1] = type(wide[-1])(4, 400, readout="mean")
+    other = replace(one, model=wide, parameters=dict(wide.named_parameters()))
+    assert set(_bodies(bench, one, other)) == set(MEASURES)
+    assert _bodies(bench, one, one)["CKA"].mean == pytest.approx(1.0)

@@ -3,8 +3,10 @@
 import math
 from itertools import combinations
 
+from torch import nn
+
 from innerloop.analysis import between, linear_cka, mean_cca, similarity
-from innerloop.core.functional import block_names
+from innerloop.core.functional import block_names, split_model
 from innerloop.core.inner import with_steps
 from innerloop.core.statistics import Estimate
 from innerloop.studies.bench import Bench, Trained, seed_value
@@ -238,23 +240,26 @@ def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
 def _bodies(bench: Bench, one: Trained, two: Trained) -> dict[str, Estimate]:
     """Mean over the body's blocks of the similarity of two un-adapted models."""
     found = between(
-        (one.model, one.parameters),
-        (two.model, two.parameters),
+        (_body(one.model), one.parameters),  # without the heads: a multiclass one has too many neurons to compare
+        (_body(two.model), two.parameters),
         bench.episodes(MOVED),
         measures=MEASURES,
         statistics=bench.settings.statistics,
         task_chunk=bench.chunk,
     )
-    body = block_names(one.model)[:-1]
     out = {}
     for name, blocks in found.items():
-        seen = [e for b, e in blocks.items() if b in body and e is not None]
+        seen = [e for e in blocks.values() if e is not None]
         if not seen:
             raise ValueError(f"every block of {one.name} or {two.name} is constant over the test images")
         n = len(seen)
         # blocks of one episode are not independent: the intervals are averaged, not shrunk by their number
         out[name] = Estimate(math.fsum(e.mean for e in seen) / n, math.fsum(e.ci95 for e in seen) / n, seen[0].episodes)
     return out
+
+
+def _body(model: nn.Sequential) -> nn.Sequential:
+    return split_model(model, block_names(model)[-1:])[0]
 
 
 def _two_seeds(bench: Bench) -> None:
