@@ -59,6 +59,9 @@ TESTS: dict[str, list[str]] = {
     "layers": ["models/test_kernels.py", "-k", "layers"],
     "models": ["models/test_models.py"],
     "methods": ["methods/test_gradient_methods.py"],
+    "cca": ["analysis/test_cca.py"],
+    "cka": ["analysis/test_cka.py"],
+    "similarity": ["analysis/test_similarity.py"],
 }
 
 BUGS = [
@@ -174,6 +177,29 @@ BUGS = [
         ("nearest instead of sum", ".logsumexp(2)", ".amax(2)", "methods"),
         ("support not normalised", "F.normalize(support, dim=-1)", "support", "methods"),
         ("softmax over the query", ".log_softmax(-1)", ".log_softmax(1)", "methods"),
+    ),
+    *_bugs(
+        "analysis/cca.py",
+        ("CCA without a rank cut", "return int((s > _RANK * s.max()).sum()) if len(s) else 0", "return len(s)", "cca"),
+        ("CCA of half as many points", "if n < 2 * directions:", "if n < directions:", "cca"),
+        ("PWCCA weights not normalised", "/ weight.sum())", "/ len(weight))", "cca"),
+        ("PWCCA weights of the second", "((a @ u).T @ x).abs()", "((a @ u).T @ y).abs()", "cca"),
+        ("SVCCA cut at a part of the singular values", "_leading(s.square(), keep)", "_leading(s, keep)", "cca"),
+        ("SVCCA keeps one direction too few", "int(reached.int().argmax()) + 1", "max(1, int(reached.int().argmax()))", "cca"),
+    ),
+    *_bugs(
+        "analysis/cka.py",
+        ("CKA forgets to centre", "z = z - mean", "z = z - 0 * mean", "cka"),
+        ("CKA of a constant is rounding", "z.masked_fill_(z.abs().amax(0) <= rounding, 0.0)", "z", "cka"),
+        ("CKA unbiased with a wrong constant", "2 * rows / (n - 2)", "2 * rows / (n - 1)", "cka"),
+        ("CKA unbiased keeps the diagonal", "_hsic1(cross - d @ e,", "_hsic1(cross,", "cka"),
+        ("CKA kernel as wide as the square root", "(-2 * bandwidth**2 * median)", "(-2 * bandwidth * median)", "cka"),
+    ),
+    *_bugs(
+        "analysis/similarity.py",
+        ("similarity of a model and itself", "for m in (first, second))", "for m in (second, second))", "similarity"),
+        ("similarity of the un-adapted", "fast = {} if inner is None else adapt(", "fast = {} if True else adapt(", "similarity"),
+        ("similarity of the first points", "x[torch.arange(points, device=x.device) * len(x) // points]", "x[:points]", "similarity"),
     ),
 ]  # fmt: skip
 
