@@ -40,7 +40,7 @@ class ReproduceArgs:
     shot: int = 1
     """support images a class"""
     seeds: tuple[int, ...] = ()
-    """seeds of the trainings; by default 0 1 2 (budget smoke: 0 1)"""
+    """seeds of the trainings; by default 0 1 (budget paper: 0 1 2)"""
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
     again: bool = False

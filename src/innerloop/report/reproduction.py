@@ -96,7 +96,7 @@ def notes(value: Value) -> list[str]:
             "the pattern, not the level. `--budget paper` trains that long."
         )
     if value["paper_column"]:
-        found.append(f"Paper: {value['paper_column']}, Raghu et al. 2020; its ± is over three seeds.")
+        found.append(f"Paper: {_column(value)}, Raghu et al. 2020; its ± is over three seeds.")
     found.append("seed_std: standard deviation over seeds. ci95: interval over test episodes of one model.")
     return [*found, *value["notes"]]
 
@@ -127,11 +127,13 @@ def draw(value: Value) -> Figure:
     """The figure that the result describes."""
     drawing = value["drawing"]
     if drawing["kind"] == "bars":
-        return _bars(drawing, None if "accuracy" not in drawing["y"] else 100 / value["way"])
+        return _bars(value)
     return _lines(drawing) if drawing["kind"] == "lines" else _points(drawing)
 
 
-def _bars(drawing: Value, chance: float | None) -> Figure:
+def _bars(value: Value) -> Figure:
+    drawing = value["drawing"]
+    chance = None if "accuracy" not in drawing["y"] else 100 / value["way"]
     figure, (axes,) = blank(3.2)
     series = drawing["series"]
     width = 0.8 / len(series)
@@ -139,6 +141,9 @@ def _bars(drawing: Value, chance: float | None) -> Figure:
         at = [j + (i - (len(series) - 1) / 2) * width for j in range(len(s["x"]))]
         axes.bar(at, s["y"], width * 0.92, yerr=s["error"], color=_COLOURS[i], hatch=_HATCHES[i], edgecolor="#ffffff",
                  linewidth=0, ecolor=INK, capsize=2.5, label=s["name"])  # fmt: skip
+        if s["paper"]:
+            axes.plot(at, [math.nan if p is None else p for p in s["paper"]], "D", color=INK, fillstyle="none",
+                      markersize=6, label=None if i else f"paper ({_column(value)})")  # fmt: skip
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
             axes.annotate(f"{y:.1f}" if max(s["y"]) > 2 else f"{y:.2f}", (x, y + e), xytext=(0, 2),
                           textcoords="offset points", ha="center", fontsize=8.5)  # fmt: skip
@@ -147,9 +152,8 @@ def _bars(drawing: Value, chance: float | None) -> Figure:
     axes.set_xticks(range(len(labels)), labels, rotation=20 if narrow else 0, ha="right" if narrow else "center")
     if chance is not None:
         axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1.2)
-        axes.annotate("guessing", (0.99, chance), xycoords=("axes fraction", "data"), xytext=(0, 3), fontsize=9,
-                      textcoords="offset points", ha="right")  # fmt: skip
-    _finish(axes, drawing, len(series) > 1)
+        axes.annotate("guess", (1.01, chance), xycoords=("axes fraction", "data"), fontsize=8.5, va="center")
+    _finish(axes, drawing, len(series) > 1 or any(s["paper"] for s in series))
     return figure
 
 
@@ -177,12 +181,17 @@ def _finish(axes: Any, drawing: Value, many: bool) -> None:
     axes.set_ylabel(drawing["y"])
     title = f"bars: {drawing['errors']}" if drawing["errors"] else None
     if many:
-        columns = min(3, len(drawing["series"]))
+        columns = 2 if len(drawing["series"]) > 3 else 3
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, title=title, title_fontsize=9,
                     alignment="left")  # fmt: skip
     elif title:
         axes.set_title(title, loc="left", fontsize=9)
     grid(axes)
+
+
+def _column(value: Value) -> str:
+    column = value["paper_column"]
+    return f"{column} {value['shot']}-shot" if column.endswith("-way") else column
 
 
 def _number(x: float | None, unit: str, *, sign: bool = False) -> str:

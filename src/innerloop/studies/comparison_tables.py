@@ -3,7 +3,7 @@
 from innerloop.methods.gradient import MethodName
 from innerloop.studies.bench import Bench, difference
 from innerloop.studies.paper import TABLE2, TABLE4_NIL, at_shot, column
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
+from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, bars_of
 
 
 def table2(bench: Bench) -> Result:
@@ -55,7 +55,7 @@ def _result(bench: Bench, rows: list[Row], gaps: list[Row], claims: list[Claim])
         "bars",
         "",
         "accuracy (%)",
-        (Series("ours", [r.label for r in rows], [100 * r.mean for r in rows], [100 * (r.ci95 or 0) for r in rows]),),
+        (bars_of("ours", [r.label for r in rows], rows, by=100),),
         "ci95 over test episodes",
     )
     return Result((*rows, *gaps), tuple(claims), drawing, column(bench.data))

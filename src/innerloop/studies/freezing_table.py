@@ -3,7 +3,7 @@
 from innerloop.core.functional import block_names
 from innerloop.studies.bench import Bench, difference
 from innerloop.studies.paper import MINI, TABLE1, at_shot
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
+from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, bars_of
 
 
 def table1(bench: Bench) -> Result:
@@ -31,7 +31,7 @@ def table1(bench: Bench) -> Result:
         "bars",
         "blocks frozen at test",
         "accuracy (%)",
-        (Series("ours", ["none", *names[:-1]], [100 * r.mean for r in rows], [100 * (r.ci95 or 0) for r in rows]),),
+        (bars_of("ours", ["none", names[0], *(f"to {n}" for n in names[1:-1])], rows, by=100),),
         "ci95 over test episodes",
     )
     return Result((*rows, *losses), (claim,), drawing, MINI)

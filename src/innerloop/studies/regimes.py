@@ -5,7 +5,7 @@ from dataclasses import replace
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.studies.bench import Bench, Trained
 from innerloop.studies.paper import MINI, TABLE5, at_shot
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most
+from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, at_most, bars_of
 from innerloop.training import setup
 
 REGIMES = {
@@ -101,14 +101,7 @@ def _regimes(rows: dict[str, Row], how: str) -> Result:
         "bars",
         f"body trained by ({how})",
         "accuracy (%)",
-        (
-            Series(
-                "ours",
-                [SHORT[n] for n in rows],
-                [100 * v for v in m.values()],
-                [100 * (r.ci95 or 0) for r in rows.values()],
-            ),
-        ),
+        (bars_of("ours", [SHORT[n] for n in rows], list(rows.values()), by=100),),
         "ci95 over test episodes",
     )
     return Result(tuple(rows.values()), claims, drawing, MINI, ("Last checkpoints, not the best on validation.",))

@@ -89,6 +89,24 @@ class Series:
     x: Sequence[str | int | float]
     y: Sequence[float]
     error: Sequence[float] | None = None
+    paper: Sequence[float | None] | None = None
+    """what the paper prints for each x, in the same unit"""
+
+
+def bars_of(name: str, labels: Sequence[str], rows: Sequence[Row], *, by: float = 1.0) -> Series:
+    """Rows as bars with their ci95 and the paper's values; `by` scales ours (100: per cent, as the paper prints)."""
+    paper = [printed(r.paper) for r in rows]
+    errors = [by * (r.ci95 or 0.0) for r in rows]
+    return Series(name, list(labels), [by * r.mean for r in rows], errors if any(errors) else None,
+                  paper if any(p is not None for p in paper) else None)  # fmt: skip
+
+
+def printed(text: str) -> float | None:
+    """The number of a printed value, "46.9 ± 0.2" or "4.1×"; None for words."""
+    try:
+        return float(text.split("±")[0].strip().rstrip("×"))
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True)

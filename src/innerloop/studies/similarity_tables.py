@@ -12,7 +12,7 @@ from innerloop.core.statistics import Estimate
 from innerloop.studies.bench import Bench, Trained, seed_value
 from innerloop.studies.paper import TABLE3
 from innerloop.studies.regimes import REGIMES, SHORT
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most
+from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, printed
 from innerloop.studies.study import MOVED, Stage
 
 MEASURES = {"CCA": mean_cca, "CKA": linear_cka}
@@ -125,7 +125,10 @@ def table3(bench: Bench) -> Result:
         "bars",
         "",
         "similarity, mean over the body",
-        tuple(Series(n, list(pairs), [mean[t, n] for t in pairs]) for n in MEASURES),
+        tuple(
+            Series(n, list(pairs), [mean[t, n] for t in pairs], paper=[printed(TABLE3[t][i]) for t in pairs])
+            for i, n in enumerate(MEASURES)
+        ),
     )
     notes = ("Un-adapted models; each value is the mean over the body's blocks; seed_std is over pairs of seeds.",)
     return Result(tuple(rows), tuple(claims), drawing, "mini-ImageNet", notes)

@@ -7,7 +7,7 @@ from innerloop.core.inner import with_steps
 from innerloop.core.random import stream
 from innerloop.studies.bench import Bench, seed_value
 from innerloop.studies.paper import COST
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most
+from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
 from innerloop.studies.study import MOVED, Stage
 from innerloop.training import setup
 
@@ -84,7 +84,7 @@ def permutations(bench: Bench) -> Result:
         "bars",
         "",
         "accuracy (%)",
-        (Series("ours", ["mean", "best", "worst"], [100 * r.mean for r in rows], [100 * (r.ci95 or 0) for r in rows]),),
+        (bars_of("ours", ["mean", "best", "worst"], rows, by=100),),
         "ci95 over test episodes",
     )
     return Result(tuple(rows), (claim,), drawing, "", ("An experiment of Ye & Chao 2022, not of the paper.",))
