@@ -55,7 +55,7 @@ def _result(bench: Bench, rows: list[Row], gaps: list[Row], claims: list[Claim])
         "bars",
         "",
         "accuracy (%)",
-        (bars_of("ours", [r.label for r in rows], rows, by=100),),
+        (bars_of("ours", [r.label for r in rows], rows, by=100.0),),
         "ci95 over test episodes",
     )
     return Result((*rows, *gaps), tuple(claims), drawing, column(bench.data))

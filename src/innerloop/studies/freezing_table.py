@@ -31,7 +31,7 @@ def table1(bench: Bench) -> Result:
         "bars",
         "blocks frozen at test",
         "accuracy (%)",
-        (bars_of("ours", ["none", names[0], *(f"to {n}" for n in names[1:-1])], rows, by=100),),
+        (bars_of("ours", ["none", names[0], *(f"to {n}" for n in names[1:-1])], rows, by=100.0),),
         "ci95 over test episodes",
     )
     return Result((*rows, *losses), (claim,), drawing, MINI)

@@ -101,7 +101,7 @@ def _regimes(rows: dict[str, Row], how: str) -> Result:
         "bars",
         f"body trained by ({how})",
         "accuracy (%)",
-        (bars_of("ours", [SHORT[n] for n in rows], list(rows.values()), by=100),),
+        (bars_of("ours", [SHORT[n] for n in rows], list(rows.values()), by=100.0),),
         "ci95 over test episodes",
     )
     return Result(tuple(rows.values()), claims, drawing, MINI, ("Last checkpoints, not the best on validation.",))

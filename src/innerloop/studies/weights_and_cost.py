@@ -84,7 +84,7 @@ def permutations(bench: Bench) -> Result:
         "bars",
         "",
         "accuracy (%)",
-        (bars_of("ours", ["mean", "best", "worst"], rows, by=100),),
+        (bars_of("ours", ["mean", "best", "worst"], rows, by=100.0),),
         "ci95 over test episodes",
     )
     return Result(tuple(rows), (claim,), drawing, "", ("An experiment of Ye & Chao 2022, not of the paper.",))
