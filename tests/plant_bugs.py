@@ -62,6 +62,11 @@ TESTS: dict[str, list[str]] = {
     "cca": ["analysis/test_cca.py"],
     "cka": ["analysis/test_cka.py"],
     "similarity": ["analysis/test_similarity.py"],
+    "means": ["analysis/test_heads.py", "-k", "euclidean_means"],
+    "fresh": ["analysis/test_heads.py", "-k", "fresh_head"],
+    "permutations": ["analysis/test_heads.py", "-k", "permut or relabelling"],
+    "movement": ["analysis/test_movement_cost.py", "-k", "cosine"],
+    "cost": ["analysis/test_movement_cost.py", "-k", "training or inference"],
 }
 
 BUGS = [
@@ -200,6 +205,28 @@ BUGS = [
         ("similarity of a model and itself", "for m in (first, second))", "for m in (second, second))", "similarity"),
         ("similarity of the un-adapted", "fast = {} if inner is None else adapt(", "fast = {} if True else adapt(", "similarity"),
         ("similarity of the first points", "x[torch.arange(points, device=x.device) * len(x) // points]", "x[:points]", "similarity"),
+    ),
+    *_bugs(
+        "methods/attention.py",
+        ("class means over all support images", "/ count.clamp_min(1)[..., None]", "/ support.shape[1]", "means"),
+        ("class means by plain distance", '"donot_use_mm_for_euclid_dist").square()', '"donot_use_mm_for_euclid_dist")', "means"),
+    ),
+    *_bugs(
+        "analysis/heads.py",
+        ("the support alone is relabelled", "query_y=names[e.query_y])", "query_y=e.query_y)", "permutations"),
+        ("a new head of zeros", 'if not zero and n.endswith("weight"):', 'if not zero and n.endswith("bias") and new.ndim > 1:', "fresh"),
+        ("worst permutation is the mean", "self.scores.amin(0)", "self.scores.mean(0)", "permutations"),
+        ("permutations too few", "while len(chosen) < permutations:", "for _ in range(permutations // 2):", "permutations"),
+    ),
+    *_bugs(
+        "analysis/movement.py",
+        ("the odd task is forgotten between chunks", "if n in odd else update", "if False else update", "movement"),
+        ("cosine without the second length", "lengths[moved].prod(1)", "lengths[moved][:, 0].square()", "movement"),
+    ),
+    *_bugs(
+        "analysis/cost.py",
+        ("MAML's cost is first order's", "exact = replace(inner, first_order=False)", "exact = inner", "cost"),
+        ("inference with the steps of training", "with_steps(loop, test_steps)", "loop", "cost"),
     ),
 ]  # fmt: skip
 
