@@ -3,7 +3,7 @@
 import datetime
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from innerloop.analysis import freezing, measure_cost, movement, similarity
+from innerloop.analysis import freezing, heads, linear_cka, mean_cca, measure_cost, movement, similarity
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
-from innerloop.core.functional import Weights, slow_weights
+from innerloop.core.functional import Weights, block_names, slow_weights
 from innerloop.core.inner import with_steps
 from innerloop.core.outer import Predict, meta_gradient
 from innerloop.core.random import stream
-from innerloop.core.statistics import over_episodes, paired_difference
+from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.gradient import NIL, method, predictor
@@ -30,6 +30,10 @@ from innerloop.version import __version__
 
 MOVED = 100
 """episodes on which movement and similarity are measured"""
+EARLY = 50
+"""episodes on which the checkpoints along MAML's training are measured"""
+CCA_POINTS = 30
+"""data points a neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def study(
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
 
     `config` is MAML's; ANIL's differs in the method alone, so both start from the same weights and meet the same
-    episodes. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`).
+    episodes. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
+    `config.validation.keep_every` is 0, both runs keep three or four checkpoints along the training.
     """
     if config.method != "maml":
         raise ValueError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
@@ -71,7 +76,7 @@ def study(
 
     folders: dict[str, RunFolder] = {}
     for name in ("maml", "anil"):
-        own = replace(config, method=name)
+        own = replace(config, method=name, validation=replace(config.validation, keep_every=keep_every(config)))
         folder = RunFolder(out / name)
         title = f"train {name.upper()}"
 
@@ -120,7 +125,7 @@ def study(
         "methods": {n: _method_json(n, r, folders) for n, r in results.items()},
         "paired": _paired(results),
     }
-    summary["movement"], summary["cka"] = {}, {}
+    summary["movement"], summary["cka"], summary["cca"] = {}, {}, {}
     for i, (name, (own, model, parameters)) in enumerate(models.items()):
         report(Stage("movement and similarity", i, 2))
         inner = with_steps(own.inner_loop, own.test.inner_steps)
@@ -138,10 +143,19 @@ def study(
             for m in moved
         ]
         alike = similarity(
-            model, parameters, fixed_episodes(family, few), inner, statistics=few.statistics, task_chunk=chunk
-        )["cka"]
-        summary["cka"][name] = [{"block": b, "mean": e.mean, "ci95": e.ci95} for b, e in alike.items() if e]
+            model,
+            parameters,
+            fixed_episodes(family, few),
+            inner,
+            measures={"cka": linear_cka, "cca": cca_where_it_can},
+            statistics=few.statistics,
+            task_chunk=chunk,
+        )
+        for measure, found in alike.items():
+            summary[measure][name] = _blocks_json(found)
         summary["data"]["analysis_episodes"] = few.episodes
+        summary["data"]["cca_points"] = CCA_POINTS
+    report(Stage("movement and similarity", 2, 2))
 
     own, model, parameters = models["maml"]
     rows = freezing(
@@ -165,6 +179,26 @@ def study(
         }
         for r in rows
     ]
+    summary["early"] = _early(folders["maml"], images, family, chunk, report)
+    summary["heads"] = [
+        {
+            "name": r.name,
+            "mean": r.evaluation.final.mean,
+            "ci95": r.evaluation.final.ci95,
+            "episodes": r.evaluation.final.episodes,
+            "difference": {"mean": r.difference.mean, "ci95": r.difference.ci95},
+        }
+        for r in heads(
+            model,
+            parameters,
+            family,
+            own.inner_loop,
+            own.test,
+            task_chunk=chunk,
+            whole=results["maml"],
+            report=lambda done, total: report(Stage("heads", done, total)),
+        )
+    ]
     report(Stage("cost", 0, 1))
     summary["cost"] = _cost(config, models, images, family)
     summary["verdict"] = verdict(summary)
@@ -172,6 +206,31 @@ def study(
     summary["seconds"] = time.perf_counter() - began
     write_json(out / "summary.json", summary)
     return summary
+
+
+def keep_every(config: Config) -> int:
+    """Every how many outer steps the study's runs keep a checkpoint: the user's choice, else a quarter of the training
+    or a little more, so that three or four are there with the last one (fewer where there are fewer validations)."""
+    v = config.validation
+    return v.keep_every or v.every * max(1, math.ceil(config.outer.steps // v.every / 4))
+
+
+def cca_where_it_can(x: Tensor, y: Tensor) -> float:
+    """Mean CCA over evenly spaced data points, `CCA_POINTS` a neuron at most; NaN where there are fewer than the two a
+    neuron that it needs."""
+    neurons = max(x.shape[1], y.shape[1])
+    if len(x) < 2 * neurons:
+        return math.nan
+    if torch.equal(x, y):  # a body that was not adapted
+        return math.nan if bool((x == x[0]).all()) else 1.0
+    n = min(len(x), CCA_POINTS * neurons)
+    chosen = torch.arange(n, device=x.device) * len(x) // n
+    return mean_cca(x[chosen], y[chosen])
+
+
+def _blocks_json(found: Mapping[str, Estimate | None]) -> list[dict[str, Any]]:
+    """The blocks that have a value."""
+    return [{"block": b, "mean": e.mean, "ci95": e.ci95} for b, e in found.items() if e]
 
 
 Loaded = tuple[Config, nn.Sequential, dict[str, Tensor]]
@@ -217,6 +276,53 @@ def _evaluate_all(
     estimate = over_episodes(scores.cpu())
     results["pixels"] = Evaluation(estimate, (estimate,), tuple(scores.tolist()), config.test)
     return results
+
+
+def _early(
+    folder: RunFolder,
+    images: ClassImages,
+    family: TaskFamily,
+    chunk: int | None,
+    report: Callable[[Stage], None],
+) -> list[dict[str, Any]]:
+    """MAML's checkpoints along the training: accuracy with nothing and with the whole body frozen, and the body's CKA
+    (Raghu et al. 2020, figure 3), on the first test episodes."""
+    checkpoints = {step: f"step{step}" for step in folder.kept}
+    checkpoints.setdefault(int(folder.summary["steps"]), "last")
+    rows: list[dict[str, Any]] = []
+    for step, which in checkpoints.items():
+        report(Stage("early in training", len(rows), len(checkpoints)))
+        own, model, parameters = load_run(folder.path, which=which, images=images)
+        few = replace(own.test, episodes=min(EARLY, own.test.episodes))
+        inner, head = own.inner_loop, block_names(model)[-1]
+        whole, frozen = (
+            evaluate(model, parameters, family, loop, few, task_chunk=chunk, each_step=False)
+            for loop in (inner, replace(inner, blocks=(head,)))
+        )
+        change = paired_difference(torch.tensor(frozen.per_episode), torch.tensor(whole.per_episode))
+        alike = similarity(
+            model,
+            parameters,
+            fixed_episodes(family, few),
+            with_steps(inner, few.inner_steps),
+            statistics=few.statistics,
+            task_chunk=chunk,
+        )["cka"]
+        cka = _blocks_json(alike)
+        rows.append(
+            {
+                "step": step,
+                "episodes": few.episodes,
+                "mean": whole.final.mean,
+                "ci95": whole.final.ci95,
+                "body_frozen": {"mean": frozen.final.mean, "ci95": frozen.final.ci95},
+                "difference": {"mean": change.mean, "ci95": change.ci95},
+                "cka": cka,
+                "lowest_body_cka": min((e for e in cka if e["block"] != head), key=lambda e: e["mean"], default=None),
+            }
+        )
+    report(Stage("early in training", len(rows), len(rows)))
+    return rows
 
 
 _TITLES = {
