@@ -66,6 +66,22 @@ def made_up_summary() -> dict[str, Any]:
     def cka(means: list[float]) -> list[dict[str, Any]]:
         return [{"block": b, "mean": m, "ci95": 0.1 * (1 - m)} for b, m in zip(BLOCKS, means, strict=True)]
 
+    def checkpoint(step: int, whole: float, frozen: float, low: float) -> dict[str, Any]:
+        return {
+            "step": step,
+            "episodes": 51,
+            "mean": whole,
+            "ci95": 0.0217,
+            "body_frozen": {"mean": frozen, "ci95": 0.0223},
+            "difference": {"mean": frozen - whole, "ci95": 0.0061},
+            "cka": cka([0.99, 0.98, 0.97, low, 0.5]),
+            "lowest_body_cka": {"block": "conv4", "mean": low, "ci95": 0.0042},
+        }
+
+    def head(name: str, mean: float, first: bool = False) -> dict[str, Any]:
+        difference = {"mean": mean - 0.8612, "ci95": 0.0 if first else 0.0049}
+        return {"name": name, "mean": mean, "ci95": 0.0075, "episodes": 600, "difference": difference}
+
     return {
         "innerloop": "0.1.0",
         "command": ["innerloop", "study", "--out", "my study"],
@@ -94,6 +110,7 @@ def made_up_summary() -> dict[str, Any]:
             "train_inner_steps": 5,
             "statistics": "batch",
             "analysis_episodes": 119,
+            "cca_points": 30,
         },
         "config": {"way": 5},
         "methods": {
@@ -114,6 +131,20 @@ def made_up_summary() -> dict[str, Any]:
         },
         "freezing": freezing,
         "cka": {"maml": cka([0.998, 0.994, 0.987, 0.961, 0.412]), "anil": cka([1, 1, 1, 1, 0.377])},
+        "cca": {"maml": cka([0.983, 0.971, 0.959, 0.938, 0.443]), "anil": cka([1, 1, 1, 1, 0.466])},
+        "early": [
+            checkpoint(500, 0.6123, 0.5811, 0.907),
+            checkpoint(1000, 0.7345, 0.7191, 0.933),
+            checkpoint(1500, 0.8012, 0.7927, 0.948),
+            checkpoint(2000, 0.8634, 0.8571, 0.959),
+        ],
+        "heads": [
+            head("as trained", 0.8612, first=True),
+            head("drawn anew", 0.8453),
+            head("zeros", 0.8487),
+            head("NIL, cosine", 0.8556),
+            head("NIL, Euclidean class means", 0.8529),
+        ],
         "cost": {
             "threads": 1,
             "device": "cpu",

@@ -4,16 +4,19 @@ import json
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from innerloop.report import ReportError, tables, write_report
+from innerloop.report.drawing import WIDTH, style
 from innerloop.report.figures import figures
 from innerloop.report.tables import named_tables
 
-FIGURES = ["episodes", "training", "steps", "freezing", "movement", "similarity", "cost"]
+FIGURES = ["episodes", "training", "steps", "freezing", "movement", "similarity", "early", "cost"]
 
 
 class Page(HTMLParser):
@@ -124,6 +127,16 @@ def test_every_cell_of_every_table_is_on_the_page(page: Page, summary: dict[str,
         "2.9.0",
         "transductive",
         "Over the first 119 test episodes",
+        "0.983 ± 0.002",
+        "0.443 ± 0.056",
+        "30 data points a neuron at most",
+        "61.2 ± 2.2",
+        "58.1 ± 2.2",
+        "−3.1 ± 0.6",
+        "0.907 ± 0.004 (conv4)",
+        "Over the first 51 test episodes",
+        "NIL, Euclidean class means",
+        "−0.8 ± 0.5",
         "85.5 % when only the head does",
         "1 of 2 claims tested hold",
     ],
@@ -161,7 +174,8 @@ def test_a_hostile_name_is_only_text(study: Path, summary: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize(
-    "gone", ["paired", "movement", "freezing", "cka", "cost", "verdict", "env", "commit", "seconds"]
+    "gone",
+    ["paired", "movement", "freezing", "cka", "cca", "early", "heads", "cost", "verdict", "env", "commit", "seconds"],
 )
 @pytest.mark.parametrize("how", ["absent", "null"])
 @pytest.mark.usefixtures("no_figures")
@@ -174,6 +188,75 @@ def test_a_missing_part_is_left_out(study: Path, summary: dict[str, Any], gone: 
     assert {"cka": "similarity"}.get(gone, gone) not in figures(summary, None)
     assert gone not in named_tables(summary)
     assert "None" not in page.text.split()
+
+
+def test_a_summary_from_before_cca_checkpoints_and_heads(study: Path, summary: dict[str, Any]) -> None:
+    for key in ("cca", "early", "heads"):
+        del summary[key]
+    del summary["data"]["cca_points"]
+    page = write(study, summary)
+    assert "CCA ±" not in page.text
+    assert "canonical" not in page.text
+    assert "CKA ± ci95" in page.text
+    assert not {"early"} & set(figures(summary, None))
+    assert "Other heads" not in page.text
+    assert "0.412 ± 0.059" in page.text
+
+
+def test_a_block_with_too_few_points_for_cca_is_named(study: Path, summary: dict[str, Any]) -> None:
+    for found in summary["cca"].values():
+        del found[3]  # conv4
+    page = write(study, summary)
+    rows = {tuple(r[:2]): r[2:] for r in named_tables(summary)["cka"].rows}
+    assert rows["MAML", "conv4"] == ["0.961 ± 0.004", "—"]
+    assert rows["MAML", "head"] == ["0.412 ± 0.059", "0.443 ± 0.056"]
+    assert "no CCA for conv4, which gives fewer than two data points a neuron" in page.text
+    assert "conv4 gives fewer here" in page.text
+    assert (study / "figures" / "similarity.svg").read_text().count("too few") == 1
+
+
+def test_cca_of_no_block_at_all(study: Path, summary: dict[str, Any]) -> None:
+    summary["cca"] = {"maml": [], "anil": []}
+    page = write(study, summary)
+    assert "conv1, conv2, conv3, conv4 and head give fewer here" in page.text
+    assert "0.412 ± 0.059" in page.text
+
+
+def test_a_single_checkpoint_is_no_course_and_a_lost_cka_no_error(study: Path, summary: dict[str, Any]) -> None:
+    summary["early"] = summary["early"][:1]
+    assert "early" not in figures(summary, None)
+    summary["early"] = made_up_early = [dict(summary["early"][0], step=s, lowest_body_cka=None) for s in (1, 2)]
+    page = write(study, summary)
+    assert "early" in figures(summary, None)
+    assert [r[-1] for r in named_tables(summary)["early"].rows] == ["—"] * len(made_up_early)
+    assert "None" not in page.text.split()
+
+
+@pytest.mark.parametrize("name", ["similarity", "early"])
+def test_a_figure_can_be_read_on_a_phone(summary: dict[str, Any], name: str) -> None:
+    """It is as wide as a phone shows at its own size, nothing reaches over its edge and no words over others."""
+    summary["early"] = [dict(e, step=15 * e["step"]) for e in summary["early"]]  # 7,500 to 30,000: wide words
+    with style(name):
+        figure = figures(summary, None)[name]()
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        drawn = canvas.get_renderer()
+        edge = figure.bbox
+        assert figure.get_figwidth() == pytest.approx(WIDTH)
+        box = figure.get_tightbbox(drawn).transformed(figure.dpi_scale_trans)
+        assert box.x0 >= edge.x0 - 1
+        assert box.x1 <= edge.x1 + 1
+        for axes in figure.axes:
+            for axis in (axes.xaxis, axes.yaxis):
+                texts = [t.get_window_extent(drawn) for t in axis.get_ticklabels() if t.get_visible() and t.get_text()]
+                assert not any(a.overlaps(b) for a, b in pairwise(texts))
+                assert all(float(t.get_fontsize()) >= 9 for t in axis.get_ticklabels())
+
+
+def test_a_wide_table_scrolls_by_itself(written: Path) -> None:
+    text = (written / "report.html").read_text()
+    inside = re.findall(r'<div class="scroll"[^>]*>\s*<table>', text)
+    assert len(inside) == text.count("<table>") >= 8
 
 
 def test_the_least_that_makes_a_page(tmp_path: Path, summary: dict[str, Any]) -> None:

@@ -1,16 +1,30 @@
 """The whole study in miniature, through the command line."""
 
+import math
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from innerloop import cli
+from innerloop.analysis import block_outputs, fresh_head, mean_cca, similarity
+from innerloop.analysis.similarity import as_points
+from innerloop.core.inner import adapt, with_steps
+from innerloop.core.outer import OuterLoop
+from innerloop.core.random import stream
+from innerloop.core.statistics import over_episodes
+from innerloop.evaluation import evaluate, fixed_episodes
+from innerloop.report.tables import without_cca
 from innerloop.runs import RunFolder, read_json
+from innerloop.studies import Stage
 from innerloop.studies import study as run_study
-from innerloop.studies.study import verdict
+from innerloop.studies.study import cca_where_it_can, keep_every, verdict
+from innerloop.training import Config, Validation, setup
 from innerloop.training import train as train_run
-from tiny import FLAGS
+from innerloop.training.train import load_run
+from tiny import CONFIG, FLAGS, blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
 
@@ -52,6 +66,115 @@ def test_what_a_study_leaves(done: Path) -> None:
     for p in summary["paired"]:
         a, b = (summary["methods"][p[k]]["per_episode"] for k in ("a", "b"))
         assert p["mean"] == pytest.approx(sum(x - y for x, y in zip(a, b, strict=True)) / 20, abs=1e-5)
+
+
+def test_heads_agree_with_the_methods_of_the_same_name(done: Path) -> None:
+    summary = read_json(done / "summary.json")
+    rows = {r["name"]: r for r in summary["heads"]}
+    assert list(rows) == ["as trained", "drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
+    for head, name in (("as trained", "maml"), ("NIL, cosine", "nil_maml")):
+        assert rows[head]["mean"] == pytest.approx(summary["methods"][name]["mean"])
+        assert rows[head]["ci95"] == pytest.approx(summary["methods"][name]["ci95"])
+    pair = next(p for p in summary["paired"] if (p["a"], p["b"]) == ("nil_maml", "maml"))
+    assert rows["NIL, cosine"]["difference"] == pytest.approx({"mean": pair["mean"], "ci95": pair["ci95"]})
+
+    config, model, weights = load_run(done / "maml", images=blobs())
+    family = setup.tasks(config, blobs(), "test", config.test.query)
+    zeros = fresh_head(model, weights, stream(0), zero=True)
+    found = evaluate(model, zeros, family, config.inner_loop, config.test)
+    assert rows["zeros"]["mean"] == pytest.approx(found.final.mean)
+    assert rows["zeros"]["difference"]["mean"] == pytest.approx(found.final.mean - summary["methods"]["maml"]["mean"])
+
+
+def test_checkpoints_along_the_training(done: Path) -> None:
+    summary = read_json(done / "summary.json")
+    assert summary["config"]["validation"]["keep_every"] == 0  # as the user asked; the runs inside keep more
+    early = summary["early"]
+    assert [e["step"] for e in early] == RunFolder(done / "maml").kept == RunFolder(done / "anil").kept == [2, 4]
+    for e in early:
+        config, model, weights = load_run(done / "maml", which=f"step{e['step']}", images=blobs())
+        family = setup.tasks(config, blobs(), "test", config.test.query)
+        whole = evaluate(model, weights, family, config.inner_loop, config.test)
+        frozen = evaluate(model, weights, family, replace(config.inner_loop, blocks="head"), config.test)
+        assert e["episodes"] == 20
+        assert (e["mean"], e["ci95"]) == pytest.approx((whole.final.mean, whole.final.ci95))
+        assert (e["body_frozen"]["mean"], e["body_frozen"]["ci95"]) == pytest.approx(
+            (frozen.final.mean, frozen.final.ci95)
+        )
+        gaps = torch.tensor(frozen.per_episode, dtype=torch.float64) - torch.tensor(whole.per_episode)
+        assert e["difference"]["mean"] == pytest.approx(float(gaps.mean()), abs=1e-6)
+        assert e["difference"]["ci95"] == pytest.approx(float(over_episodes(gaps).ci95), abs=1e-6)
+        inner = with_steps(config.inner_loop, config.test.inner_steps)
+        cka = similarity(model, weights, fixed_episodes(family, config.test), inner)["cka"]
+        body = {b: c.mean for b, c in cka.items() if c and b != "head"}
+        low = e["lowest_body_cka"]
+        assert low["mean"] == pytest.approx(min(body.values()))
+        assert body[low["block"]] == pytest.approx(low["mean"])
+        assert {c["block"] for c in e["cka"]} == set(cka)
+    best = summary["methods"]["maml"]["best_step"]
+    assert next(e for e in early if e["step"] == best)["mean"] == pytest.approx(summary["methods"]["maml"]["mean"])
+
+
+def test_cca_stands_beside_cka(done: Path) -> None:
+    summary = read_json(done / "summary.json")
+    config, model, weights = load_run(done / "maml", images=blobs())
+    family = setup.tasks(config, blobs(), "test", config.test.query)
+    inner = with_steps(config.inner_loop, config.test.inner_steps)
+    # 9 query images, of 8×8, 4×4, 2×2 and 1 pixels: more than 30 points for each of 4 filters in the first two
+    means: dict[str, list[float]] = {}
+    for e in fixed_episodes(family, config.test):
+        fast = adapt(model, weights, e.support_x, e.support_y, inner)
+        before, after = (block_outputs(model, weights, f, e.query_x) for f in ({}, fast))
+        for block in before:
+            for x, y in zip(before[block], after[block], strict=True):
+                x, y = as_points(x), as_points(y)
+                if len(x) > 30 * x.shape[1]:
+                    chosen = [i * len(x) // (30 * x.shape[1]) for i in range(30 * x.shape[1])]
+                    x, y = x[chosen], y[chosen]
+                means.setdefault(block, []).append(mean_cca(x, y))
+    assert [r["block"] for r in summary["cca"]["maml"]] == [r["block"] for r in summary["cka"]["maml"]]
+    for row in summary["cca"]["maml"]:
+        values = torch.tensor([v for v in means[row["block"]] if v == v], dtype=torch.float64)
+        assert row["mean"] == pytest.approx(float(values.mean()), abs=1e-6)
+    body = {r["block"]: (r["mean"], r["ci95"]) for r in summary["cca"]["anil"] if r["block"] != "head"}
+    assert set(body.values()) == {(1.0, 0.0)}
+    assert len(body) == 4
+
+
+def test_cca_is_left_out_where_points_are_too_few() -> None:
+    x = torch.randn(7, 4, generator=stream(0))
+    assert math.isnan(cca_where_it_can(x, x + 1))
+    assert math.isnan(cca_where_it_can(torch.ones(8, 4), torch.ones(8, 4)))
+    y = torch.randn(1000, 3, generator=stream(1))
+    assert cca_where_it_can(y, y) == 1.0
+    assert cca_where_it_can(y, y @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("steps", "every", "wanted"),
+    [(600, 100, 200), (60_000, 1_000, 15_000), (5, 1, 2), (30, 100, 100), (100, 100, 100), (400, 100, 100)],
+)
+def test_how_often_checkpoints_are_kept(steps: int, every: int, wanted: int) -> None:
+    config = Config(outer=OuterLoop(steps=steps), validation=Validation(every=every))
+    assert keep_every(config) == wanted
+    own = replace(config, validation=Validation(every=every, keep_every=3 * every))
+    assert keep_every(own) == 3 * every
+
+
+def test_each_part_is_reported_and_a_block_without_cca_is_named(tmp_path: Path) -> None:
+    stages: list[Stage] = []
+    few = replace(CONFIG.test, episodes=2, query=2)  # 6 data points for the 4 filters of the last block
+    config = replace(CONFIG, test=few, validation=replace(CONFIG.validation, keep_every=4))
+    summary = run_study(config, tmp_path / "s", report=stages.append)
+    last = {s.title: (s.done, s.total) for s in stages}
+    assert last["movement and similarity"] == (2, 2)
+    assert last["early in training"] == (2, 2)
+    assert last["heads"] == (5, 5)
+    assert RunFolder(tmp_path / "s" / "maml").kept == [4]  # the user's choice; the end is looked at all the same
+    assert [e["step"] for e in summary["early"]] == [4, 6]
+    assert [r["block"] for r in summary["cca"]["maml"]] == ["conv1", "conv2", "conv3", "head"]
+    assert [r["block"] for r in summary["cka"]["maml"]] == ["conv1", "conv2", "conv3", "conv4", "head"]
+    assert without_cca(summary) == ["conv4"]
 
 
 def test_the_answer_needs_an_inner_loop_that_does_something() -> None:

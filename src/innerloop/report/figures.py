@@ -25,6 +25,7 @@ def figures(summary: Summary, episodes: Episodes | None) -> dict[str, Callable[[
         "freezing": (summary.get("freezing"), lambda: draw_freezing(summary)),
         "movement": (summary.get("movement"), lambda: draw_movement(summary)),
         "similarity": (summary.get("cka"), lambda: draw_similarity(summary)),
+        "early": (len(summary.get("early") or []) > 1, lambda: draw_early(summary)),
         "cost": (summary.get("cost"), lambda: draw_cost(summary)),
     }
     return {name: draw for name, (there, draw) in wanted.items() if there}
@@ -126,14 +127,56 @@ def draw_movement(summary: Summary) -> Figure:
 
 
 def draw_similarity(summary: Summary) -> Figure:
-    """CKA of each block's activations before and after the inner loop."""
-    figure, (axes,) = blank(3.2)
-    _bars(axes, summary, summary["cka"], "mean", "ci95")
-    axes.set_ylim(0, 1.02)
-    axes.set_ylabel("CKA, before and after")
-    axes.legend(
+    """CKA, and CCA below it, of each block's activations before and after the inner loop."""
+    parts = {name: summary[name.lower()] for name in ("CKA", "CCA") if summary.get(name.lower())}
+    blocks = list(dict.fromkeys(e["block"] for found in summary["cka"].values() for e in found))
+    figure, all_axes = blank(3.2 if len(parts) == 1 else 4.8, rows=len(parts))
+    for axes, (name, found) in zip(all_axes, parts.items(), strict=True):
+        _bars(axes, summary, found, "mean", "ci95", blocks)
+        for at, block in enumerate(blocks):
+            if not any(e["block"] == block for entries in found.values() for e in entries):
+                axes.annotate("too few\npoints", (at, 0.03), ha="center", va="bottom", fontsize=9)
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel(f"{name}, before and after" if len(parts) == 1 else name)
+    all_axes[0].legend(
         loc="lower left", bbox_to_anchor=(0, 1.0), ncols=3, title="bar ends: ci95", title_fontsize=9, alignment="left"
     )
+    return figure
+
+
+def draw_early(summary: Summary) -> Figure:
+    """Checkpoints along MAML's training: accuracy with nothing and with the body frozen, and the lowest CKA below."""
+    found, how = summary["early"], look("maml")
+    low = [(e["step"], e["lowest_body_cka"]) for e in found if e.get("lowest_body_cka")]
+    steps = [e["step"] for e in found]
+    figure, (accuracy, *rest) = blank(4.4 if low else 3.0, rows=2 if low else 1)
+    aside = 0.006 * (max(steps) - min(steps))  # so that bars of equal height are both seen
+    for e, text, marker, fill, line, by in (
+        (found, "nothing frozen (bar: ci95)", how.marker, "full", "-", -aside),
+        ([e["body_frozen"] for e in found], "body frozen", "s", "none", "--", aside),
+    ):
+        accuracy.errorbar([s + by for s in steps], [100 * r["mean"] for r in e], yerr=[100 * r["ci95"] for r in e],
+                          color=how.colour, marker=marker, fillstyle=fill, linestyle=line, capsize=4,
+                          label=text)  # fmt: skip
+    _chance(accuracy, summary)
+    accuracy.set_ylim(0, 102)
+    accuracy.set_ylabel("test accuracy, %")
+    accuracy.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
+    grid(accuracy)
+    for axes in rest:
+        axes.errorbar([s for s, _ in low], [e["mean"] for _, e in low], yerr=[e["ci95"] for _, e in low],
+                      color=how.colour, marker=how.marker, capsize=4)  # fmt: skip
+        axes.set_ylim(0, 1.02)
+        axes.set_ylabel("lowest body CKA")
+        grid(axes)
+    for axes in figure.axes:
+        axes.set_xlim(min(steps) - 12 * aside, max(steps) + 12 * aside)
+        if len(steps) <= 5:
+            axes.set_xticks(steps, [f"{s:,}" for s in steps])
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        axes.tick_params(labelbottom=axes is figure.axes[-1])
+    figure.axes[-1].set_xlabel("outer steps")
     return figure
 
 
@@ -170,8 +213,15 @@ def blank_rows(rows: list[int]) -> Figure:
     return figure
 
 
-def _bars(axes: Axes, summary: Summary, by_method: Mapping[str, Any], value: str, ci95: str) -> None:
-    names = list(dict.fromkeys(e["block"] for found in by_method.values() for e in found))
+def _bars(
+    axes: Axes,
+    summary: Summary,
+    by_method: Mapping[str, Any],
+    value: str,
+    ci95: str,
+    blocks: Sequence[str] = (),
+) -> None:
+    names = list(blocks) or list(dict.fromkeys(e["block"] for found in by_method.values() for e in found))
     width = 0.8 / len(by_method)
     for i, (method, found) in enumerate(by_method.items()):
         how = look(method)

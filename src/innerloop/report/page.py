@@ -14,7 +14,7 @@ from innerloop.report.formats import duration
 from innerloop.report.looks import look, variable
 from innerloop.report.summary import ReportError, Summary, read_episodes, read_summary
 from innerloop.report.tables import Table, named_tables
-from innerloop.report.words import PAPER, Words, answer, words
+from innerloop.report.words import CCA, CKA, HEADS, PAPER, Words, answer, words
 from innerloop.runs.files import write_bytes
 
 _TABLE_OF = {
@@ -22,6 +22,7 @@ _TABLE_OF = {
     "freezing": "freezing",
     "movement": "movement",
     "similarity": "cka",
+    "early": "early",
     "cost": "cost",
 }
 
@@ -85,6 +86,9 @@ def _render(summary: Summary, by_name: dict[str, Table], shown: list[Shown]) -> 
         made=_made(summary),
         date=str(summary.get("date") or ""),
         paper=PAPER,
+        heads=HEADS,
+        cka=CKA,
+        cca=CCA if summary.get("cca") else "",
         transductive=summary["data"].get("statistics") == "batch",
     )
 
@@ -106,7 +110,8 @@ def _made(summary: Summary) -> list[tuple[str, str]]:
         ("classes", ", ".join(f"{n:,} {split}" for split, n in classes.items())),
         ("task", f"{data['way']}-way {data['shot']}-shot, {data['query']} query images a class"),
         ("test episodes", f"{data['episodes']:,}, the same ones for every method"),
-        ("of them for movement and CKA", data.get("analysis_episodes")),
+        ("of them for movement and similarity", data.get("analysis_episodes")),
+        ("of them early in training", (summary.get("early") or [{}])[0].get("episodes")),
         ("inner steps", f"{data['train_inner_steps']} in training, {data['inner_steps']} at test"),
         ("batch norm", _statistics(str(data["statistics"])) if data.get("statistics") else None),
         ("innerloop", summary.get("innerloop")),

@@ -44,7 +44,9 @@ def named_tables(summary: Summary) -> dict[str, Table]:
         "freezing": _freezing,
         "movement": _movement,
         "cka": _cka,
+        "early": _early,
         "cost": _cost,
+        "heads": _heads,
     }
     made = {name: make(summary) for name, make in makers.items()}
     return {name: table for name, table in made.items() if table.rows}
@@ -158,10 +160,73 @@ def _movement(summary: Summary) -> Table:
 
 
 def _cka(summary: Summary) -> Table:
-    rows = _per_block(summary, "cka", lambda e: [plain(e["mean"], e["ci95"])])
-    note = "Linear CKA of a block's activations on the query images, before against after; 1 is unchanged."
+    cca = _by_block(summary, "cca")
+
+    def cell(method: str, e: Mapping[str, Any]) -> list[str]:
+        other = cca.get((method, e["block"])) or {}
+        cells = [plain(e["mean"], e["ci95"]), plain(other.get("mean"), other.get("ci95"))]
+        return cells if cca else cells[:1]
+
+    rows = [
+        [short_title(summary, method), e["block"], *cell(method, e)]
+        for method, found in (summary.get("cka") or {}).items()
+        for e in found
+    ]
+    what = "Linear CKA and mean CCA" if cca else "Linear CKA"
+    note = f"{what} of a block's activations on the query images, before against after; 1 is unchanged."
     note += _analysed(summary)
-    return Table("Similarity before and after the inner loop", ["method", "block", "CKA ± ci95"], rows, note)
+    if points := summary["data"].get("cca_points") if cca else None:
+        note += f" CCA takes {points} data points a neuron at most, evenly spaced."
+    if left_out := without_cca(summary):
+        note += f" {NONE}: no CCA for {', '.join(left_out)}, which give{'s' if len(left_out) == 1 else ''} fewer than "
+        note += "two data points a neuron here."
+    header = ["method", "block", "CKA ± ci95", "CCA ± ci95"]
+    return Table("Similarity before and after the inner loop", header[: 4 if cca else 3], rows, note)
+
+
+def without_cca(summary: Summary) -> list[str]:
+    """The blocks that have a CKA but no CCA: their outputs are too few for it. None where CCA was not measured."""
+    if not summary.get("cca"):
+        return []
+    cka, cca = _by_block(summary, "cka"), _by_block(summary, "cca")
+    return list(dict.fromkeys(block for method, block in cka if (method, block) not in cca))
+
+
+def _by_block(summary: Summary, part: str) -> dict[tuple[str, str], Mapping[str, Any]]:
+    return {(m, e["block"]): e for m, found in (summary.get(part) or {}).items() for e in found}
+
+
+def _early(summary: Summary) -> Table:
+    found = summary.get("early") or []
+    rows = [
+        [
+            f"{e['step']:,}",
+            with_interval(e),
+            with_interval(e["body_frozen"]),
+            points(e["difference"]),
+            f"{plain(low['mean'], low['ci95'])} ({low['block']})" if (low := e.get("lowest_body_cka")) else NONE,
+        ]
+        for e in found
+    ]
+    header = [
+        "outer steps",
+        "nothing frozen, % ± ci95",
+        "body frozen, % ± ci95",
+        "difference, points ± ci95",
+        "lowest CKA in the body ± ci95",
+    ]
+    note = "MAML's checkpoints along the training; a frozen body gets no inner update. Differences are paired."
+    if found and found[0].get("episodes") is not None:
+        note += f" Over the first {found[0]['episodes']:,} test episodes."
+    return Table("Early in training", header, rows, note)
+
+
+def _heads(summary: Summary) -> Table:
+    found = summary.get("heads") or []
+    rows = [[e["name"], with_interval(e), points(e["difference"]) if i else NONE] for i, e in enumerate(found)]
+    header = ["head", "accuracy, % ± ci95", "difference to the first, points ± ci95"]
+    note = f"The same {found[0]['episodes']:,} test episodes for every head; differences are paired." if found else ""
+    return Table("Other heads on MAML's model", header, rows, note)
 
 
 def _analysed(summary: Summary) -> str:

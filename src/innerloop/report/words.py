@@ -2,13 +2,25 @@
 
 # ruff: noqa: E501 (sentences)
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from innerloop.report.formats import in_percent, milliseconds, percent, points, ratio
 from innerloop.report.summary import Summary
-from innerloop.report.tables import accuracy_in_words, setting, short_title
+from innerloop.report.tables import accuracy_in_words, setting, short_title, without_cca
 
 PAPER = "Raghu, Raghu, Bengio and Vinyals, “Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML”, ICLR 2020, arXiv:1909.09157"
+
+CKA = "CKA (centred kernel alignment) asks whether the images that are alike in one set of activations are alike in the other, and counts strong directions most."
+CCA = "CCA (canonical correlation analysis) pairs each direction of one set with the best match in the other by linear maps, and is the mean correlation of the pairs."
+
+HEADS = (
+    "MAML's body with other heads. Drawn anew and of zeros: the head starts from random weights, or from nothing, and "
+    "the same inner loop adapts all blocks. NIL: no inner loop and no trained head; a query image gets the label of the "
+    "support images (cosine) or of the class mean (Euclidean) whose features are nearest. A difference near 0 says that "
+    "the trained head adds nothing that the inner loop, or the features alone, do not give."
+)
 
 _ANSWERS = {
     "feature reuse": "Feature reuse: meta-training found features that already suit the new classes, and the inner loop had little to change in them",
@@ -58,6 +70,7 @@ def words(summary: Summary, figure: str) -> Words:
         "freezing": _freezing,
         "movement": _movement,
         "similarity": _similarity,
+        "early": _early,
         "cost": _cost,
     }[figure](summary)
 
@@ -139,14 +152,54 @@ def _movement(summary: Summary) -> Words:
 
 
 def _similarity(summary: Summary) -> Words:
+    both = bool(summary.get("cca"))
     said = _per_block(summary, "cka", "mean")
+    caption = (
+        "Each block's activations on the same query images before and after the inner loop: 1 means that they are the same "
+        "up to rotation and scale. Feature reuse shows as bars near 1 for the body and a lower one for the head."
+    )
+    if both:
+        said = f"CKA: {said} CCA: {_per_block(summary, 'cca', 'mean')}"
+        caption = (
+            "Each block's activations on the same query images before and after the inner loop, by two measures of "
+            f"similarity. {CKA} {CCA} Feature reuse shows as bars near 1 for the body and lower ones for the head; ANIL's body is 1 by "
+            "construction. CCA gives a direction that hardly varies as much weight as a strong one, so it is the lower "
+            "one where the inner loop changes only weak directions."
+        )
+    if left_out := without_cca(summary):
+        caption += (
+            f" CCA needs two data points a neuron or more; {_listed(left_out)} {'gives' if len(left_out) == 1 else 'give'} "
+            "fewer here (the images or the query sets are too small) and no CCA is shown there."
+        )
     return Words(
         "How much the activations change",
-        "Each block's activations on the same query images before and after the inner loop: 1 means that they are the same "
-        "up to rotation and scale. Feature reuse shows as bars near 1 for the body and a lower one for the head.",
+        caption,
         "Similarity (CCA) is above 0.9 for all four conv blocks and below 0.5 for the head on mini-ImageNet; CKA shows the "
         "same pattern (Figure 2).",
-        f"Bar chart of CKA per block. {said}",
+        f"Bar chart{'s of CKA and of CCA' if both else ' of CKA'} per block. {said}",
+    )
+
+
+def _early(summary: Summary) -> Words:
+    found = summary["early"]
+    first, last = found[0], found[-1]
+
+    def at(e: Mapping[str, Any]) -> str:
+        return f"after {e['step']:,} outer steps {points(e['difference'])} points (ci95, paired)"
+
+    said = f"Freezing the whole body of MAML's model at test changes its accuracy {at(first)} and {at(last)}."
+    lows = [e["lowest_body_cka"] for e in (first, last) if e.get("lowest_body_cka")]
+    if len(lows) == 2:
+        said += f" The lowest CKA of a body block is {lows[0]['mean']:.3f} at first and {lows[1]['mean']:.3f} at last."
+    count = f", on the first {first['episodes']:,} test episodes" if first.get("episodes") is not None else ""
+    return Words(
+        "Early in training",
+        f"{said} Each point is a checkpoint along the training{count}; the last one is the end of training, which need not "
+        "be the one with the best validation that all other parts test. Where reuse comes early, the two lines run "
+        "together from the first checkpoint on.",
+        "After 10,000 outer steps already, as after 20,000 and 30,000, freezing blocks leaves accuracy about unchanged and "
+        "the body's similarity is very high, on 5-way 5-shot mini-ImageNet (Figure 3).",
+        f"Line charts over outer steps: accuracy with nothing and with the body frozen, and lowest body CKA. {said}",
     )
 
 
