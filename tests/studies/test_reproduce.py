@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +12,22 @@ import numpy as np
 import pytest
 
 from innerloop import cli
+from innerloop.core.statistics import Estimate
+from innerloop.evaluation import Evaluation
 from innerloop.report.reproduction import claim_rows, markdown, notes, rows
 from innerloop.runs import read_json
 from innerloop.studies import EXPERIMENTS, Bench, experiment
-from innerloop.studies.bench import difference
 from innerloop.studies.budget import budget_config
-from innerloop.studies.result import Row, SeedValue, at_least, at_most
+from innerloop.studies.comparison_tables import table2, table4
+from innerloop.studies.freezing_table import table1
+from innerloop.studies.paper import MINI, OMNIGLOT, TABLE1, TABLE2, TABLE4_NIL, TABLE5
+from innerloop.studies.regimes import regime_heads, table5
+from innerloop.studies.result import Row, SeedValue, at_least, at_most, printed
 from innerloop.studies.similarity_tables import line
 from innerloop.training import setup
 from tiny import FLAGS, load_blobs
 
+PAPER = {name: (printed(values[0]) or 0.0) / 100 for name, values in TABLE5.items()}
 NAMES = [e.name for e in EXPERIMENTS]
 
 
@@ -107,6 +114,109 @@ def test_a_finished_result_is_shown_again_and_made_anew_when_asked(
     assert new["rows"] == old["rows"]
 
 
+@pytest.mark.parametrize("change", ["seeds", "version", "config", "rows", "runs", "cut", "list"])
+def test_a_result_of_something_else_is_made_anew(tmp_path: Path, made_images: None, change: str) -> None:
+    assert cli.run(args(tmp_path, "distances", "--seeds", "0")) == 0
+    file = tmp_path / "glyphs-3way-1shot-smoke" / "distances" / "result.json"
+    old = read_json(file)
+    changes: dict[str, Any] = {
+        "seeds": old | {"seeds": [5]},
+        "version": old | {"innerloop": "0.0.1"},
+        "config": old | {"config": old["config"] | {"way": 4}},
+        "rows": {k: v for k, v in old.items() if k != "rows"},
+        "runs": old | {"runs": {n: r | {"best_step": 1} for n, r in old["runs"].items()}},
+        "list": [],
+    }
+    file.write_text("{" if change == "cut" else json.dumps(changes[change]))
+    assert cli.run(args(tmp_path, "distances", "--seeds", "0", "--threads", "1")) == 0
+    new = read_json(file)
+    for key in ("seeds", "innerloop", "config", "rows", "runs"):
+        assert new[key] == old[key]
+
+
+def test_interrupted_and_run_again(tmp_path: Path, made_images: None, monkeypatch, capsys) -> None:
+    """Ctrl-C in a training: the same command goes on, other threads or not."""
+    from innerloop.training import train as real
+
+    def stopping(config, out, *, report, **more):
+        def stop(p):
+            report(p)
+            if p.step == 2 and p.first == 0:
+                signal.raise_signal(signal.SIGINT)
+
+        return real(config, out, report=stop, **more)
+
+    monkeypatch.setattr("innerloop.studies.bench.train", stopping)
+    command = args(tmp_path, "distances", "--seeds", "0")
+    assert cli.run(command) == 130
+    assert "the same command goes on from there" in capsys.readouterr().err
+    assert cli.run([*command, "--threads", "2"]) == 0
+    (run,) = (tmp_path / "runs").iterdir()
+    assert read_json(run / "finished.json")["steps"] == 4
+
+
+class Told(Bench):
+    """Scores that a test gives: (name, test, blocks) -> accuracy."""
+
+    table: Any = None
+
+    def trained(self, name: str, seed: int, which: str = "best") -> Any:
+        run = super().trained("random", seed)
+        return replace(run, name=name)
+
+    def score(self, run: Any, test: Any, which: str = "best", blocks: tuple[str, ...] = ()) -> Evaluation:
+        mean = self.table(run.name, test, blocks)
+        estimate = Estimate(mean, 0.01, 4)
+        return Evaluation(estimate, (estimate,), (mean,) * 4, self.settings)
+
+
+@pytest.mark.parametrize(
+    ("make", "table", "outcome"),
+    [
+        (table1, lambda name, test, blocks: 0.5 - 0.019 * (len(blocks) == 1), [True]),
+        (table1, lambda name, test, blocks: 0.5 - 0.021 * (len(blocks) == 1), [False]),
+        (table1, lambda name, test, blocks: 0.5 - 0.2 * (len(blocks) == 4), [True]),
+        (table2, lambda name, test, blocks: 0.5 - 0.019 * (name == "anil"), [True]),
+        (table2, lambda name, test, blocks: 0.5 - 0.021 * (name == "anil"), [False]),
+        (table2, lambda name, test, blocks: 0.5 - 0.2 * (name == "maml"), [True]),
+        (table4, lambda name, test, blocks: 0.5 - 0.019 * (test == "nil"), [True]),
+        (table4, lambda name, test, blocks: 0.5 - 0.021 * (test == "nil"), [False]),
+        (table5, lambda name, test, blocks: PAPER[name], [True, True, True, True]),
+        (table5, lambda name, test, blocks: PAPER[name] + 0.1 * (name == "multitask"), [False, True, True, True]),
+        (table5, lambda name, test, blocks: PAPER[name] + 0.2 * (name == "random"), [True, False, True, True]),
+        (table5, lambda name, test, blocks: PAPER[name] + 0.021 * (name == "maml"), [True, True, False, True]),
+        (table5, lambda name, test, blocks: PAPER[name] + 0.2 * (name == "multiclass"), [True, True, True, False]),
+        (regime_heads, lambda name, test, blocks: 0.5 + 0.029 * (test == "maml"), [True]),
+        (regime_heads, lambda name, test, blocks: 0.5 - 0.031 * (test == "maml" and name == "nil"), [False]),
+    ],
+)
+def test_claims_hold_and_fail_where_they_should(made_images: None, tmp_path: Path, make, table, outcome) -> None:
+    """Each predicate on both sides of its bound; the paper's own numbers pass. Catches a sign or a model exchanged."""
+    bench = Told("glyphs", "smoke", tmp_path, way=3, seeds=(0, 1))
+    bench.table = table
+    found = make(bench)
+    assert [c.holds for c in found.claims] == outcome
+    assert all(r.seed_std is not None and r.seed_std < 1e-12 for r in found.rows)
+
+
+def test_the_papers_tables_pass_their_own_claims() -> None:
+    """0.6 and 2.1 points lost by freezing, ANIL's and NIL's gaps."""
+    for shot, most in ((0, 2), (1, 3)):
+        first, last = (printed(TABLE1[j][shot]) for j in (0, 4))
+        assert first is not None
+        assert last is not None
+        assert last - first >= -most
+        for column in (OMNIGLOT, MINI):
+            maml, anil = (printed(TABLE2[m][column][shot]) for m in ("maml", "anil"))
+            nil = printed(TABLE4_NIL[column][shot])
+            assert maml is not None
+            assert anil is not None
+            assert nil is not None
+            assert anil - maml >= -2
+            assert nil - anil >= -2
+    assert [printed(t) for t in ("46.9 ± 0.2", "4.1×", "> 0.9", "")] == [46.9, 4.1, None, None]
+
+
 def test_one_seed_has_no_spread_and_no_pairs(tmp_path: Path, made_images: None, capsys: pytest.CaptureFixture) -> None:
     assert cli.run(args(tmp_path, "table2", "--seeds", "3")) == 0
     value = read_json(tmp_path / "glyphs-3way-1shot-smoke" / "table2" / "result.json")
@@ -115,7 +225,7 @@ def test_one_seed_has_no_spread_and_no_pairs(tmp_path: Path, made_images: None, 
     capsys.readouterr()
     for name in ("table3", "seeds", "regime-similarity"):
         assert cli.run(args(tmp_path, name, "--seeds", "3")) == 1
-        assert "needs 2 or more seeds" in capsys.readouterr().err
+        assert "needs 2 or more; give --seeds 0 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -124,6 +234,7 @@ def test_one_seed_has_no_spread_and_no_pairs(tmp_path: Path, made_images: None, 
         (["table9"], "there is no experiment 'table9'; there are table1"),
         ([], "which table or figure"),
         (["table2", "--seeds", "1", "1"], "seeds must differ"),
+        (["table2", "--way", "1"], "way must be 2 or more"),
     ],
 )
 def test_what_cannot_be_reproduced(
@@ -163,7 +274,8 @@ def test_the_untrained_model_and_its_own_head(made_images: None, tmp_path: Path)
     own = with_own_way(bench, multiclass)
     assert bool((own.parameters["head.weight"] == fresh["head.weight"]).all())
     assert own.parameters["conv1.conv.weight"] is multiclass.parameters["conv1.conv.weight"]
-    assert difference(bench.score(own, "maml"), bench.score(own, "maml")).mean == 0
+    body = replace(random, parameters={**own.parameters, "head.weight": fresh["head.weight"] * 3})
+    assert bench.score(replace(body, name="other"), "maml").per_episode != bench.score(own, "maml").per_episode
 
 
 @pytest.mark.parametrize("budget", ["smoke", "cpu", "paper"])
@@ -205,24 +317,31 @@ def test_what_a_table_says_of_each_outcome(made: Path) -> None:
     assert rows(value)[2][2:4] == ("−1.2 points", "0.3")
 
 
-@pytest.mark.parametrize("method", ["maml", "anil", "nil", "multitask"])
+@pytest.mark.parametrize("method", ["maml", "anil", "boil", "nil", "multitask"])
 def test_a_run_is_analysed(tmp_path: Path, made_images: None, method: str, capsys: pytest.CaptureFixture) -> None:
     out = tmp_path / "run"
     more = ["--method", method, "--outer.steps", "2", "--test.query", "5"]
     assert cli.run(["train", *FLAGS, *more, "--out", str(out)]) == 0
     (tested,) = read_json(out / "eval.json")["evaluations"]
-    assert cli.run(["analyse", str(out), "--episodes", "20"]) == 0
+    assert cli.run(["analyse", str(out), "--which", "last"]) == 0
     assert "Features are reused" in capsys.readouterr().out
     value = read_json(out / "analysis" / "result.json")
+    assert value["step"] == 2
     by = {r["label"]: r for r in value["rows"]}
-    assert by["as trained" if method in ("maml", "anil") else "head: NIL, cosine"]["mean"] == pytest.approx(
-        tested["mean"]
-    )
-    if method != "anil":
+    own = method in ("maml", "anil", "boil")
+    assert ("as trained" in by) == own
+    assert by["as trained" if own else "head: NIL, cosine"]["mean"] == pytest.approx(tested["mean"])
+    outcome = [c["holds"] for c in value["claims"]]
+    if method == "maml":
         assert by["as trained"]["values"] == by["nothing frozen"]["values"]
-    else:
+        assert None not in outcome
+    elif method == "anil":
         assert by["as trained"]["values"] == by["conv1 to conv4 frozen"]["values"]
         assert by["conv4, CKA before / after"]["mean"] == pytest.approx(1.0)
+    if method in ("anil", "boil"):
+        assert [h is None for h in outcome] == [True, True, False, True], "what is so by construction is no evidence"
+    if not own:
+        assert outcome[2] is None, "a run without an inner loop cannot lose it"
     assert (out / "analysis" / "figure.png").exists()
 
 

@@ -1,14 +1,14 @@
 """How far the inner loop moves the weights of each block, and whether tasks move them the same way."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights, block_names, block_of
-from innerloop.core.inner import InnerLoop, adapt
+from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.methods.gradient import split_rates
@@ -20,10 +20,11 @@ class Movement:
 
     block: str
     parameters: int
+    """weights that the inner loop could change"""
     distance: Estimate
     """‖θ_after − θ_before‖₂ over all weights of the block, in units of the weights"""
     relative: Estimate
-    """the same, divided by ‖θ_before‖₂"""
+    """the same, divided by ‖θ_before‖₂ of those weights that the inner loop could change"""
     cosine: Estimate | None
     """between the updates θ_after − θ_before of two tasks, over the disjoint pairs of episodes (0, 1), (2, 3), …: those
     are independent of one another, so the ci95 holds; `episodes` counts the pairs. Near 1, the tasks ask for one common
@@ -65,9 +66,11 @@ def movement(
                 seen.append(torch.stack(mine).sum(0) if mine else torch.zeros(len(e), dtype=torch.float64))
                 if dots:
                     products[name].append(torch.stack(dots).sum(0))
+    # scale and shift of batch norm do not move: with them in the norm every convolution would seem to move less
+    could = adapted_parameters(model, replace(inner, blocks="all"))
     found = []
     for name, seen in squares.items():
-        own = [w for n, w in slow.items() if block_of(n) == name]
+        own = [slow[n] for n in could if block_of(n) == name]
         norm = torch.stack([w.double().square().sum() for w in own]).sum().sqrt() if own else torch.tensor(1.0)
         distance = torch.cat(seen).sqrt().cpu()
         found.append(

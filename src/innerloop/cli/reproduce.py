@@ -10,8 +10,9 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
 from innerloop.report.reproduction import HEADER, claim_rows, notes, rows, write_reproduction
-from innerloop.runs import read_json
-from innerloop.studies import EXPERIMENTS, Bench, Budget, Stage, default_seeds, experiment, place, reproduce
+from innerloop.runs import RunError, read_json
+from innerloop.studies import EXPERIMENTS, Bench, Budget, Stage, default_seeds, experiment, finished, place, reproduce
+from innerloop.training import Interrupted
 
 _NAMES = "\n".join(f"  {e.name:<20}{e.title} ({e.where})" for e in EXPERIMENTS)
 
@@ -64,6 +65,10 @@ def run(args: Sequence[str]) -> int:
     if not asked.name:
         raise ValueError("which table or figure? Give its NAME, or all; 'innerloop reproduce --list' shows them")
     names = [e.name for e in EXPERIMENTS] if asked.name == "all" else [experiment(asked.name).name]
+    if asked.way < 2:
+        raise ValueError(f"way must be 2 or more to tell classes apart, got {asked.way}")
+    if asked.out.exists() and not asked.out.is_dir():
+        raise RunError(f"{asked.out} is a file, not a folder; give another --out")
     if len(set(asked.seeds)) != len(asked.seeds):
         raise ValueError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
     with show.progress() as bar:
@@ -85,15 +90,16 @@ def run(args: Sequence[str]) -> int:
             report=report,
         )
         config = bench.config("maml", bench.seeds[0])
+        if len(bench.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
+            raise ValueError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
         for name in names:
-            folder = place(bench, name)
-            done = folder / "result.json"
-            fresh = asked.again or not done.exists() or read_json(done).get("seeds") != list(bench.seeds)
-            if fresh:
-                reproduce(name, bench)
-            write_reproduction(folder)
-    for name in names:
-        print_result(place(bench, name))
+            try:
+                if asked.again or finished(name, bench) is None:
+                    reproduce(name, bench)
+            except Interrupted as stopped:
+                raise Interrupted(asked.out, stopped.step, "the same command") from None
+            write_reproduction(place(bench, name))
+            print_result(place(bench, name))
     return 0
 
 

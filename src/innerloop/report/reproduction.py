@@ -45,7 +45,7 @@ def write_reproduction(folder: Path) -> dict[str, Path]:
     return {name: folder / name for name in files}
 
 
-HEADER = ("", "paper", "ours", "seed_std", "ci95", "seeds", "episodes")
+HEADER = ("", "paper", "ours", "seed_std", "ci95", "models", "episodes")
 
 
 def rows(value: Value) -> list[tuple[str, ...]]:
@@ -92,10 +92,10 @@ def notes(value: Value) -> list[str]:
     found = [settings(value) + "."]
     if value["budget"] in ("smoke", "cpu"):
         found.append(
-            "The paper trains 30,000 outer steps and three seeds on other data and in part with another way: compare "
-            "the pattern, not the level. `--budget paper` trains that long."
+            "The paper trains longer (its last checkpoints are at 30,000 outer steps), with three seeds; its data or "
+            "way may differ: compare the pattern, not the level. `--budget paper` trains that long."
         )
-    if value["paper_column"]:
+    if value["paper_column"] and any(r["paper"] for r in value["rows"]):
         found.append(f"Paper: {_column(value)}, Raghu et al. 2020; its ± is over three seeds.")
     found.append("seed_std: standard deviation over seeds. ci95: interval over test episodes of one model.")
     return [*found, *value["notes"]]

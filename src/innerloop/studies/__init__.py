@@ -5,7 +5,7 @@ from innerloop.studies.analyse import analyse
 from innerloop.studies.bench import Bench
 from innerloop.studies.budget import Budget, default_seeds
 from innerloop.studies.experiments import EXPERIMENTS, Experiment, experiment
-from innerloop.studies.reproduce import place, reproduce
+from innerloop.studies.reproduce import finished, place, reproduce
 from innerloop.studies.study import Stage, study
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "analyse",
     "default_seeds",
     "experiment",
+    "finished",
     "place",
     "reproduce",
     "study",

@@ -1,6 +1,5 @@
 """One trained run looked into: freezing, similarity, movement and heads, in one table and one figure."""
 
-import datetime
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +11,11 @@ import torch
 from innerloop.analysis import freezing, heads, linear_cka, mean_cca, movement, similarity
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.evaluation import evaluate, fixed_episodes
-from innerloop.methods.gradient import method
-from innerloop.runs import environment, write_json
+from innerloop.runs import RunFolder, write_json
 from innerloop.studies.bench import seed_value
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most
+from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most, described
 from innerloop.studies.study import MOVED, Stage
 from innerloop.training import load_run, setup
-from innerloop.version import __version__
 
 WHERE = "analysis"
 """the folder inside the run that it is written to"""
@@ -40,6 +37,7 @@ def analyse(
     """
     began = time.perf_counter()
     config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
+    step = RunFolder(path).load(which).step
     if config.regression:
         raise ValueError(f"{path} is a regression; the analysis compares classes' images")
     if config.method == "multiclass":
@@ -53,8 +51,18 @@ def analyse(
     where = setup.choose_device(config.device)
     chunk = setup.chunk_size(config, where)
     inner: InnerLoop = config.inner_loop
-    if not method(config.method).inner(inner).steps or inner.blocks == "none":
+    adapts = inner.blocks != "none"
+    if not adapts:
         inner = replace(inner, blocks="all")
+    partly = "the inner loop of this run leaves blocks as they are" if adapts and inner.blocks != "all" else ""
+    notes = (
+        [f"The run's own inner loop adapts {inner.blocks}."]
+        if adapts
+        else [
+            f"{config.method.upper()} has no inner loop: its weights are looked at with MAML's, and a head that was "
+            "not trained to adapt. NIL's cosine head is what it is tested with."
+        ]
+    )
     at_test = with_steps(inner, settings.inner_steps)
 
     report(Stage("test episodes", 0, 1))
@@ -94,7 +102,7 @@ def analyse(
     def one(value: Any) -> tuple:
         return (seed_value(config.seed, value),)
 
-    rows = [Row("as trained", "accuracy", one(whole))]
+    rows = [Row("as trained" if adapts else "MAML's inner loop", "accuracy", one(whole))]
     rows += [Row(f"{_upto(r.frozen)} frozen", "accuracy", one(r.evaluation)) for r in frozen]
     rows += [Row(f"head: {r.name}", "accuracy", one(r.evaluation)) for r in classified[1:]]
     rows += [
@@ -106,31 +114,32 @@ def analyse(
     rows += [Row(f"{m.block}, distance of weights", "distance", one(m.distance)) for m in moved]
     rows += [Row(f"{m.block}, distance / norm", "relative", one(m.relative)) for m in moved]
     body = [e.mean for b, e in alike["CKA"].items() if e and b != moved[-1].block]
-    last = frozen[-1].difference
+    last, nil = frozen[-1].difference, classified[3].difference
+    because = f"; {partly}" if partly else ""
     claims = (
         Claim(
             "Features are reused: the body need not adapt at test",
             "all but the head frozen − nothing frozen ≥ −2 points",
-            at_least([last.mean], -0.02),
-            f"{100 * last.mean:+.1f} ± {100 * last.ci95:.1f} points (ci95)",
+            None if partly else at_least([last.mean], -0.02),
+            f"{100 * last.mean:+.1f} ± {100 * last.ci95:.1f} points (ci95){because}",
         ),
         Claim(
             "Features are reused: the inner loop leaves the body's representation alike",
-            "CKA of every body block > 0.9",
-            at_least(body, 0.9),
-            f"lowest {min(body):.3f}" if body else "every block is constant",
+            "CKA of every body block ≥ 0.9",
+            None if partly else at_least(body, 0.9),
+            (f"lowest {min(body):.3f}" if body else "every block is constant") + because,
         ),
         Claim(
             "No inner loop is needed at test",
             "NIL, cosine − as trained ≥ −2 points",
-            at_least([classified[3].difference.mean], -0.02),
-            f"{100 * classified[3].difference.mean:+.1f} points",
+            at_least([nil.mean], -0.02) if adapts else None,
+            f"{100 * nil.mean:+.1f} points" + ("" if adapts else "; the run has no inner loop"),
         ),
         Claim(
             "The head moves farthest for its size",
             "distance / norm of the head above every other block's",
-            at_most([max(m.relative.mean for m in moved[:-1]) - moved[-1].relative.mean], 0.0),
-            ", ".join(f"{m.block} {m.relative.mean:.3f}" for m in moved),
+            None if partly else at_most([max(m.relative.mean for m in moved[:-1]) - moved[-1].relative.mean], 0.0),
+            ", ".join(f"{m.block} {m.relative.mean:.3f}" for m in moved) + because,
         ),
     )
     drawing = Drawing(
@@ -145,30 +154,16 @@ def analyse(
         ),
         "ci95 over test episodes",
     )
-    env = environment()
-    value = {
-        "name": WHERE,
-        "title": f"{config.method.upper()} on {config.data}",
-        "where": f"run {path.name}, {which} checkpoint",
-        "data": config.data,
-        "way": config.way,
-        "shot": config.shot,
-        "query": getattr(family, "query", settings.query),
-        "budget": "",
-        "seeds": [config.seed],
-        "innerloop": __version__,
-        "command": env["command"],
-        "commit": env["commit"],
-        "env": env,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": time.perf_counter() - began,
-        "outer_steps": config.outer.steps,
-        "meta_batch": config.outer.meta_batch,
-        "inner_steps": {"train": config.inner.steps, "test": settings.inner_steps},
-        "inner_lr": config.inner.lr,
-        "statistics": settings.statistics,
-        **Result(tuple(rows), claims, drawing).to_json(),
-    }
+    value = described(
+        Result(tuple(rows), claims, drawing, notes=tuple(notes)),
+        replace(config, test=settings),
+        name=WHERE,
+        title=f"{config.method.upper()} on {config.data}",
+        where=f"run {path.name}, {which} checkpoint: step {step:,} of {config.outer.steps:,}",
+        query=getattr(family, "query", settings.query),
+        seconds=time.perf_counter() - began,
+    )
+    value |= {"budget": "", "seeds": [config.seed], "step": step}
     write_json(path / WHERE / "result.json", value)
     return value
 

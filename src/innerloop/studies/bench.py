@@ -15,7 +15,7 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episo
 from innerloop.methods.gradient import MethodName, method
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
-from innerloop.studies.result import SeedValue
+from innerloop.studies.result import SeedValue, what_counts
 from innerloop.studies.study import Stage
 from innerloop.training import Config, Progress, load_run, setup, train
 from innerloop.training.config import DataName
@@ -97,11 +97,13 @@ class Bench:
     def train(self, name: MethodName, seed: int) -> RunFolder:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
         config, folder = self.config(name, seed), self.folder(name, seed)
-        if folder.finished:
+        if folder.exists:
             found = Config.from_json(folder.config)
-            if _what_counts(found) != _what_counts(config):
+            if what_counts(found) != what_counts(config):
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
-            return folder
+            if folder.finished:
+                return folder
+            config = found  # it was begun with other threads or on another device: what it was begun with goes on
         title = f"train {name}, seed {seed}"
 
         def show(p: Progress) -> None:
@@ -160,8 +162,3 @@ def seed_value(seed: int, found: Evaluation | Estimate | float) -> SeedValue:
 def difference(a: Evaluation, b: Evaluation) -> Estimate:
     """a − b on the same episodes."""
     return paired_difference(torch.tensor(a.per_episode), torch.tensor(b.per_episode))
-
-
-def _what_counts(config: Config) -> Config:
-    """A run's configuration without what changes its speed only."""
-    return replace(config, threads=0, device="auto", task_chunk=0)

@@ -14,7 +14,7 @@ def table2(bench: Bench) -> Result:
         "ANIL does as well as MAML",
         "mean over seeds of (ANIL − MAML) ≥ −2 points",
         at_least([gap.mean], -0.02),
-        f"{100 * gap.mean:+.1f} points",
+        f"{100 * gap.mean:+.2f} points",
     )
     return _result(bench, rows, [gap], [claim])
 
@@ -31,7 +31,7 @@ def table4(bench: Bench) -> Result:
         "Without any inner loop the features alone do as well",
         "mean over seeds of (NIL − ANIL) ≥ −2 points",
         at_least([gap.mean], -0.02),
-        f"{100 * gap.mean:+.1f} points",
+        f"{100 * gap.mean:+.2f} points",
     )
     return _result(bench, rows, [gap], [claim])
 

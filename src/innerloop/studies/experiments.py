@@ -24,6 +24,8 @@ class Experiment:
     """whose runs it needs"""
     where: str
     """in the paper"""
+    two_seeds: bool = False
+    """whether it compares models of different seeds"""
 
 
 _MAML, _BOTH = ("maml",), ("maml", "anil")
@@ -32,7 +34,7 @@ _ALL = ("maml", "anil", "nil", "multitask", "multiclass")
 EXPERIMENTS = (
     Experiment("table1", "Freezing blocks at test", table1, _MAML, "table 1"),
     Experiment("table2", "MAML against ANIL", table2, _BOTH, "table 2, image columns"),
-    Experiment("table3", "Similarity between models", table3, _BOTH, "table 3"),
+    Experiment("table3", "Similarity between models", table3, _BOTH, "table 3", two_seeds=True),
     Experiment("table4", "NIL: no inner loop at test", table4, _BOTH, "table 4"),
     Experiment("table5", "Bodies of six training regimes under NIL's head", table5, _ALL, "table 5"),
     Experiment("figure2", "Similarity before and after the inner loop", figure2, _MAML, "figure 2"),
@@ -40,9 +42,23 @@ EXPERIMENTS = (
     Experiment("figure5", "Learning curves", figure5, _BOTH, "figure 5"),
     Experiment("cost", "Time of a training and an inference step", cost, _MAML, "section 4, appendix C.5"),
     Experiment("distances", "How far each block's weights move", distances, _MAML, "appendix B.3"),
-    Experiment("seeds", "Does adaptation change how alike two seeds are?", seeds_regression, _MAML, "appendix B.4"),
+    Experiment(
+        "seeds",
+        "Does adaptation change how alike two seeds are?",
+        seeds_regression,
+        _MAML,
+        "appendix B.4",
+        two_seeds=True,
+    ),
     Experiment("regime-heads", "The same bodies under MAML's inner loop", regime_heads, _ALL, "appendix D.1"),
-    Experiment("regime-similarity", "Each regime's body against MAML's", regime_similarity, _ALL, "appendix D.2"),
+    Experiment(
+        "regime-similarity",
+        "Each regime's body against MAML's",
+        regime_similarity,
+        _ALL,
+        "appendix D.2",
+        two_seeds=True,
+    ),
     Experiment(
         "permutations",
         "A trained head under permuted class labels",

@@ -21,11 +21,13 @@ def table1(bench: Bench) -> Result:
         )
         losses.append(Row(f"{rows[j].label}, against nothing", "points", lost))
     last = losses[-1]
+    # the paper loses 0.6 points with one shot and 2.1 with five
+    most = 0.02 if bench.shot < 5 else 0.03
     claim = Claim(
-        "The body need not adapt: freezing all of it at test changes accuracy little",
-        "mean over seeds of (all but the head frozen − nothing frozen) ≥ −2 points",
-        at_least([last.mean], -0.02),
-        f"{100 * last.mean:+.1f} points",
+        "The body need not adapt: freezing all of it at test costs little",
+        f"mean over seeds of (all but the head frozen − nothing frozen) ≥ −{100 * most:.0f} points",
+        at_least([last.mean], -most),
+        f"{100 * last.mean:+.2f} points",
     )
     drawing = Drawing(
         "bars",

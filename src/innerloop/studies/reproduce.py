@@ -1,13 +1,14 @@
 """Make one table or figure of the paper again, from run folders, into a folder of its own."""
 
-import datetime
+import json
 import time
 from pathlib import Path
 from typing import Any
 
-from innerloop.runs import environment, read_json, write_json
+from innerloop.runs import read_json, write_json
 from innerloop.studies.bench import Bench
 from innerloop.studies.experiments import experiment
+from innerloop.studies.result import described, what_counts
 from innerloop.version import __version__
 
 
@@ -19,40 +20,36 @@ def reproduce(name: str, bench: Bench) -> dict[str, Any]:
     what = experiment(name)
     began = time.perf_counter()
     result = what.make(bench)
-    env = environment()
-    config = bench.config("maml", bench.seeds[0])
-    runs = sorted(
-        bench.folder(m, s).path.name
-        for m in what.methods
-        for s in bench.seeds
-        if bench.folder(m, s).finished  # pyright: ignore[reportArgumentType]
+    value = described(
+        result,
+        bench.config("maml", 0),
+        name=name,
+        title=what.title,
+        where=what.where,
+        query=getattr(bench.family, "query", bench.settings.query),
+        seconds=time.perf_counter() - began,
     )
-    value = {
-        "name": name,
-        "title": what.title,
-        "where": what.where,
-        "data": bench.data,
-        "way": bench.way,
-        "shot": bench.shot,
-        "query": getattr(bench.family, "query", bench.settings.query),
-        "budget": bench.budget,
-        "seeds": list(bench.seeds),
-        "innerloop": __version__,
-        "command": env["command"],
-        "commit": env["commit"],
-        "env": env,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": time.perf_counter() - began,
-        "outer_steps": config.outer.steps,
-        "meta_batch": config.outer.meta_batch,
-        "inner_steps": {"train": config.inner.steps, "test": config.test.inner_steps},
-        "inner_lr": config.inner.lr,
-        "statistics": config.test.statistics,
-        "runs": {n: _run(bench.out / "runs" / n) for n in runs},
-        **result.to_json(),
-    }
+    value |= {"budget": bench.budget, "seeds": list(bench.seeds), "runs": _runs(name, bench)}
     write_json(place(bench, name) / "result.json", value)
     return value
+
+
+def finished(name: str, bench: Bench) -> dict[str, Any] | None:
+    """The result that is there already, if it is whole, of this version, configuration and seeds, and of the runs that
+    are there now; else None."""
+    try:
+        value = read_json(place(bench, name) / "result.json")
+        same = (
+            value["name"] == name
+            and value["innerloop"] == __version__
+            and value["seeds"] == list(bench.seeds)
+            and value["config"] == json.loads(json.dumps(what_counts(bench.config("maml", 0)).to_json()))
+            and value["runs"] == _runs(name, bench)
+            and all(k in value for k in ("rows", "claims", "drawing", "notes"))
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return value if same else None
 
 
 def place(bench: Bench, name: str) -> Path:
@@ -60,11 +57,18 @@ def place(bench: Bench, name: str) -> Path:
     return bench.out / f"{bench.data}-{bench.way}way-{bench.shot}shot-{bench.budget}" / name
 
 
-def _run(path: Path) -> dict[str, Any]:
-    finished, env = read_json(path / "finished.json"), read_json(path / "env.json")
-    return {
-        "commit": env.get("commit"),
-        "train_seconds": finished["seconds"],
-        "best_step": finished["best_step"],
-        "best_validation": finished["best_validation"],
-    }
+def _runs(name: str, bench: Bench) -> dict[str, Any]:
+    """The finished runs that the experiment takes."""
+    found: dict[str, Any] = {}
+    for method in experiment(name).methods:
+        for seed in bench.seeds:
+            folder = bench.folder(method, seed)
+            if folder.finished:
+                summary, env = folder.summary, read_json(folder.path / "env.json")
+                found[folder.path.name] = {
+                    "commit": env.get("commit"),
+                    "train_seconds": summary["seconds"],
+                    "best_step": summary["best_step"],
+                    "best_validation": summary["best_validation"],
+                }
+    return dict(sorted(found.items()))

@@ -1,18 +1,23 @@
 """What a reproduction says: rows with their error bars, claims with their tolerances, and what to draw."""
 
+import datetime
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from innerloop.core.statistics import seed_std
+from innerloop.runs import environment
+from innerloop.training import Config
+from innerloop.version import __version__
 
 
 @dataclass(frozen=True)
 class SeedValue:
-    """One number of one trained model."""
+    """One number of one trained model, or of one pair of models."""
 
     seed: int
+    """of the pair's first model"""
     mean: float
     ci95: float | None = None
     """over the test episodes of this model"""
@@ -62,7 +67,7 @@ class Row:
             "mean": self.mean,
             "seed_std": self.seed_std,
             "ci95": self.ci95,
-            "seeds": len({v.seed for v in self.values}),
+            "seeds": len(self.values),
             "episodes": self.episodes,
             "note": self.note,
             "values": [asdict(v) for v in self.values],
@@ -144,6 +149,41 @@ class Result:
             "paper_column": self.paper_column,
             "notes": list(self.notes),
         }
+
+
+def described(
+    result: Result, config: Config, *, name: str, title: str, where: str, query: int, seconds: float
+) -> dict[str, Any]:
+    """The result as written to result.json: with what was run, when, and by which code. `config` is MAML's or the
+    run's; its seed, method and speed settings do not count."""
+    env = environment()
+    return {
+        "name": name,
+        "title": title,
+        "where": where,
+        "data": config.data,
+        "way": config.way,
+        "shot": config.shot,
+        "query": query,
+        "innerloop": __version__,
+        "command": env["command"],
+        "commit": env["commit"],
+        "env": env,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seconds": seconds,
+        "outer_steps": config.outer.steps,
+        "meta_batch": config.outer.meta_batch,
+        "inner_steps": {"train": config.inner.steps, "test": config.test.inner_steps},
+        "inner_lr": config.inner.lr,
+        "statistics": config.test.statistics,
+        "config": what_counts(config).to_json(),
+        **result.to_json(),
+    }
+
+
+def what_counts(config: Config) -> Config:
+    """A run's configuration without what changes its speed only."""
+    return replace(config, threads=0, device="auto", task_chunk=0)
 
 
 def at_most(values: Sequence[float], bound: float) -> bool | None:

@@ -51,7 +51,7 @@ def figure2(bench: Bench) -> Result:
         claims.append(
             Claim(
                 f"The inner loop leaves the body's representation alike ({name})",
-                f"{name} of every body block > 0.9",
+                f"{name} of every body block ≥ 0.9",
                 at_least(body, 0.9),
                 ", ".join(f"{b} {v:.3f}" for b, v in mean.items() if b != "head"),
             )
@@ -59,7 +59,7 @@ def figure2(bench: Bench) -> Result:
         claims.append(
             Claim(
                 f"It changes the head's most ({name})",
-                f"{name} of the head below that of every body block",
+                f"{name} of the head at most that of every body block",
                 at_most([mean.get("head", math.nan) - min(body, default=math.nan)], 0.0),
                 f"head {mean.get('head', math.nan):.3f}, lowest of the body {min(body, default=math.nan):.3f}",
             )
@@ -106,7 +106,8 @@ def table3(bench: Bench) -> Result:
             for name, e in _bodies(bench, bench.trained(a, s), bench.trained(b, t)).items():
                 values[name].append(SeedValue(s, e.mean, e.ci95, e.episodes))
         for i, name in enumerate(MEASURES):
-            row = Row(f"{title}, {name}", "similarity", tuple(values[name]), TABLE3[title][i], f"{len(of)} pairs")
+            pairs_of = ", ".join(f"{s}–{t}" for (_, s), (_, t) in of)
+            row = Row(f"{title}, {name}", "similarity", tuple(values[name]), TABLE3[title][i], f"seeds {pairs_of}")
             rows.append(row)
             mean[title, name] = row.mean
     claims = []
@@ -147,7 +148,8 @@ def regime_similarity(bench: Bench) -> Result:
             for measure, e in _bodies(bench, maml, other).items():
                 values[measure].append(SeedValue(seed, e.mean, e.ci95, e.episodes))
         for measure in MEASURES:
-            row = Row(f"MAML – {title}, {measure}", "similarity", tuple(values[measure]))
+            pairs_of = ", ".join(f"{first}–{s}" for s in others)
+            row = Row(f"MAML – {title}, {measure}", "similarity", tuple(values[measure]), "", f"seeds {pairs_of}")
             rows.append(row)
             series[measure][name] = row.mean
     claims = [
@@ -206,10 +208,12 @@ def seeds_regression(bench: Bench) -> Result:
             series.append(Series(f"{m}, {kind}", xs, ys))
             x, y = x + xs, y + ys
         slope, intercept, r2 = line(x, y)
-        rows += [
-            Row(f"slope of the fitted line, {m}", "ratio", (SeedValue(a, slope),), "close to 1"),
-            Row(f"R² of the fitted line, {m}", "ratio", (SeedValue(a, r2),), "close to 1"),
-        ]
+        if not math.isnan(r2):
+            pair = f"seeds {a} and {b}"
+            rows += [
+                Row(f"slope of the fitted line, {m}", "ratio", (SeedValue(a, slope),), "close to 1", pair),
+                Row(f"R² of the fitted line, {m}", "ratio", (SeedValue(a, r2),), "close to 1", pair),
+            ]
         claims.append(
             Claim(
                 f"Adaptation does not change how alike two seeds are ({m})",
@@ -230,6 +234,8 @@ def seeds_regression(bench: Bench) -> Result:
 def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
     """Slope, intercept and R² of the least-squares line through the points; NaN where x does not vary."""
     n = len(x)
+    if n < 2:
+        return math.nan, math.nan, math.nan
     mx, my = math.fsum(x) / n, math.fsum(y) / n
     sxx = math.fsum((v - mx) ** 2 for v in x)
     syy = math.fsum((v - my) ** 2 for v in y)

@@ -76,9 +76,9 @@ def permutations(bench: Bench) -> Result:
     spread = rows[1].mean - rows[2].mean
     claim = Claim(
         "A trained MAML's accuracy depends on which class is given to which column of its head",
-        "best − worst permutation of each episode ≥ 2 points",
-        at_least([spread], 0.02),
-        f"{100 * spread:+.1f} points over {n} permutations",
+        "not tested: best and worst are chosen by the query labels, so any model whose columns differ has a spread",
+        None,
+        f"{100 * spread:.1f} points between best and worst of {n} permutations, averaged over episodes",
     )
     drawing = Drawing(
         "bars",
@@ -127,9 +127,9 @@ def cost(bench: Bench) -> Result:
             f"{by['training, MAML / ANIL']:.2f}×",
         ),
         Claim(
-            f"ANIL is at least four times as fast at test ({bench.settings.inner_steps} inner steps)",
-            "MAML / ANIL per episode ≥ 4",
-            at_least([by["inference, MAML / ANIL"]], 4.0),
+            "ANIL is at least four times as fast at test with 10 inner steps",
+            f"MAML / ANIL per episode ≥ 4 (here {bench.settings.inner_steps} steps)",
+            at_least([by["inference, MAML / ANIL"]], 4.0) if bench.settings.inner_steps == 10 else None,
             f"{by['inference, MAML / ANIL']:.2f}×",
         ),
     )

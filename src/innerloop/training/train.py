@@ -30,8 +30,9 @@ _VALIDATION_SEED = 2_000_003
 class Interrupted(Exception):
     """Training was stopped by the user; the checkpoint at `step` is on disk."""
 
-    def __init__(self, path: Path, step: int) -> None:
-        super().__init__(f"stopped at step {step}; the same command with --resume --out {path} goes on from there")
+    def __init__(self, path: Path, step: int, how: str = "") -> None:
+        how = how or f"the same command with --resume --out {path}"
+        super().__init__(f"stopped at step {step}; {how} goes on from there")
         self.step = step
 
 
