@@ -185,7 +185,7 @@ def _early(summary: Summary) -> Words:
     first, last = found[0], found[-1]
 
     def at(e: Mapping[str, Any]) -> str:
-        return f"after {e['step']:,} outer steps {points(e['difference'])} points (ci95, paired)"
+        return f"by {points(e['difference'])} points (ci95, paired) after {e['step']:,} outer steps"
 
     said = f"Freezing the whole body of MAML's model at test changes its accuracy {at(first)} and {at(last)}."
     lows = [e["lowest_body_cka"] for e in (first, last) if e.get("lowest_body_cka")]
