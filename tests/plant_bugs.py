@@ -65,6 +65,10 @@ TESTS: dict[str, list[str]] = {
     "means": ["analysis/test_heads.py", "-k", "euclidean_means"],
     "fresh": ["analysis/test_heads.py", "-k", "fresh_head"],
     "permutations": ["analysis/test_heads.py", "-k", "permut or relabelling"],
+    "movement of one step": ["analysis/test_analysis.py", "-k", "movement_of_one_step"],
+    "distort": ["data/test_distort.py"],
+    "multiclass": ["data/test_multiclass.py"],
+    "claims": ["studies/test_reproduce.py", "-k", "claims_hold"],
     "movement": ["analysis/test_movement_cost.py", "-k", "cosine"],
     "cost": ["analysis/test_movement_cost.py", "-k", "training or inference"],
 }
@@ -227,6 +231,33 @@ BUGS = [
         "analysis/cost.py",
         ("MAML's cost is first order's", "exact = replace(inner, first_order=False)", "exact = inner", "cost"),
         ("inference with the steps of training", "with_steps(loop, test_steps)", "loop", "cost"),
+    ),
+    *_bugs(
+        "analysis/movement.py",
+        ("norm with what cannot move", "own = [slow[n] for n in could", "own = [w for n, w in slow.items()", "movement of one step"),
+    ),
+    *_bugs(
+        "data/distort.py",
+        ("the map and not its inverse", "back = torch.linalg.inv(forward)", "back = forward", "distort"),
+        ("shift in the wrong unit", "draw(2 * self.shift, 2)", "draw(self.shift, 2)", "distort"),
+        ("one chance for all", "torch.rand(n, 1, generator=generator, device=generator.device) < self.chance", "torch.rand(1, 1, generator=generator, device=generator.device) < self.chance", "distort"),
+    ),
+    *_bugs(
+        "data/multiclass.py",
+        ("the first images only", "(part * data.count.to(where)[label]).long()", "(part * data.count.min()).long()", "multiclass"),
+        ("labels of other images", "label = label.to(device)", "label = label.flip(0).to(device)", "multiclass"),
+    ),
+    *_bugs(
+        "studies/bench.py",
+        ("a difference of the wrong sign", "paired_difference(torch.tensor(a.per_episode), torch.tensor(b.per_episode))", "paired_difference(torch.tensor(b.per_episode), torch.tensor(a.per_episode))", "claims"),
+    ),
+    *_bugs(
+        "studies/comparison_tables.py",
+        ("NIL's row is ANIL's", '_gap(bench, "NIL − ANIL", ("anil", "nil"), ("anil", "anil"))', '_gap(bench, "NIL − ANIL", ("anil", "anil"), ("anil", "anil"))', "claims"),
+    ),
+    *_bugs(
+        "studies/regimes.py",
+        ("best for worst", "min(m[\"maml\"], m[\"anil\"]),", "max(m[\"maml\"], m[\"anil\"]),", "claims"),
     ),
 ]  # fmt: skip
 

@@ -186,6 +186,7 @@ class Told(Bench):
         (table5, lambda name, test, blocks: PAPER[name] + 0.2 * (name == "random"), [True, False, True, True]),
         (table5, lambda name, test, blocks: PAPER[name] + 0.021 * (name == "maml"), [True, True, False, True]),
         (table5, lambda name, test, blocks: PAPER[name] + 0.2 * (name == "multiclass"), [True, True, True, False]),
+        (table5, lambda name, test, blocks: PAPER[name] - 0.2 * (name == "anil"), [True, False, False, False]),
         (regime_heads, lambda name, test, blocks: 0.5 + 0.029 * (test == "maml"), [True]),
         (regime_heads, lambda name, test, blocks: 0.5 - 0.031 * (test == "maml" and name == "nil"), [False]),
     ],
@@ -286,6 +287,12 @@ def test_methods_of_one_budget_differ_in_nothing_but_the_method(budget: Any, dat
         assert replace(budget_config(data, budget, 5, 1, name, 0), method="maml") == one
     if budget == "paper":
         assert one.outer.steps == 30_000
+
+
+@pytest.mark.parametrize(("data", "way", "shot"), [("omniglot", 10, 1), ("cifar_fs", 20, 1), ("omniglot", 5, 3)])
+def test_the_papers_rates_are_for_their_ways_and_shots(data: Any, way: int, shot: int) -> None:
+    with pytest.raises(ValueError, match=f"not for {way}-way {shot}-shot"):
+        budget_config(data, "paper", way, shot, "maml", 0)
 
 
 def test_rows_and_predicates() -> None:

@@ -186,7 +186,8 @@ def heads(
 
     `whole` is the evaluation of the trained head on the same settings, if it is at hand already; it is then the first
     row. Else a head with another number of columns than the tasks have classes (a classifier of all training classes)
-    is left out, and the differences are against the head drawn anew.
+    is left out, and the differences are against the head drawn anew. So is any other row but the first in which the
+    adapted weights diverge.
     """
     none = replace(inner, blocks="none")
     way = _way(family, settings)
@@ -201,20 +202,26 @@ def heads(
         del jobs[0]
     rows: list[HeadRow] = []
     for i, (name, weights, loop, head) in enumerate(jobs):
-        found = (whole if i == 0 else None) or evaluate(
-            model,
-            weights,
-            family,
-            loop,
-            settings,
-            head=head,
-            loss=loss,
-            score=score,
-            task_chunk=task_chunk,
-            each_step=False,
-        )
+        report(i, len(jobs))
+        try:
+            found = (whole if i == 0 else None) or evaluate(
+                model,
+                weights,
+                family,
+                loop,
+                settings,
+                head=head,
+                loss=loss,
+                score=score,
+                task_chunk=task_chunk,
+                each_step=False,
+            )
+        except FloatingPointError:
+            if not rows:
+                raise
+            continue  # the inner rate was trained with another head
         first = rows[0].evaluation if rows else found
         gap = paired_difference(torch.tensor(found.per_episode), torch.tensor(first.per_episode))
         rows.append(HeadRow(name, found, gap))
-        report(i + 1, len(jobs))
+    report(len(jobs), len(jobs))
     return rows

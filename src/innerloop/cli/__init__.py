@@ -82,7 +82,8 @@ def explain(error: Exception) -> str | None:
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
-        return f"the disk is full{where}; make room and go on with --resume (nothing written before is lost)"
+        again = "make room and run the same command again (train and study with --resume)"
+        return f"the disk is full{where}; {again}; nothing written before is lost"
     if isinstance(error, RunError | Interrupted | FloatingPointError | ValueError | OSError):
         if isinstance(error, OSError) and error.strerror and error.filename:
             return f"{error.filename}: {error.strerror}"

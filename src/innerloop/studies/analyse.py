@@ -114,7 +114,8 @@ def analyse(
     rows += [Row(f"{m.block}, distance of weights", "distance", one(m.distance)) for m in moved]
     rows += [Row(f"{m.block}, distance / norm", "relative", one(m.relative)) for m in moved]
     body = [e.mean for b, e in alike["CKA"].items() if e and b != moved[-1].block]
-    last, nil = frozen[-1].difference, classified[3].difference
+    last = frozen[-1].difference
+    (nil,) = (r.difference for r in classified if r.name == "NIL, cosine")
     because = f"; {partly}" if partly else ""
     claims = (
         Claim(

@@ -63,12 +63,18 @@ def _cpu(data: DataName, way: int, shot: int) -> Config:
 
 
 def _paper(data: DataName, way: int, shot: int) -> Config:
+    ways = (5, 20) if data in ("omniglot", "glyphs") else (5,)
+    if way not in ways or shot not in (1, 5):
+        raise ValueError(
+            f"the papers give rates for {' and '.join(map(str, ways))} ways with 1 and 5 shots on this data, not for "
+            f"{way}-way {shot}-shot; give --way and --shot from these, or --budget cpu"
+        )
     if data in ("omniglot", "glyphs"):
-        config = preset(f"omniglot-{5 if way <= 5 else 20}way-{1 if shot == 1 else 5}shot")
+        config = preset(f"omniglot-{way}way-{shot}shot")
         split = "vinyals" if data == "omniglot" else ""
         config = replace(config, data=data, split_scheme=split)
     else:
-        config = preset(f"mini-imagenet-5way-{1 if shot == 1 else 5}shot")
+        config = preset(f"mini-imagenet-5way-{shot}shot")
         config = replace(config, data=data, model=replace(config.model, filters=32 if data == "mini_imagenet" else 64))
     return replace(
         config,

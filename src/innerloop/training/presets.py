@@ -186,7 +186,8 @@ def preset(name: str, method: MethodName | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
     BOIL takes its own paper's inner loop for images (one step at rate 0.5, batch norm's scale and shift adapt too) and
-    NIL has none; the others share MAML's, except that the presets for a CPU give ANIL more of its cheap steps.
+    NIL has none; the others share MAML's, except that the presets for a CPU give ANIL more of its cheap
+    inner steps, and with 5 ways another rate and half the outer steps.
     """
     for p in PRESETS:
         if p.name == name:
