@@ -11,7 +11,18 @@ from innerloop.cli import options, show
 from innerloop.cli.train import detail
 from innerloop.report.reproduction import HEADER, claim_rows, notes, rows, write_reproduction
 from innerloop.runs import RunError, read_json
-from innerloop.studies import EXPERIMENTS, Bench, Budget, Stage, default_seeds, experiment, finished, place, reproduce
+from innerloop.studies import (
+    EXPERIMENTS,
+    TRAINING_MINUTES,
+    Bench,
+    Budget,
+    Stage,
+    default_seeds,
+    experiment,
+    finished,
+    place,
+    reproduce,
+)
 from innerloop.training import Interrupted
 
 _NAMES = "\n".join(f"  {e.name:<20}{e.title} ({e.where})" for e in EXPERIMENTS)
@@ -23,7 +34,7 @@ names:
 {_NAMES}
   all                 every one of them
 
---list shows what each needs, and the time that it took."""
+--list shows what each needs, and how long that trains."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +118,26 @@ def print_result(folder: Path) -> None:
     """The table and the claims of one result."""
     value = read_json(folder / "result.json")
     show.table(f"{value['title']} ({value['where']})", HEADER, rows(value), " ".join(notes(value)))
-    show.table("the paper's claims", ("claim", "outcome", "evidence"), [(c[0], c[2], c[3]) for c in claim_rows(value)])
+    show.table(
+        "the paper's claims",
+        ("claim", "outcome", "evidence"),
+        [(c[0], c[2], c[3]) for c in claim_rows(value)],
+        words=True,
+    )
     show.console.print(f"{folder / 'table.md'}, table.csv, result.json, figure.png, figure.svg\n")
 
 
 def print_list() -> None:
     """All names with what they need."""
-    lines = [(e.name, e.title, e.where, ", ".join(e.methods)) for e in EXPERIMENTS]
-    show.table("innerloop reproduce NAME", ("name", "what", "in the paper", "runs it needs"), lines)
+    lines = [
+        (e.name, e.title, e.where, ", ".join(e.methods), f"{sum(TRAINING_MINUTES[m] for m in e.methods)} min a seed")
+        for e in EXPERIMENTS
+    ]
+    show.table(
+        "innerloop reproduce NAME",
+        ("name", "what", "in the paper", "runs it needs", "their training, cpu budget"),
+        lines,
+        "Names share their runs: a run is trained once. The work beside the trainings takes up to four minutes a name. "
+        "Budget smoke: seconds. Budget paper: a GPU or a night.",
+        words=True,
+    )

@@ -77,11 +77,13 @@ def _clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "") -> None:
-    """Print a table with its note."""
+def table(
+    title: str, header: Sequence[str], rows: Sequence[Sequence[str]], note: str = "", *, words: bool = False
+) -> None:
+    """Print a table with its note; columns after the first are numbers, or `words`."""
     grid = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for i, name in enumerate(header):
-        grid.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
+        grid.add_column(name, justify="left" if i == 0 or words else "right", overflow="fold")
     for row in rows:
         grid.add_row(*row)
     Console(highlight=False).print(grid)

@@ -4,13 +4,14 @@ from innerloop.studies.analyse import WHERE as ANALYSIS
 from innerloop.studies.analyse import analyse
 from innerloop.studies.bench import Bench
 from innerloop.studies.budget import Budget, default_seeds
-from innerloop.studies.experiments import EXPERIMENTS, Experiment, experiment
+from innerloop.studies.experiments import EXPERIMENTS, TRAINING_MINUTES, Experiment, experiment
 from innerloop.studies.reproduce import finished, place, reproduce
 from innerloop.studies.study import Stage, study
 
 __all__ = [
     "ANALYSIS",
     "EXPERIMENTS",
+    "TRAINING_MINUTES",
     "Bench",
     "Budget",
     "Experiment",

@@ -28,6 +28,9 @@ class Experiment:
     """whether it compares models of different seeds"""
 
 
+TRAINING_MINUTES = {"maml": 11, "anil": 2, "nil": 2, "multitask": 2, "multiclass": 2}
+"""of one run of the cpu budget, measured on one core of a busy two-core machine (Omniglot and CIFAR-FS alike)"""
+
 _MAML, _BOTH = ("maml",), ("maml", "anil")
 _ALL = ("maml", "anil", "nil", "multitask", "multiclass")
 
