@@ -130,14 +130,14 @@ def print_result(folder: Path) -> None:
 def print_list() -> None:
     """All names with what they need."""
     lines = [
-        (e.name, e.title, e.where, ", ".join(e.methods), f"{sum(TRAINING_MINUTES[m] for m in e.methods)} min a seed")
+        (e.name, f"{e.title} ({e.where})", ", ".join(e.methods), f"{sum(TRAINING_MINUTES[m] for m in e.methods)} min")
         for e in EXPERIMENTS
     ]
     show.table(
         "innerloop reproduce NAME",
-        ("name", "what", "in the paper", "runs it needs", "their training, cpu budget"),
+        ("name", "what", "runs it needs", "a seed"),
         lines,
-        "Names share their runs: a run is trained once. The work beside the trainings takes up to four minutes a name. "
+        "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside the trainings takes up to four minutes a name. "
         "Budget smoke: seconds. Budget paper: a GPU or a night.",
         words=True,
     )

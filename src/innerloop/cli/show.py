@@ -83,7 +83,10 @@ def table(
     """Print a table with its note; columns after the first are numbers, or `words`."""
     grid = Table(title=title, title_justify="left", caption=note or None, caption_justify="left")
     for i, name in enumerate(header):
-        grid.add_column(name, justify="left" if i == 0 or words else "right", overflow="fold")
+        short = (
+            words and max((len(row[i]) for row in rows), default=0) <= 20
+        )  # a name, which is to be typed: in one piece
+        grid.add_column(name, justify="left" if i == 0 or words else "right", overflow="fold", no_wrap=short)
     for row in rows:
         grid.add_row(*row)
     Console(highlight=False).print(grid)
