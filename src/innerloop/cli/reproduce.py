@@ -137,7 +137,8 @@ def print_list() -> None:
         "innerloop reproduce NAME",
         ("name", "what", "runs it needs", "a seed"),
         lines,
-        "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside the trainings takes up to four minutes a name. "
+        "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside it "
+        "takes up to four minutes a name. "
         "Budget smoke: seconds. Budget paper: a GPU or a night.",
         words=True,
     )
