@@ -145,8 +145,10 @@ def _bars(value: Value) -> Figure:
             axes.plot(at, [math.nan if p is None else p for p in s["paper"]], "D", color=INK, fillstyle="none",
                       markersize=6, label=None if i else f"paper ({_column(value)})")  # fmt: skip
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
-            axes.annotate(f"{y:.1f}" if max(s["y"]) > 2 else f"{y:.2f}", (x, y + e), xytext=(0, 2),
-                          textcoords="offset points", ha="center", fontsize=8.5)  # fmt: skip
+            inside = bool(s["paper"])  # at the foot of the bar, where no marker of the paper's can hide it
+            axes.annotate(f"{y:.1f}" if max(s["y"]) > 2 else f"{y:.2f}", (x, 0 if inside else y + e), xytext=(0, 3),
+                          textcoords="offset points", ha="center", fontsize=8.5,
+                          color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
     labels = [str(x) for x in series[0]["x"]]
     narrow = max(len(part) for label in labels for part in label.split("\n")) * len(labels) > 60
     axes.set_xticks(range(len(labels)), labels, rotation=20 if narrow else 0, ha="right" if narrow else "center")
