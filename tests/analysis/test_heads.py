@@ -20,7 +20,8 @@ from innerloop.core.random import stream
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.attention import cosine_attention, euclidean_means
-from innerloop.methods.gradient import ANIL, MAML, NIL, body_features, predictor
+from innerloop.methods.gradient import body_features, predictor
+from innerloop.methods.named import ANIL, MAML, NIL
 from innerloop.models import conv4, mlp
 from innerloop.training import setup
 from tiny import CONFIG, blobs

@@ -11,7 +11,7 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
-from innerloop.core.outer import OuterLoop, meta_gradient, outer_lr, outer_step, score_episodes
+from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
 from innerloop.methods.gradient import predictor
 from small import small_mlp, targets
 
@@ -119,6 +119,7 @@ def test_misspelt_choices_are_refused() -> None:
     """They would silently train by another rule (constant, no clipping, a sum)."""
     bare = inspect.unwrap(OuterLoop.__post_init__)
     for field, value, known in (
+        ("optimizer", "adm", "adam, sgd"),
         ("schedule", "cosin", "constant, cosine, step"),
         ("clip", "norms", "none, value, norm"),
         ("reduction", "avg", "mean, sum"),
@@ -130,7 +131,7 @@ def test_misspelt_choices_are_refused() -> None:
     model, episodes = small_mlp(), targets()
     predict = predictor(model, InnerLoop("none"), loss=mean_squared_error)
     with pytest.raises(ValueError, match="reduction must be mean or sum; got 'avg'"):
-        inspect.unwrap(meta_gradient)(predict, slow_weights(model), episodes, mean_squared_error, reduction="avg")
+        inspect.unwrap(objective_gradient)(predict, slow_weights(model), episodes, reduction="avg")
 
 
 def test_parameters_that_do_not_learn() -> None:

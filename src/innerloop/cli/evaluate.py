@@ -10,10 +10,9 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
-from innerloop.methods.gradient import MethodName, method
+from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
 from innerloop.training import Config, load_run, setup
-from innerloop.training.config import WITHOUT_INNER_LOOP
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
@@ -91,14 +90,7 @@ def evaluate_run(
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
-    if name in WITHOUT_INNER_LOOP and config.regression:
-        raise ValueError(f"{name} is tested by cosine attention between classes, and a regression has none")
-    if config.method == "multiclass" and (method_name or "nil") not in WITHOUT_INNER_LOOP:
-        raise ValueError(
-            f"the head of {path} tells all training classes apart, so {name} cannot adapt it to {config.way} ways; "
-            "test this body with --method nil"
-        )
-    kind = method(name)
+    kind = setup.how_tested(config, name)
     kinds = setup.losses(config)
     family = setup.tasks(config, images, split, settings.query)
     where = setup.choose_device(config.device)
@@ -108,9 +100,11 @@ def evaluate_run(
             model,
             parameters,
             family,
-            kind.inner(config.inner_loop),
+            kind.inner,
             settings,
-            head=kind.test_head or kind.head,
+            head=kind.head,
+            start=kind.start,
+            metric=kind.metric,
             loss=kinds.loss,
             score=kinds.score,
             task_chunk=chunk,

@@ -7,7 +7,7 @@ from typing import TypeVar, cast, get_args
 
 import tyro
 
-from innerloop.methods.gradient import MethodName
+from innerloop.methods.named import MethodName
 from innerloop.training import PRESETS, Config, preset
 
 T = TypeVar("T")

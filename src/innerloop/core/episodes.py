@@ -31,6 +31,11 @@ class Episodes:
     def __len__(self) -> int:
         return self.support_x.shape[0]
 
+    @property
+    def way(self) -> int:
+        """Classes an episode: of those drawn, else the largest support label + 1."""
+        return int(self.support_y.max()) + 1 if self.classes is None else self.classes.shape[1]
+
     def __getitem__(self, tasks: slice) -> "Episodes":
         """The chunk of tasks `tasks`: views, no copies."""
         if not isinstance(tasks, slice):

@@ -35,12 +35,16 @@ class InnerLoop:
     recompute: bool = False
     """meta-gradient with the activations of one inner step in memory at a time: each step is run again on the way
     back"""
+    proximal: float = 0.0
+    """λ of the term λ/2 ‖θ_m − θ‖² that each step's loss gains (iMAML: Rajeswaran et al. 2019, equation 3)"""
 
     def __post_init__(self) -> None:
         if self.steps < 0:
             raise ValueError(f"inner steps must be 0 or more, got {self.steps}")
         if not self.lr >= 0:
             raise ValueError(f"inner lr must be 0 or more, got {self.lr}")
+        if not self.proximal >= 0:
+            raise ValueError(f"inner proximal must be 0 or more, got {self.proximal}")
 
 
 def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:
@@ -63,6 +67,8 @@ def adapt(
     *,
     loss: Loss = cross_entropy,
     rates: Mapping[str, Tensor] | None = None,
+    start: Weights | None = None,
+    step_weights: Weights | None = None,
 ) -> dict[str, Tensor]:
     """The fast weights of each task after `inner.steps` steps: a dictionary with the adapted parameters only.
 
@@ -75,8 +81,15 @@ def adapt(
     tensor of
     the parameter's shape (Meta-SGD), or a block's name with a number or one number a step (the last serves any further
     steps; MAML++). Rates of what does not adapt are not used, so that the freezing test can leave blocks out.
+
+    `start` are weights [tasks, *shape] that the inner loop starts from instead of the slow ones (a head made of class
+    means: ProtoMAML); their shape may be another than the model's own (a head of another way). `step_weights` are slow
+    weights that differ from step to step, [steps, *parameter] (the per-step batch norm of MAML++; the last row
+    serves any further steps); what adapts cannot be among them.
     """
-    path = adapt_path(model, slow, support_x, support_y, inner, loss=loss, rates=rates)
+    path = adapt_path(
+        model, slow, support_x, support_y, inner, loss=loss, rates=rates, start=start, step_weights=step_weights
+    )
     return deque(path, maxlen=1)[0]  # the steps before the last are let go as they come
 
 
@@ -89,13 +102,20 @@ def adapt_path(
     *,
     loss: Loss = cross_entropy,
     rates: Mapping[str, Tensor] | None = None,
+    start: Weights | None = None,
+    step_weights: Weights | None = None,
 ) -> Iterator[dict[str, Tensor]]:
     """The fast weights after 0, 1, …, `inner.steps` steps, one after the other (arguments as for `adapt`)."""
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
     _check_rates(slow, rates)
-    fast = {n: (slow[n] if track else slow[n].detach()).unsqueeze(0).expand(tasks, *slow[n].shape) for n in names}
+    _check_start(slow, start, names, tasks, steps=inner.steps)
+    if shared := [n for n in step_weights or {} if n in names]:
+        raise ValueError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
+    begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
+    fast = begin if track else {n: w.detach() for n, w in begin.items()}
+    anchor = fast
     yield fast
     if not names or not inner.steps:
         return
@@ -109,6 +129,8 @@ def adapt_path(
 
     for step in range(inner.steps):
         step_rates = {n: _rate(n, step, inner, rates) for n in names}
+        own = at_step(own, step_weights, step)
+        before_step = fast
         if not track:
             with torch.enable_grad():
                 leaves = {n: w.detach().requires_grad_() for n, w in fast.items()}
@@ -123,7 +145,17 @@ def adapt_path(
             fast = _recomputed_step(rest, own, fast, step_rates, h, support_y, loss)
         else:
             fast = _second_order_step(rest, own, fast, step_rates, h, support_y, loss)
+        if inner.proximal:
+            # the gradient of λ/2 ‖θ_m − θ‖², with the rate of the step
+            pull = {n: inner.proximal * (w - anchor[n]) for n, w in before_step.items()}
+            fast = {n: w - step_rates[n] * pull[n] for n, w in fast.items()}
         yield fast
+
+
+def at_step(slow: Weights, step_weights: Weights | None, step: int) -> dict[str, Tensor]:
+    """The slow weights as they are at inner step `step` (0 is the first): those of `step_weights` take its row."""
+    own = {n: w[min(step, len(w) - 1)] for n, w in (step_weights or {}).items() if n in slow}
+    return {**slow, **own}
 
 
 def with_steps(inner: InnerLoop, steps: int) -> InnerLoop:
@@ -230,6 +262,19 @@ def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | 
             rate = rates[block_of(name)]
             return rate if rate.ndim == 0 else rate[min(step, len(rate) - 1)]
     return inner.lr
+
+
+def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], tasks: int, *, steps: int) -> None:
+    for name, w in (start or {}).items():
+        if name not in slow:
+            raise ValueError(f"start names {name!r}, which is no parameter; there are {', '.join(slow)}")
+        if steps and name not in names:
+            raise ValueError(f"start names {name!r}, which does not adapt; there adapt {', '.join(names) or 'none'}")
+        if w.ndim != slow[name].ndim + 1 or len(w) != tasks:
+            raise ValueError(
+                f"start {name!r} needs a leading axis of {tasks} tasks before the parameter's {slow[name].ndim} axes; "
+                f"got {tuple(w.shape)}"
+            )
 
 
 def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:

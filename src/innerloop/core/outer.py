@@ -21,6 +21,10 @@ from innerloop.core.losses import Loss
 Predict = Callable[[Weights, Episodes], Tensor]
 """(meta-parameters, episodes) -> predictions for the query set [tasks, query, …]: a whole method in one function"""
 
+Objective = Callable[[Weights, Episodes], tuple[Tensor, Tensor]]
+"""(meta-parameters, episodes) -> (one loss a task [tasks], predictions for the query set): what the outer loop
+minimises where that is not the loss of the predictions alone"""
+
 
 @dataclass(frozen=True)
 class OuterLoop:
@@ -30,8 +34,10 @@ class OuterLoop:
     """outer steps (the papers say iterations)"""
     meta_batch: int = 4
     """tasks an outer step"""
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """what takes the outer step"""
     lr: float = 1e-3
-    """Adam's rate η at the start"""
+    """its rate η at the start"""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """constant; cosine: down to `final_lr` over the steps; step: halved every `halve_every` steps"""
     final_lr: float = 1e-5
@@ -53,6 +59,7 @@ class OuterLoop:
             if not getattr(self, name) > 0:
                 raise ValueError(f"outer {name} must be above 0, got {getattr(self, name)}")
         for name, known in (
+            ("optimizer", ("adam", "sgd")),
             ("schedule", ("constant", "cosine", "step")),
             ("clip", ("none", "value", "norm")),
             ("reduction", ("mean", "sum")),
@@ -87,6 +94,24 @@ def meta_gradient(
 
     The chunk changes memory and speed, never the result (up to rounding).
     """
+
+    def objective(weights: Weights, chunk: Episodes) -> tuple[Tensor, Tensor]:
+        prediction = predict(weights, chunk)
+        return loss(prediction, chunk.query_y), prediction
+
+    return objective_gradient(objective, parameters, episodes, score, task_chunk=task_chunk, reduction=reduction)
+
+
+def objective_gradient(
+    objective: Objective,
+    parameters: Mapping[str, Tensor],
+    episodes: Episodes,
+    score: Loss | None = None,
+    *,
+    task_chunk: int | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> MetaGradient:
+    """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks."""
     if reduction not in ("mean", "sum"):
         raise ValueError(f"reduction must be mean or sum; got {reduction!r}")
     _check_chunk(task_chunk)
@@ -100,8 +125,7 @@ def meta_gradient(
     scores: list[Tensor] = []
     for start in range(0, tasks, task_chunk or tasks):
         chunk = episodes[start : start + (task_chunk or tasks)]
-        prediction = predict(parameters, chunk)
-        losses = loss(prediction, chunk.query_y)
+        losses, prediction = objective(parameters, chunk)
         part = losses.sum() * weight
         grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
         for i, g in enumerate(grads):
@@ -120,7 +144,7 @@ def _check_chunk(task_chunk: int | None) -> None:
 
 
 def outer_lr(outer: OuterLoop, step: int) -> float:
-    """Adam's rate at outer step `step` (0 is the first)."""
+    """The optimizer's rate at outer step `step` (0 is the first)."""
     if outer.schedule == "cosine":
         progress = step / max(1, outer.steps - 1)
         return outer.final_lr + (outer.lr - outer.final_lr) * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -15,7 +15,9 @@ from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.methods.gradient import Head, predictor, step_outputs
+from innerloop.methods.gradient import predictor, step_outputs
+from innerloop.methods.heads import Head, Metric
+from innerloop.methods.starts import Start
 
 _DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
 
@@ -35,7 +37,7 @@ class EvalSettings:
     statistics: Literal["batch", "support"] = "batch"
     """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
     temperature: float = 1.0
-    """multiplies the cosines of the NIL head, in training too"""
+    """multiplies the cosines or distances of a head of support features (nil, matching, proto), in training too"""
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
@@ -89,6 +91,8 @@ def evaluate(
     settings: EvalSettings,
     *,
     head: Head = "model",
+    start: Start = "own",
+    metric: Metric = Metric(),  # noqa: B008  frozen
     loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,
@@ -97,7 +101,8 @@ def evaluate(
 ) -> Evaluation:
     """Adapt to each test episode and score its query set, after each inner step (or, quicker, after the last alone).
 
-    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often. `report` is called with the
+    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often; `head`, `start` and `metric` what
+    classifies (see `methods`). `report` is called with the
     number of episodes done. Raises FloatingPointError if an output or a score is not finite.
     """
     inner = with_steps(inner, settings.inner_steps)
@@ -115,6 +120,8 @@ def evaluate(
                 model,
                 inner,
                 head=head,
+                start=start,
+                metric=metric,
                 loss=loss,
                 statistics=settings.statistics,
                 temperature=settings.temperature,
@@ -125,7 +132,9 @@ def evaluate(
             parts = []
             for i in range(0, len(batch), step):
                 chunk = batch[i : i + step]
-                out = step_outputs(model, parameters, chunk, inner, loss=loss, statistics=settings.statistics)
+                out = step_outputs(
+                    model, parameters, chunk, inner, start=start, loss=loss, statistics=settings.statistics
+                )
                 parts.append(torch.stack([finite_score(o, chunk.query_y) for o in out]))
             rows.append(torch.cat(parts, dim=1))
         report(sum(r.shape[1] for r in rows))

@@ -50,6 +50,31 @@ def euclidean_means(
     return (-distance).masked_fill(count[:, None] == 0, -torch.inf)
 
 
+def cosine_means(
+    query: Float[Tensor, "tasks query features"],
+    support: Float[Tensor, "tasks support features"],
+    support_y: Int[Tensor, "tasks support"],
+    *,
+    way: int | None = None,
+) -> Float[Tensor, "tasks query way"]:
+    """Cosines with the class means, −1 to 1; −∞ for a class without support images."""
+    way = int(support_y.max()) + 1 if way is None else way
+    member = F.one_hot(support_y, way).to(support.dtype)
+    mean = torch.einsum("tsw,tsd->twd", member, support)  # the sum has the mean's direction
+    cosine = torch.einsum("tqd,twd->tqw", F.normalize(query, dim=-1), F.normalize(mean, dim=-1))
+    return cosine.masked_fill(~member.any(1)[:, None], -torch.inf)
+
+
+def nearest_pair(
+    similarity: Float[Tensor, "tasks query support"], support_y: Int[Tensor, "tasks support"], *, way: int | None = None
+) -> Float[Tensor, "tasks query way"]:
+    """The largest similarity to any support image of each class: Koch et al. 2015, section 4.2, where the one-shot
+    class is that of the best match. −∞ for a class without support images."""
+    way = int(support_y.max()) + 1 if way is None else way
+    member = F.one_hot(support_y, way).bool()
+    return similarity[..., None].masked_fill(~member[:, None], -torch.inf).amax(2)
+
+
 @torch.no_grad()
 def nearest_neighbour(episodes: Episodes) -> Float[Tensor, " tasks"]:
     """Accuracy of each episode by the label of the support image that is nearest in raw pixels (Euclidean): no

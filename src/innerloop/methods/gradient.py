@@ -1,7 +1,7 @@
-"""The gradient-based methods as values: MAML, FOMAML, ANIL, BOIL and NIL differ in which blocks adapt, and in
-nothing else. Beside them the two training regimes of the paper that have no inner loop."""
+"""Every method in one function: adapt the blocks that adapt, then classify by the model's head or by the support set's
+features."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -9,68 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Blocks, Weights, forward, resolve_blocks, split_model
-from innerloop.core.inner import InnerLoop, adapt, adapt_path
+from innerloop.core.functional import Weights, forward, resolve_blocks, split_model
+from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Predict
-from innerloop.methods.attention import cosine_attention, euclidean_means
-
-Head = Literal["model", "cosine", "euclidean"]
-
-
-@dataclass(frozen=True)
-class Method:
-    """A gradient-based few-shot method."""
-
-    name: str
-    blocks: Blocks
-    """which blocks the inner loop changes"""
-    first_order: bool = False
-    head: Head = "model"
-    """the model's own head, or one made of the support features (the model's is then not used): cosine attention, or
-    the Euclidean distance to class means"""
-    test_head: Head | None = None
-    """the head at validation and test; None: the same as in training"""
-    source: str = ""
-
-    def inner(self, loop: InnerLoop) -> InnerLoop:
-        """`loop` (steps, rate) with this method's blocks and order."""
-        return replace(loop, blocks=self.blocks, first_order=self.first_order or loop.first_order)
-
-
-MAML = Method("maml", "all", source="Finn, Abbeel, Levine 2017, arXiv 1703.03400, algorithm 2")
-FOMAML = Method(
-    "fomaml",
-    "all",
-    first_order=True,
-    source="Finn, Abbeel, Levine 2017, section 5.2 (first-order approximation)",
-)
-ANIL = Method("anil", "head", source="Raghu, Raghu, Bengio, Vinyals 2020, arXiv 1909.09157, section 4")
-BOIL = Method("boil", "body", source="Oh, Yoo, Kim, Yun 2021, arXiv 2008.08882")
-NIL = Method("nil", "none", head="cosine", source="Raghu, Raghu, Bengio, Vinyals 2020, section 5 (no inner loop)")
-MULTITASK = Method(
-    "multitask",
-    "none",
-    test_head="cosine",
-    source="Raghu, Raghu, Bengio, Vinyals 2020, section 5.2: all tasks at once, one shared head, no inner loop",
-)
-MULTICLASS = Method(
-    "multiclass",
-    "none",
-    test_head="cosine",
-    source="Raghu, Raghu, Bengio, Vinyals 2020, section 5.2: one classifier of all training classes",
-)
-
-METHODS = (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS)
-MethodName = Literal["maml", "fomaml", "anil", "boil", "nil", "multitask", "multiclass"]
-
-
-def method(name: MethodName) -> Method:
-    """The method of that name."""
-    for m in METHODS:
-        if m.name == name:
-            return m
-    raise ValueError(f"no method {name!r}; there are {', '.join(m.name for m in METHODS)}")
+from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
+from innerloop.methods.starts import Start, head_start
 
 
 def predictor(
@@ -78,19 +22,22 @@ def predictor(
     inner: InnerLoop,
     *,
     head: Head = "model",
+    start: Start = "own",
+    metric: Metric = Metric(),  # noqa: B008  frozen
     loss: Loss = cross_entropy,
     statistics: Literal["batch", "support"] = "batch",
     temperature: float = 1.0,
 ) -> Predict:
     """A whole method in one function: (slow weights, episodes) -> outputs for the query set [tasks, query, out].
 
-    Learned inner rates are part of the meta-parameters, under the key ``rate:NAME``.
-    `statistics` says whose batch statistics normalise the query set: its own ("batch", transductive) or the support
-    set's ("support", non-transductive). With the cosine head, `temperature` multiplies the cosines.
+    Learned inner rates are part of the meta-parameters, under the key ``rate:NAME``; weights that differ from one inner
+    step to the next under ``step:NAME``. `statistics` says whose batch statistics normalise the query set: its own
+    ("batch", transductive) or the support set's ("support", non-transductive). With a head of support features,
+    `temperature` multiplies the cosines or distances.
     """
 
     def predict(parameters: Weights, episodes: Episodes) -> Tensor:
-        slow, learned = split_rates(parameters)
+        slow = own_weights(parameters)
         of = episodes.support_x if statistics == "support" else None
         fast = adapt(
             model,
@@ -99,13 +46,71 @@ def predictor(
             episodes.support_y,
             inner,
             loss=loss,
-            rates=learned,
+            rates=learned(parameters, "rate"),
+            start=started(model, slow, episodes, start),
+            step_weights=learned(parameters, "step"),
         )
         if head != "model":
-            return _nil_logits(model, slow, fast, episodes, of, head, temperature)
-        return forward(model, slow, fast, episodes.query_x, statistics_of=of)
+            return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
+        last = at_step(slow, learned(parameters, "step"), inner.steps)
+        return forward(model, last, fast, episodes.query_x, statistics_of=of)
 
     return predict
+
+
+def pair_predictor(model: nn.Sequential, *, metric: Metric = Metric()) -> Predict:  # noqa: B008  frozen
+    """For training on pairs: (slow weights, pairs) -> logits of (different, same) [tasks, pairs, 2].
+
+    The pairs are an episode whose support and query images are the first and second ones of each pair.
+    """
+    name, block = list(model.named_children())[-1]
+
+    def predict(parameters: Weights, pairs: Episodes) -> Tensor:
+        slow = own_weights(parameters)
+        a, b = (body_features(model, slow, {}, x) for x in (pairs.support_x, pairs.query_x))
+        return pair_logits(a, b, block=block, weights=_of_block(slow, name), normalise=metric.normalise)
+
+    return predict
+
+
+def step_predictions(
+    model: nn.Sequential,
+    parameters: Weights,
+    episodes: Episodes,
+    inner: InnerLoop,
+    *,
+    start: Start = "own",
+    loss: Loss = cross_entropy,
+    statistics: Literal["batch", "support"] = "batch",
+) -> Iterator[Float[Tensor, "tasks query out"]]:
+    """Query outputs after 0, 1, …, `inner.steps` inner steps, one after the other; what does not adapt runs once.
+
+    Differentiable as `adapt` is.
+    """
+    slow, steps = own_weights(parameters), learned(parameters, "step")
+    of = episodes.support_x if statistics == "support" else None
+    begin = started(model, slow, episodes, start)
+    before, rest = split_model(model, resolve_blocks(model, inner.blocks))
+    if not len(rest):  # nothing adapts: all of it is "the rest", run once
+        before, rest = rest, model
+    support, query = episodes.support_x, episodes.query_x
+    if len(before):
+        query = forward(before, slow, {}, query, statistics_of=of)
+        support = forward(before, slow, {}, support)
+        of = None if of is None else support
+    path = adapt_path(
+        rest,
+        slow,
+        support,
+        episodes.support_y,
+        inner,
+        loss=loss,
+        rates=learned(parameters, "rate"),
+        start=begin,
+        step_weights=steps,
+    )
+    for step, fast in enumerate(path):
+        yield forward(rest, at_step(slow, steps, step), fast, query, statistics_of=of)
 
 
 @torch.no_grad()
@@ -115,29 +120,38 @@ def step_outputs(
     episodes: Episodes,
     inner: InnerLoop,
     *,
+    start: Start = "own",
     loss: Loss = cross_entropy,
     statistics: Literal["batch", "support"] = "batch",
 ) -> Float[Tensor, "steps tasks query out"]:
-    """Query outputs after 0, 1, …, `inner.steps` inner steps; what does not adapt runs once."""
-    slow, learned = split_rates(parameters)
-    of = episodes.support_x if statistics == "support" else None
-    before, rest = split_model(model, resolve_blocks(model, inner.blocks))
-    if not len(rest):  # nothing adapts: all of it is "the rest", run once
-        before, rest = rest, model
-    support, query = episodes.support_x, episodes.query_x
-    if len(before):
-        query = forward(before, slow, {}, query, statistics_of=of)
-        support = forward(before, slow, {}, support)
-        of = None if of is None else support
-    path = adapt_path(rest, slow, support, episodes.support_y, inner, loss=loss, rates=learned)
-    return torch.stack([forward(rest, slow, fast, query, statistics_of=of) for fast in path])
+    """`step_predictions` in one tensor, without gradients."""
+    return torch.stack(
+        list(step_predictions(model, parameters, episodes, inner, start=start, loss=loss, statistics=statistics))
+    )
+
+
+def own_weights(parameters: Weights) -> dict[str, Tensor]:
+    """The slow weights among the meta-parameters."""
+    return {n: p for n, p in parameters.items() if ":" not in n}
+
+
+def learned(parameters: Weights, kind: Literal["rate", "step"]) -> dict[str, Tensor]:
+    """What else is learned among the meta-parameters: inner rates (keys ``rate:NAME``) or weights that differ from
+    step to step (``step:NAME``), by NAME."""
+    return {n.removeprefix(f"{kind}:"): p for n, p in parameters.items() if n.startswith(f"{kind}:")}
 
 
 def split_rates(parameters: Weights) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Split meta-parameters into slow weights and learned inner rates (keys ``rate:NAME``)."""
-    slow = {n: p for n, p in parameters.items() if not n.startswith("rate:")}
-    learned = {n.removeprefix("rate:"): p for n, p in parameters.items() if n.startswith("rate:")}
-    return slow, learned
+    return own_weights(parameters), learned(parameters, "rate")
+
+
+def started(model: nn.Sequential, slow: Weights, episodes: Episodes, start: Start) -> dict[str, Tensor]:
+    """Where each task's head begins; features of class means are those of the slow body, differentiably."""
+    if start == "own":
+        return {}
+    features = body_features(model, slow, {}, episodes.support_x)
+    return head_start(start, model, slow, features, episodes.support_y, episodes.way)
 
 
 def body_features(
@@ -154,17 +168,29 @@ def body_features(
     return h.flatten(2)
 
 
-def _nil_logits(
+def _support_head(
     model: nn.Sequential,
     slow: Weights,
     fast: Weights,
     episodes: Episodes,
     of: Tensor | None,
-    head: Literal["cosine", "euclidean"],
+    head: Head,
+    metric: Metric,
     temperature: float,
 ) -> Tensor:
-    support = body_features(model, slow, fast, episodes.support_x)
-    query = body_features(model, slow, fast, episodes.query_x, of)
-    if head == "euclidean":
-        return euclidean_means(query, support, episodes.support_y)
-    return cosine_attention(query, support, episodes.support_y, temperature=temperature)
+    name, block = list(model.named_children())[-1]
+    return support_logits(
+        metric.head(head),
+        body_features(model, slow, fast, episodes.query_x, of),
+        body_features(model, slow, fast, episodes.support_x),
+        episodes.support_y,
+        block=block,
+        weights=_of_block(slow, name),
+        normalise=metric.normalise,
+        temperature=temperature,
+        way=episodes.way,
+    )
+
+
+def _of_block(weights: Weights, name: str) -> dict[str, Tensor]:
+    return {n.removeprefix(f"{name}."): w for n, w in weights.items() if n.startswith(f"{name}.")}

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.models.convolution import Conv2d
-from innerloop.models.head import Linear
+from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
 from innerloop.models.normalisation import BatchNorm2d
 
 
@@ -71,5 +71,5 @@ def conv4(
 def reset_parameters(model: nn.Module, generator: torch.Generator | None) -> None:
     """Draw every weight of the model anew, in the order of its modules."""
     for module in model.modules():
-        if isinstance(module, Conv2d | Linear):
+        if isinstance(module, Conv2d | Linear | CosineLinear | PairHead | FullContext):
             module.reset_parameters(generator)

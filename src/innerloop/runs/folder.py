@@ -220,10 +220,13 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
 
 
 def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights into the model; a checkpoint of another model is refused with the first difference named."""
+    """Copy weights into the model; a checkpoint of another model is refused with the first difference named.
+
+    Names with a colon are not the model's: learned rates and the like.
+    """
     own = dict(model.named_parameters())
     missing = [n for n in own if n not in weights]
-    extra = [n for n in weights if n not in own and not n.startswith("rate:")]
+    extra = [n for n in weights if n not in own and ":" not in n]
     shapes = [n for n in own if n in weights and own[n].shape != weights[n].shape]
     if missing or extra or shapes:
         what = (

@@ -12,7 +12,7 @@ from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import slow_weights
 from innerloop.core.statistics import Estimate, paired_difference
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
-from innerloop.methods.gradient import MethodName, method
+from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.result import SeedValue, what_counts
@@ -127,8 +127,7 @@ class Bench:
         """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting)."""
         key = (run.name, run.config.seed, test, which, blocks)
         if key not in self._scores:
-            kind = method(test)
-            inner = kind.inner(run.config.inner_loop)
+            kind = setup.how_tested(run.config, test)
             title = f"test {run.name} ({which}), seed {run.config.seed}, " + (
                 f"{' '.join(blocks)} adapt" if blocks else test
             )
@@ -136,9 +135,11 @@ class Bench:
                 run.model,
                 run.parameters,
                 self.family,
-                replace(inner, blocks=blocks) if blocks else inner,
+                replace(kind.inner, blocks=blocks) if blocks else kind.inner,
                 self.settings,
-                head=kind.test_head or kind.head,
+                head=kind.head,
+                start=kind.start,
+                metric=kind.metric,
                 task_chunk=self.chunk,
                 each_step=False,
                 report=lambda done: self.report(Stage(title, done, self.settings.episodes)),

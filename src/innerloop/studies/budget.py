@@ -5,8 +5,8 @@ from typing import Literal
 
 from innerloop.core.outer import OuterLoop
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.gradient import MethodName
-from innerloop.training import Config, Inner, Model, Validation, preset
+from innerloop.methods.named import MethodName
+from innerloop.training import Config, Inner, Model, Validation, for_method, preset
 from innerloop.training.config import DataName
 
 Budget = Literal["smoke", "cpu", "paper"]
@@ -19,7 +19,7 @@ def budget_config(data: DataName, budget: Budget, way: int, shot: int, method: M
     MAML and ANIL alike. paper: 30,000 steps (Raghu et al. 2020, figure 3), rates and batches of Finn et al. 2017.
     """
     config = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[budget](data, way, shot)
-    return replace(config, method=method, seed=seed)
+    return replace(for_method(config, method), seed=seed)
 
 
 def default_seeds(budget: Budget) -> tuple[int, ...]:

@@ -1,6 +1,6 @@
 """Tables 2 and 4: MAML, ANIL, and NIL on ANIL's body."""
 
-from innerloop.methods.gradient import MethodName
+from innerloop.methods.named import MethodName
 from innerloop.studies.bench import Bench, difference
 from innerloop.studies.paper import TABLE2, TABLE4_NIL, at_shot, column
 from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, bars_of

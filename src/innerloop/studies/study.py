@@ -21,7 +21,8 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
-from innerloop.methods.gradient import NIL, method, predictor
+from innerloop.methods.gradient import predictor
+from innerloop.methods.named import NIL, method
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
 from innerloop.runs.files import write_bytes
 from innerloop.training import Config, Progress, setup, train

@@ -1,7 +1,7 @@
 """The outer loop over whole runs, and the presets."""
 
 from innerloop.training.config import Config, Folder, Inner, Model, Validation
-from innerloop.training.presets import PRESETS, preset
+from innerloop.training.presets import PRESETS, for_method, preset
 from innerloop.training.train import Interrupted, Progress, load_run, train
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Model",
     "Progress",
     "Validation",
+    "for_method",
     "load_run",
     "preset",
     "train",

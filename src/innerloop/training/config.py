@@ -7,10 +7,12 @@ from typing import Any, Literal
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.gradient import MethodName, method
+from innerloop.methods.heads import Metric
+from innerloop.methods.named import METHODS, MethodName, method
 
-WITHOUT_INNER_LOOP = ("nil", "multitask", "multiclass")
-DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "sinusoid", "folder"]
+WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
+"""methods that train without an inner loop; some have one at test"""
+DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "sinusoid", "folder"]
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,26 @@ class Inner:
     adapt_norm: bool = False
     """whether batch norm's scale and shift adapt too"""
     learn_rates: bool = False
-    """learn one inner rate a block and step together with the weights (MAML++)"""
+    """learn one inner rate a block and step together with the weights (maml++ always does)"""
+    proximal: float = 0.0
+    """λ of the pull λ/2 ‖θ_m − θ‖² back to the slow weights in the inner loop (imaml needs one)"""
+    solve_steps: int = 5
+    """imaml: conjugate-gradient iterations for the meta-gradient"""
+    second_order_from: int = 0
+    """the outer step from which on second derivatives are taken, first order before (MAML++'s derivative-order
+    annealing)"""
+    anneal_steps: int = 0
+    """maml++: outer steps over which the loss after each inner step gives way to the loss after the last; 0: a tenth"""
     recompute: bool = False
     """meta-gradient with the activations of one inner step in memory at a time (measured on a CPU: as fast for conv4,
     up to twice the time for a small mlp)"""
     statistics: Literal["batch", "support"] = "batch"
     """whose batch statistics normalise the query set in training: its own, or the support set's"""
+
+    def __post_init__(self) -> None:
+        for name, least in (("solve_steps", 1), ("second_order_from", 0), ("anneal_steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"inner {name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -106,19 +122,23 @@ class Config:
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
     method: MethodName = "maml"
-    """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; nil: nothing, cosine
-    head; multitask: nothing, one head for all tasks; multiclass: one classifier of all training classes (both are
-    tested with nil's head)"""
+    """gradient-based: maml (all blocks adapt), fomaml (first order), anil (the head), boil (the body), meta-sgd,
+    maml++, proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer:
+    baseline (linear head), baseline++ (cosine head), finetune (all blocks), centroid (class means), multiclass (nil's head);
+    multitask: one head for all tasks. docs/methods.md has each one's source"""
     way: int = 5
     """classes an episode"""
     shot: int = 1
     """support images a class"""
     query: int = 15
     """query images a class in training"""
+    train_way: int = 0
+    """classes an episode in training where that is another number (proto, matching, nil: Snell et al. 2017); 0: way"""
     augment: Literal["none", "affine"] = "none"
     """affine: every training image is turned, sheared, scaled and shifted a little (Koch et al. 2015); tests never"""
     model: Model = field(default_factory=Model)
     inner: Inner = field(default_factory=Inner)
+    metric: Metric = field(default_factory=Metric)
     outer: OuterLoop = field(default_factory=OuterLoop)
     validation: Validation = field(default_factory=Validation)
     test: EvalSettings = field(default_factory=EvalSettings)
@@ -135,13 +155,26 @@ class Config:
         for name in ("way", "shot", "query"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("task_chunk", "threads"):
+        for name in ("task_chunk", "threads", "train_way"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.method in WITHOUT_INNER_LOOP and self.regression:
             raise ValueError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
-        if self.method == "multiclass" and self.inner.statistics == "support":
-            raise ValueError("multiclass trains without support sets; leave inner.statistics at batch")
+        kind = method(self.method)
+        if kind.trains_on != "episodes" and self.inner.statistics == "support":
+            raise ValueError(f"{self.method} trains without support sets; leave inner.statistics at batch")
+        if self.regression and kind.start != "own":
+            raise ValueError(f"{self.method} starts from classes and cannot fit a regression; use maml or anil")
+        if self.train_way and (kind.head == "model" or kind.trains_on != "episodes"):
+            raise ValueError(
+                f"train_way {self.train_way} is for methods whose head is made of the support set (proto, matching, "
+                f"nil); {self.method} trains with way {self.way}: leave it at 0"
+            )
+        if self.metric.full_context and self.method != "matching":
+            raise ValueError(f"metric.full_context is for matching, not {self.method}")
+        if self.method == "siamese" and self.metric.normalise == "centre":
+            raise ValueError("siamese trains on pairs, which have no support set to centre by; normalise l2 or none")
+        self._check_inner()
         if self.regression and self.model.arch != "mlp":
             raise ValueError(
                 f"{self.model.arch} takes images, sinusoid has none; start from --preset sinusoid-10shot, "
@@ -155,14 +188,30 @@ class Config:
             raise ValueError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
         if self.split_scheme and self.data != "omniglot":
             raise ValueError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
-        if self.inner.recompute and (self.inner.first_order or self.method == "fomaml"):
+
+    def _check_inner(self) -> None:
+        """The inner loop's options against the method."""
+        i, kind = self.inner, method(self.method)
+        if i.recompute and (i.first_order or kind.first_order or kind.objective in ("reptile", "implicit")):
             raise ValueError(
-                "recompute concerns the second order; a first-order run needs no such memory: drop one of them"
+                f"recompute concerns the second order, which this run of {self.method} does not take: leave it off"
             )
-        if self.inner.learn_rates and self.method in WITHOUT_INNER_LOOP:
+        if i.learn_rates and not kind.adapts:
             raise ValueError(f"{self.method} has no inner loop, so there are no inner rates to learn")
-        if self.inner.learn_rates and self.inner.steps < 1:
+        if i.learn_rates and kind.objective in ("reptile", "implicit"):
+            raise ValueError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
+        if (i.learn_rates or kind.learns == "block_rates") and i.steps < 1:
             raise ValueError("learned rates are one a block and step; with 0 inner steps there are none")
+        if kind.objective == "each_step" and i.steps < 1:
+            raise ValueError(f"{self.method} takes the loss after each inner step; give at least 1 step")
+        if kind.step_norms and i.adapt_norm:
+            raise ValueError(f"{self.method} learns batch norm for each inner step: leave inner.adapt_norm off")
+        if kind.objective == "implicit" and not i.proximal:
+            raise ValueError(f"{self.method} needs a pull to the slow weights: give --inner.proximal, such as 2")
+        if i.proximal and kind.objective != "implicit":
+            raise ValueError(f"inner.proximal is for imaml, not {self.method}: leave it at 0")
+        if i.second_order_from and (i.first_order or not kind.adapts or kind.first_order):
+            raise ValueError(f"second_order_from {i.second_order_from} is for methods of second order")
 
     @property
     def regression(self) -> bool:
@@ -180,6 +229,7 @@ class Config:
                 first_order=i.first_order,
                 adapt_norm=i.adapt_norm,
                 recompute=i.recompute,
+                proximal=i.proximal,
             )
         )
 
@@ -194,6 +244,7 @@ class Config:
             "folder": lambda v: Folder(**v),
             "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
             "inner": lambda v: Inner(**v),
+            "metric": lambda v: Metric(**v),
             "outer": lambda v: OuterLoop(**v),
             "validation": lambda v: Validation(**v),
             "test": lambda v: EvalSettings(**v),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from innerloop.core.outer import OuterLoop
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.gradient import MethodName
+from innerloop.methods.named import MethodName
 from innerloop.training.config import Config, Inner, Model, Validation
 
 STRIDED = Model(filters=64, downsample="stride", readout="mean")
@@ -171,6 +171,54 @@ PRESETS = (
 )
 
 
+def for_method(config: Config, method: MethodName) -> Config:
+    """`config` (made for MAML) with `method` and what that method's paper has otherwise, or what it needs.
+
+    maml, fomaml, anil, nil, multitask, multiclass and unicorn take it as it is. Rates of a linear head fitted to fixed
+    features (baseline) are ours, by the number of features: Chen et al. 2019 take SGD with momentum on batches of 4.
+    """
+    few = config.model.readout == "mean"
+    inner, test = config.inner, config.test
+    c = config
+    match method:
+        case "boil" if not config.regression:  # Oh et al. 2021: one step at 0.5, batch norm adapts
+            inner = replace(inner, steps=1, lr=0.5, adapt_norm=True)
+            test = replace(test, inner_steps=1)
+        case "meta-sgd":  # Li et al. 2017: one step
+            inner, test = replace(inner, steps=1), replace(test, inner_steps=1)
+        case "maml++":  # as many steps at test as in training; a cosine outer rate
+            test = replace(test, inner_steps=inner.steps)
+            c = replace(c, outer=replace(c.outer, schedule="cosine"))
+        case "proto-maml":  # the head begins where it classifies already
+            inner, test = replace(inner, lr=inner.lr / 10), replace(test, inner_steps=inner.steps)
+        case "reptile":  # ten images a class to learn from; outer steps towards the adapted weights
+            c = replace(c, query=max(10, c.query), outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine"))
+            c = replace(c, outer=replace(c.outer, clip="none"))
+        case "imaml":  # Rajeswaran et al. 2019: λ = 2, 16 steps, 5 iterations of conjugate gradients
+            inner = replace(inner, steps=16, proximal=2.0, adapt_norm=True, recompute=False)
+            test = replace(test, inner_steps=16)
+        case "matching":
+            test = replace(test, temperature=10.0)
+        case "proto":  # Snell et al. 2017 train with more ways than they test
+            return replace(c, method=method, train_way=0 if c.regression else _more_ways(c))
+        case "siamese":  # as many images a step as the others have
+            pass
+        case "baseline" | "baseline++" | "finetune" if not config.regression:
+            rate = 0.5 if few else 0.02
+            rate = {"baseline": rate, "baseline++": 0.1, "finetune": rate / 5}[method]
+            inner = replace(inner, lr=rate, learn_rates=False)
+            test = replace(test, inner_steps=20 if method == "finetune" else 100)
+        case _:
+            pass
+    return replace(c, method=method, inner=inner, test=test)
+
+
+def _more_ways(config: Config) -> int:
+    """Three times the test's ways, at most 60 on drawn characters and 30 on photographs."""
+    drawn = config.data in ("omniglot", "glyphs")
+    return max(config.way, min(3 * config.way, 60 if drawn else 30))
+
+
 def _more_head_steps(config: Config) -> Config:
     """ANIL's steps cost next to nothing, and so there are more of them, at a rate that 20 steps bear."""
     return replace(
@@ -185,17 +233,13 @@ def _more_head_steps(config: Config) -> Config:
 def preset(name: str, method: MethodName | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
-    BOIL takes its own paper's inner loop for images (one step at rate 0.5, batch norm's scale and shift adapt too) and
-    NIL has none; the others share MAML's, except that the presets for a CPU give ANIL more of its cheap
-    inner steps, and with 5 ways another rate and half the outer steps.
+    What a method changes is in `for_method`; besides, the presets for a CPU give ANIL more of its cheap inner steps,
+    and with 5 ways another rate and half the outer steps.
     """
     for p in PRESETS:
         if p.name == name:
             config = p.make()
             if method == "anil" and name.startswith("omniglot") and name.endswith("-cpu"):
                 config = _more_head_steps(config)
-            if method == "boil" and not config.regression:
-                config = replace(config, inner=replace(config.inner, steps=1, lr=0.5, adapt_norm=True))
-                config = replace(config, test=replace(config.test, inner_steps=1))
-            return config if method is None else replace(config, method=method)
+            return config if method is None else for_method(config, method)
     raise ValueError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")

@@ -1,23 +1,30 @@
 """From a config to the things it names: tasks, model, losses, device."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
-from innerloop.core.functional import block_of, slow_weights
-from innerloop.core.inner import adapted_parameters
+from innerloop.core.episodes import ClassImages, Episodes, ImageTasks, TaskFamily
+from innerloop.core.functional import Weights, block_of, slow_weights
+from innerloop.core.inner import InnerLoop, adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
+from innerloop.core.outer import Objective
 from innerloop.core.random import stream
 from innerloop.data.catalogue import load
 from innerloop.data.distort import Affine, Distorted
 from innerloop.data.folder import FolderOptions
 from innerloop.data.multiclass import AllClasses
+from innerloop.data.pairs import Pairs
 from innerloop.data.sinusoid import Sinusoid
-from innerloop.methods.gradient import Head, method
+from innerloop.methods.gradient import pair_predictor, predictor
+from innerloop.methods.heads import Head, Metric
+from innerloop.methods.named import MethodName, method
+from innerloop.methods.objectives import implicit, multi_step, reptile
+from innerloop.methods.starts import Start
 from innerloop.models import conv4, mlp, resnet12
+from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
 from innerloop.training.config import Config
 
 
@@ -85,23 +92,27 @@ def tasks(config: Config, images: ClassImages | None, split: str, query: int | N
 
 def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     """The tasks of the training split, augmented as the config says."""
-    if config.method == "multiclass" and images is not None:
-        plain = AllClasses(images.split("train"), config.way * (config.shot + config.query))
+    kind, batch = method(config.method).trains_on, config.way * (config.shot + config.query)
+    if images is None or kind == "episodes":
+        plain = tasks(replace(config, way=config.train_way or config.way), images, "train")
+    elif kind == "classes":
+        plain = AllClasses(images.split("train"), batch)
     else:
-        plain = tasks(config, images, "train")
+        plain = Pairs(images.split("train"), max(2, batch // 2))
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
 def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The network, initialised from the config's seed: the same body for every method, and the same head for all but
-    multiclass, which has an output for each training class."""
+    those that train on all classes at once (an output for each training class), on pairs or with a context."""
     device = choose_device(config.device)
     generator = stream(config.seed, "init")
     m = config.model
     if images is None:
         return mlp(1, 1, hidden=m.hidden, generator=generator).to(device)
     channels, height, width = images.image_shape
-    outputs = len(images.splits["train"]) if config.method == "multiclass" else config.way
+    all_classes = method(config.method).trains_on == "classes"
+    outputs = len(images.splits["train"]) if all_classes else config.way
     if m.arch == "mlp":
         model = mlp(channels * height * width, outputs, hidden=m.hidden, generator=generator)
     elif height != width:
@@ -119,17 +130,47 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
             affine=m.affine,
             generator=generator,
         )
+    _replace_head(config, model)
     return model.to(device)
 
 
+def _replace_head(config: Config, model: nn.Sequential) -> None:
+    """The head of the methods that have one of their own, drawn from a stream of its own."""
+    old = model[-1]
+    assert isinstance(old, Linear)
+    inputs, outputs, readout = old.in_features, old.out_features, old.readout
+    name = list(dict(model.named_children()))[-1]
+    if config.method == "baseline++":
+        new = CosineLinear(inputs, outputs, scale=config.metric.scale, readout=readout)
+    elif config.method == "siamese":
+        new = PairHead(inputs, readout=readout)
+    elif config.metric.full_context:
+        new = FullContext(inputs, readout=readout)
+    else:
+        return
+    new.reset_parameters(stream(config.seed, "init", "head"))
+    setattr(model, name, new)
+
+
 def meta_parameters(config: Config, model: nn.Sequential) -> dict[str, Tensor]:
-    """What the outer loop trains: the model's weights, and the inner rates if they are learned."""
+    """What the outer loop trains: the model's weights; the inner rates if they are learned (``rate:NAME``); batch
+    norm's scale and shift for each inner step (``step:NAME``: a row for each step's support set, one for the query set
+    after the last; the model's own NAME then waits unused)."""
     parameters: dict[str, Tensor] = dict(slow_weights(model))
-    if config.inner.learn_rates:
-        inner = config.inner_loop
-        device = next(model.parameters()).device
-        for block in dict.fromkeys(block_of(n) for n in adapted_parameters(model, inner)):
+    inner, kind = config.inner_loop, method(config.method)
+    names = adapted_parameters(model, inner)
+    device = next(model.parameters()).device
+    if config.inner.learn_rates or kind.learns == "block_rates":
+        for block in dict.fromkeys(block_of(n) for n in names):
             parameters[f"rate:{block}"] = nn.Parameter(torch.full((inner.steps,), inner.lr, device=device))
+    elif kind.learns == "parameter_rates":
+        for n in names:
+            parameters[f"rate:{n}"] = nn.Parameter(torch.full_like(parameters[n], inner.lr))
+    if kind.step_norms:
+        blocks = {block_of(n) for n in names}
+        for n, p in slow_weights(model).items():
+            if n not in names and block_of(n) in blocks:
+                parameters[f"step:{n}"] = nn.Parameter(p.detach().expand(inner.steps + 1, *p.shape).clone())
     return parameters
 
 
@@ -140,12 +181,70 @@ def chunk_size(config: Config, device: torch.device) -> int | None:
     return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
 
 
-def head(config: Config) -> Head:
-    """Which head classifies in training: the model's, or NIL's cosine attention."""
-    return method(config.method).head
+def objective(config: Config, model: nn.Sequential, step: int) -> Objective:
+    """What the outer loop minimises at outer step `step`."""
+    kind, inner, loss = method(config.method), config.inner_loop, losses(config).loss
+    if step < config.inner.second_order_from:
+        inner = replace(inner, first_order=True, recompute=False)
+    if kind.objective == "reptile":
+        return reptile(model, inner, loss=loss)
+    if kind.objective == "implicit":
+        return implicit(model, inner, iterations=config.inner.solve_steps, loss=loss)
+    if kind.objective == "each_step":
+        over = config.inner.anneal_steps or max(1, config.outer.steps // 10)
+        if step < over:
+            return multi_step(model, inner, anneal=step / over, loss=loss, statistics=config.inner.statistics)
+    if kind.trains_on == "pairs":
+        predict = pair_predictor(model, metric=config.metric)
+    else:
+        predict = predictor(
+            model,
+            inner,
+            head=kind.head,
+            start=kind.start,
+            metric=config.metric,
+            loss=loss,
+            statistics=config.inner.statistics,
+            temperature=config.test.temperature,
+        )
+
+    def query_loss(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
+        prediction = predict(parameters, episodes)
+        return loss(prediction, episodes.query_y), prediction
+
+    return query_loss
 
 
-def test_head(config: Config) -> Head:
-    """Which head classifies at validation and test."""
-    kind = method(config.method)
-    return kind.test_head or kind.head
+@dataclass(frozen=True)
+class Testing:
+    """How a trained run is tested under a method: what `evaluation.evaluate` takes beside model, tasks and settings."""
+
+    inner: InnerLoop
+    head: Head
+    start: Start
+    metric: Metric
+
+
+def how_tested(config: Config, name: MethodName | None = None) -> Testing:
+    """The test of `config`'s run by its own method, or by the method `name` on the same weights.
+
+    Raises ValueError where the run's head cannot serve that method.
+    """
+    kind = method(name or config.method)
+    trained = method(config.method)
+    start = kind.final_start
+    if config.regression and (kind.final_head != "model" or start != "own"):
+        raise ValueError(f"{kind.name} is for classes, and a regression has none")
+    if kind.name != config.method:
+        if kind.final_head == "pairs":
+            raise ValueError(f"siamese compares pairs by a head that only its own training makes, not {config.method}")
+        if config.method == "siamese" and kind.adapts_at_test and kind.final_head == "model":
+            raise ValueError(
+                f"siamese's head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
+            )
+        if trained.trains_on == "classes" and kind.adapts_at_test and kind.final_head == "model" and start == "own":
+            raise ValueError(
+                f"the head of a {config.method} run tells all training classes apart, so {kind.name} cannot adapt it "
+                f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"
+            )
+    return Testing(kind.test_inner(config.inner_loop), kind.final_head, start, config.metric)

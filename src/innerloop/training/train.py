@@ -14,10 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages
-from innerloop.core.outer import meta_gradient, outer_lr, outer_step
+from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
 from innerloop.evaluation import evaluate
-from innerloop.methods.gradient import predictor
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.training import setup
@@ -87,19 +86,14 @@ def train(
             setup.tasks(config, images, split, config.test.query)  # say now what would fail after hours
     model = setup.build_model(config, images)
     parameters = setup.meta_parameters(config, model)
-    inner = config.inner_loop
     kinds = setup.losses(config)
-    predict = predictor(
-        model,
-        inner,
-        head=setup.head(config),
-        loss=kinds.loss,
-        statistics=config.inner.statistics,
-        temperature=config.test.temperature,
-    )
+    testing = setup.how_tested(config)
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
-    optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
+    if config.outer.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(trained, lr=config.outer.lr)
+    else:
+        optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
     folder = RunFolder(out)
 
     with (
@@ -138,11 +132,10 @@ def train(
 
         for step in range(first, config.outer.steps):
             batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "episodes", step)).to(device)
-            found = meta_gradient(
-                predict,
+            found = objective_gradient(
+                setup.objective(config, model, step),
                 parameters,
                 batch,
-                kinds.loss,
                 kinds.score,
                 task_chunk=chunk,
                 reduction=config.outer.reduction,
@@ -163,9 +156,11 @@ def train(
                     model,
                     parameters,
                     setup.tasks(config, images, "val", config.test.query),
-                    inner,
+                    testing.inner,
                     settings,
-                    head=setup.test_head(config),
+                    head=testing.head,
+                    start=testing.start,
+                    metric=testing.metric,
                     loss=kinds.loss,
                     score=kinds.score,
                     task_chunk=chunk,
@@ -215,10 +210,10 @@ def restore(parameters: dict[str, Tensor], weights: dict[str, Tensor], source: s
     """Copy a checkpoint into the meta-parameters (which are the model's own)."""
     load_weights(model, weights, source)
     for name in dict.fromkeys([*parameters, *weights]):
-        if not name.startswith("rate:"):
+        if ":" not in name:
             continue
         if name not in parameters or name not in weights or parameters[name].shape != weights[name].shape:
-            raise RunError(f"{source} is of another model: its learned inner rate {name!r} does not fit the config")
+            raise RunError(f"{source} is of another model: its learned {name!r} does not fit the config")
         with torch.no_grad():
             parameters[name].copy_(weights[name])
 
@@ -268,10 +263,11 @@ def _restore_optimizer(
         kinds[name].add(kind)
         # the moments take the layout of their parameter, so that the arithmetic is the same to the last bit;
         # the fused Adam of a GPU counts its steps there
-        fused = optimizer.defaults["fused"]
+        fused = optimizer.defaults.get("fused")
         stored = value.to(p.device if fused else "cpu") if kind == "step" else torch.empty_like(p).copy_(value)
         optimizer.state[p][kind] = stored
-    if lacking := [name for name, found in kinds.items() if found != {"step", "exp_avg", "exp_avg_sq"}]:
+    whole = {"step", "exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else set()
+    if lacking := [name for name, found in kinds.items() if found != whole]:
         raise RunError(f"the optimizer state in {source} is not whole (see {lacking[0]!r}); train again")
 
 
