@@ -1,0 +1,275 @@
+"""A few-shot classifier with the face of scikit-learn: `fit` is the inner loop on the support set."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
+from torch import Tensor
+from torch.nn import functional as F
+
+from innerloop.core.inner import InnerLoop
+from innerloop.estimator.bodies import Body, resolve
+from innerloop.estimator.feature_cache import FeatureCache, identity
+from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
+from innerloop.estimator.inputs import Images, Reader, kind
+from innerloop.estimator.network import Network, adapting, without_adapting
+from innerloop.methods.attention import cosine_attention
+
+METHODS = ("nil", "means", "anil", "finetune", "maml")
+TEMPERATURE = {"nil": 20.0, "means": 10.0}
+"""where neither the user nor a run says otherwise; `docs/estimator.md` tells how they were chosen"""
+FRESH_HEAD = InnerLoop("head", steps=50, lr=10.0)
+"""of a head that starts at zero, on features of length 1"""
+OWN_HEAD = InnerLoop("head", steps=10, lr=0.1)
+"""of the head that a user's own model brings"""
+FINE_TUNING = InnerLoop("all", steps=10, lr=0.01)
+"""of all blocks, after the head"""
+
+
+class FewShotClassifier(ClassifierMixin, BaseEstimator):
+    """Classify pictures by a few examples of each class.
+
+    Parameters
+    ----------
+    model : "pretrained" (a body of ImageNet features, extra `pretrained`), the path of an innerloop run folder (its
+        data need not be there), or an `nn.Sequential` of named blocks. A model of one block is a body alone; of two or
+        more, the last is the head. The model itself is never changed.
+    method : "nil": each support image votes for its class by the cosine of features (no inner loop); "means": nearest
+        class mean; "anil": a linear head adapts; "finetune": a head adapts, then all blocks; "maml": the inner loop
+        that the run was trained with, whichever blocks that adapts (for a run whose way fits). "anil" and "finetune"
+        start from the model's own head if that was trained with an inner loop (a user's model: in any way) and has as
+        many outputs as y has classes, else from one at zero.
+    steps, lr : inner steps and inner rate; None: the run's for its own head, else those in
+        `innerloop.estimator.classifier`.
+    temperature : what multiplies cosines ("nil") or negative squared distances ("means"); None: the run's for "nil",
+        else 20 and 10. It decides how sure the probabilities are, and in "nil" how much nearer support images count.
+    statistics : whose batch statistics normalise a query image in models without stored ones: "support", the support
+        set's, so that no query image influences another; "batch", those of all of X at once (transductive, the setting
+        of the MAML papers, which needs many query images of all classes).
+    image_size : pixels a side; None: the model's.
+    batch_size : images that go through the model at a time; where batch statistics matter the support set is one batch.
+    cache : a folder that keeps features between calls, for bodies that do not adapt and treat each image alone.
+    device : "auto", "cpu", "cuda".
+
+    Nothing is random here, so there is no seed.
+
+    X is an array [n, h, w], [n, h, w, c] or [n, c, h, w] (uint8, or floats in 0..1), a list of files or of PIL images,
+    or an array [n, d]. The last are features, used as they are, where model is "pretrained"; they go through an
+    `nn.Sequential`; for a run they are flattened images.
+
+    Attributes
+    ----------
+    classes_ : the labels, sorted; n_features_in_ : columns of X, if it was [n, d];
+    support_features_ : [n, d], what the body makes of the support set (after adaptation, if it adapts);
+    temperature_ : the temperature in use.
+    """
+
+    def __init__(
+        self,
+        model: Any = "pretrained",
+        *,
+        method: Any = "nil",
+        steps: Any = None,
+        lr: Any = None,
+        temperature: Any = None,
+        statistics: Any = "support",
+        image_size: Any = None,
+        batch_size: Any = 32,
+        cache: Any = None,
+        device: Any = "auto",
+    ) -> None:
+        self.model = model
+        self.method = method
+        self.steps = steps
+        self.lr = lr
+        self.temperature = temperature
+        self.statistics = statistics
+        self.image_size = image_size
+        self.batch_size = batch_size
+        self.cache = cache
+        self.device = device
+
+    def fit(self, X: Any, y: Any) -> "FewShotClassifier":
+        """The inner loop on the support set X with its labels y [n], of any type that sorts.
+
+        Raises ValueError for parameters and data that do not fit, PictureError (a ValueError) for a file that cannot
+        be read, RunError for a run folder that cannot be used.
+        """
+        self._check_parameters()
+        body, given, labels = self._support(X, y)
+        self._labels = torch.from_numpy(labels)
+        self.temperature_ = self._chosen_temperature(body)
+        self._head: UnitLinear | None = None
+        self._own_head = False
+        self._fits = body is not None and body.fits(len(self.classes_))
+        self._trained = body is not None and body.trained is not None
+        if body is None:
+            if self.method in ("finetune", "maml"):
+                raise ValueError(
+                    f"method {self.method!r} adapts a network's body, but X holds features [n, d]; use nil, means or "
+                    "anil, or give images"
+                )
+            self._network, support = None, given
+        else:
+            self._network = self._learn(body, given)
+            support = self._network.support_features(given, self.batch_size)
+        self._support_features = support.double()
+        self.support_features_ = support.numpy()
+        if self.method == "anil" and not self._own_head:
+            self._head = adapt_head(self._support_features, self._labels, self._inner(FRESH_HEAD))
+        return self
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The likeliest label of each image [n]."""
+        check_is_fitted(self)
+        return self.classes_[self._logits(self._query(X)).argmax(1).numpy()]
+
+    def predict_proba(self, X: Any) -> NDArray[np.float64]:
+        """The probability of each class [n, classes], in the order of `classes_`; each row sums to 1."""
+        check_is_fitted(self)
+        return self._logits(self._query(X)).double().softmax(1).numpy()
+
+    def features(self, X: Any) -> NDArray[Any]:
+        """What the body makes of X, [n, d]; adapted, if the method adapts the body."""
+        check_is_fitted(self)
+        return self._features(self._query(X)).numpy()
+
+    def nearest_support(self, X: Any) -> NDArray[np.int64]:
+        """For each of X the number of the support image whose features are nearest by cosine, [n]."""
+        check_is_fitted(self)
+        query = F.normalize(self._features(self._query(X)).double(), dim=1)
+        return (query @ F.normalize(self._support_features, dim=1).T).argmax(1).numpy()
+
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether a network makes each image's features from that image alone (as long as nothing adapts)."""
+        check_is_fitted(self)
+        return self._network is not None and not self._network.by_batch
+
+    def adapts_network(self, method: str) -> bool:
+        """Whether that method runs its inner loop through the network, rather than on features."""
+        check_is_fitted(self)
+        return method in ("finetune", "maml") or (method == "anil" and self._fits)
+
+    def fitting_methods(self) -> tuple[str, ...]:
+        """The methods for this model and support set, without fine-tuning, which takes minutes."""
+        check_is_fitted(self)
+        return ("nil", "means", "anil", *(("maml",) if self._trained and self._fits else ()))
+
+    def _features(self, given: Tensor | Images) -> Tensor:
+        if isinstance(given, Tensor):
+            return given
+        assert self._network is not None
+        return self._network.features(given, self.batch_size)
+
+    def _logits(self, given: Tensor | Images) -> Tensor:
+        """[n, way], whose softmax are the probabilities."""
+        if self._own_head:
+            assert self._network is not None
+            assert isinstance(given, Images)
+            logits = self._network.logits(given, self.batch_size)
+        else:
+            query, support, y = self._features(given).double(), self._support_features, self._labels
+            if self.method == "means":
+                logits = nearest_mean(query, support, y, temperature=self.temperature_)
+            elif self._head is not None:
+                with torch.no_grad():
+                    logits = self._head(query)
+            else:
+                logits = cosine_attention(query[None], support[None], y[None], temperature=self.temperature_)[0]
+        if not bool(logits.isfinite().all()):
+            raise FloatingPointError("an output is not finite: the adapted weights diverged; lower lr")
+        return logits
+
+    def _learn(self, body: Body, given: Images) -> Network:
+        """The network, after its inner loop if the method has one that goes through it."""
+        trained, fits = body.trained, self._fits
+        if self.method == "maml" and not (trained and fits):
+            has = (
+                f"that of {body.run} is for {body.way} classes, y has {len(self.classes_)}"
+                if trained
+                else f"{body.run or 'this model'} has none; use nil, means, anil or finetune"
+            )
+            raise ValueError(f"method 'maml' is the inner loop that a run was trained with: {has}")
+        self._own_head = self.adapts_network(self.method)
+        if not self._own_head:
+            return without_adapting(body, given, self.statistics, self._feature_cache(body))
+        if self.method == "maml" and trained:
+            return adapting(body, given, self._labels, self._inner(trained.inner), self.statistics, rates=trained.rates)
+        inner = FINE_TUNING if self.method == "finetune" else OWN_HEAD
+        rates = None
+        if trained and fits:
+            inner, rates = replace(trained.inner, blocks=inner.blocks), trained.rates
+        head = None
+        if not fits:  # a body gets no gradient through a head at zero: the head adapts first
+            plain = without_adapting(body, given, self.statistics, None)
+            support = plain.support_features(given, self.batch_size)
+            head = adapt_head(support.double(), self._labels, FRESH_HEAD)
+        return adapting(body, given, self._labels, self._inner(inner), self.statistics, rates=rates, head=head)
+
+    def _inner(self, default: InnerLoop) -> InnerLoop:
+        steps = default.steps if self.steps is None else int(self.steps)
+        return replace(default, steps=steps, lr=default.lr if self.lr is None else float(self.lr))
+
+    def _chosen_temperature(self, body: Body | None) -> float:
+        if self.temperature is not None:
+            return float(self.temperature)
+        if self.method == "nil" and body is not None and body.temperature is not None:
+            return body.temperature
+        return TEMPERATURE.get(self.method, 1.0)
+
+    def _feature_cache(self, body: Body) -> FeatureCache | None:
+        if self.cache is None:
+            return None
+        return FeatureCache(Path(self.cache).expanduser(), identity(body.model, repr(body.wanted)))
+
+    def _check_parameters(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+        if self.statistics not in ("support", "batch"):
+            raise ValueError(f"statistics must be support or batch; got {self.statistics!r}")
+        for name, least in (("steps", 0), ("image_size", 1), ("batch_size", 1)):
+            value = getattr(self, name)
+            if value is None and name != "batch_size":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+        for name in ("lr", "temperature"):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float | np.number) and 0 < value < float("inf")):
+                raise ValueError(f"{name} must be a number above 0, got {value!r}")
+
+    def _support(self, X: Any, y: Any) -> tuple[Body | None, Any, NDArray[np.int64]]:
+        """The body, the support set (a tensor of features, or images), and labels 0..way-1; sets `classes_`."""
+        if y is None:
+            raise ValueError("FewShotClassifier requires y to be passed, but the target y is None")
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
+        rows = kind(X) == "features"
+        if rows:
+            X, y = validate_data(self, X, y, dtype=(np.float64, np.float32))
+        if rows and isinstance(self.model, str) and self.model == "pretrained":
+            body, self._reader = None, Reader(rows, None)
+        else:
+            body = resolve(self.model, self.image_size, self.device)
+            self._reader = Reader(rows, body.wanted, body.flat, body.run or "the model")
+        given = self._reader.read(X)
+        y = column_or_1d(y, warn=True)
+        if len(y) != len(given):
+            raise ValueError(f"X has {len(given)} images, y has {len(y)} labels; there must be one for each")
+        check_classification_targets(y)
+        self.classes_, labels = np.unique(y, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs 2 or more classes")
+        return body, given, labels.astype(np.int64)
+
+    def _query(self, X: Any) -> Tensor | Images:
+        if self._reader.rows and kind(X) == "features":
+            X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
+        return self._reader.read(X)

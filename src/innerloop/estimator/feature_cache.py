@@ -1,0 +1,80 @@
+"""Features of images, kept on disk between calls: one small file an image, whole or not at all, and never trusted."""
+
+import hashlib
+import logging
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+_MAGIC = b"innerloop features 1\n"
+_DIGEST = 32
+_log = logging.getLogger("innerloop.estimator")
+
+
+def identity(body: nn.Module, recipe: str) -> str:
+    """SHA-256 of what decides an image's features beside the image: architecture, weights, and how it is prepared."""
+    digest = hashlib.sha256(recipe.encode())
+    digest.update(repr(body).encode())
+    for name, module in body.named_modules():
+        digest.update(f"{name} {type(module).__module__}.{type(module).__qualname__}\n".encode())
+    for name, tensor in [*body.named_parameters(), *body.named_buffers()]:
+        value = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class FeatureCache:
+    """A folder of feature vectors."""
+
+    folder: Path
+    body: str
+    """the `identity` of the body"""
+
+    def read(self, image: str) -> NDArray[np.float32] | None:
+        """The features of the image with that digest; None where there are none, or a file that does not hold."""
+        path, key = self._place(image)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            _log.warning("cannot read features from the cache (%s); they are computed", error)
+            return None
+        head = len(_MAGIC)
+        payload = content[head + _DIGEST :]
+        if content[:head] != _MAGIC or content[head : head + _DIGEST] != _seal(key, payload) or len(payload) % 4:
+            _log.warning("the cached features in %s are corrupt; they are computed anew", path)
+            return None
+        return np.frombuffer(payload, dtype="<f4").astype(np.float32)
+
+    def write(self, image: str, features: NDArray[np.float32]) -> None:
+        """Keep features [d] atomically. A folder that cannot be written to costs a warning, not the features."""
+        path, key = self._place(image)
+        payload = np.ascontiguousarray(features, dtype="<f4").tobytes()
+        part = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+            with os.fdopen(handle, "wb") as file:
+                file.write(_MAGIC + _seal(key, payload) + payload)
+            Path(part).replace(path)
+        except OSError as error:
+            _log.warning("cannot keep features in the cache %s (%s)", self.folder, error)
+            if part is not None:
+                Path(part).unlink(missing_ok=True)
+
+    def _place(self, image: str) -> tuple[Path, str]:
+        key = hashlib.sha256(f"{self.body} {image}".encode()).hexdigest()
+        return self.folder / key[:2] / f"{key}.features", key
+
+
+def _seal(key: str, payload: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + payload).digest()

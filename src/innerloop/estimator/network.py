@@ -1,0 +1,126 @@
+"""A network and its inner loop on one support set, with images that pass through it a few at a time."""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from innerloop.core.functional import forward, slow_weights
+from innerloop.core.inner import InnerLoop, adapt
+from innerloop.estimator.bodies import Body
+from innerloop.estimator.feature_cache import FeatureCache
+from innerloop.estimator.heads import UnitLinear
+from innerloop.estimator.inputs import Images
+from innerloop.methods.gradient import body_features
+
+
+@dataclass(frozen=True)
+class Network:
+    """A body and a head with the weights that a support set gave them."""
+
+    model: nn.Sequential
+    device: torch.device
+    by_batch: bool
+    """whether an image's features depend on the images it comes with, or on the support set"""
+    fast: dict[str, Tensor] = field(default_factory=dict)
+    support_x: Tensor | None = None
+    """the support set, where batch norm takes its statistics from it"""
+    cache: FeatureCache | None = None
+
+    @property
+    def slow(self) -> dict[str, Tensor]:
+        """The weights that did not adapt (and the others, as they were before)."""
+        return {n: w.detach() for n, w in slow_weights(self.model).items()}
+
+    def features(self, given: Images, batch_size: int) -> Tensor:
+        """Body features [n, d] of query images, float32 on the CPU."""
+        if self.cache is None:
+            return self._run(self._features, given, range(len(given)), batch_size)
+        digests = [given.digest(i) for i in range(len(given))]
+        found = {d: self.cache.read(d) for d in dict.fromkeys(digests)}
+        if lacking := {d: i for i, d in enumerate(digests) if found[d] is None}:
+            made = self._run(self._features, given, list(lacking.values()), batch_size).numpy()
+            for d, row in zip(lacking, made, strict=True):
+                self.cache.write(d, row)
+                found[d] = row
+        return torch.stack([torch.from_numpy(row) for d in digests if (row := found[d]) is not None])
+
+    def logits(self, given: Images, batch_size: int) -> Tensor:
+        """The model's own output [n, way] for query images, float32 on the CPU."""
+        return self._run(self._logits, given, range(len(given)), batch_size)
+
+    @torch.no_grad()
+    def support_features(self, given: Images, batch_size: int) -> Tensor:
+        """Body features [n, d] of the support set itself, which is one batch where that matters."""
+        if not self.by_batch:
+            return self.features(given, batch_size)
+        x = given.stack(range(len(given))).to(self.device)
+        return self._features(x[None], None)[0].float().cpu()
+
+    def _features(self, x: Tensor, of: Tensor | None) -> Tensor:
+        return body_features(self.model, self.slow, self.fast, x, of)
+
+    def _logits(self, x: Tensor, of: Tensor | None) -> Tensor:
+        return forward(self.model, self.slow, self.fast, x, statistics_of=of)
+
+    @torch.no_grad()
+    def _run(self, run: Callable[[Tensor, Tensor | None], Tensor], given: Images, rows: Any, batch_size: int) -> Tensor:
+        of = None if self.support_x is None else self.support_x[None]
+        size = len(rows) if self.by_batch and of is None else batch_size
+        parts = [given.stack(rows[i : i + size]).to(self.device) for i in range(0, len(rows), size)]
+        return torch.cat([run(x[None], of)[0].float().cpu() for x in parts])
+
+
+def without_adapting(body: Body, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
+    """The network as it is, to take features from."""
+    model = body.model if body.has_head else with_head(body.model, nn.Identity())
+    return _network(body, model, given, statistics, cache)
+
+
+@torch.no_grad()
+def adapting(
+    body: Body,
+    given: Images,
+    y: Int[Tensor, " support"],
+    inner: InnerLoop,
+    statistics: str,
+    *,
+    rates: Mapping[str, Tensor] | None = None,
+    head: UnitLinear | None = None,
+) -> Network:
+    """The network after `inner` on the support set; `head` replaces the model's own.
+
+    Raises FloatingPointError if the adapted weights are not finite.
+    """
+    model = body.model
+    if head is not None:
+        model = with_head(model, copy.deepcopy(head).to(body.device, torch.float32), instead=body.has_head)
+    network = _network(body, model, given, statistics, None)
+    x = given.stack(range(len(given))).to(body.device)
+    fast = adapt(model, network.slow, x[None], y[None].to(body.device), inner, rates=rates)
+    if not all(bool(w.isfinite().all()) for w in fast.values()):
+        raise FloatingPointError(f"the adapted weights are not finite: lower lr, which was {inner.lr:g}")
+    return replace(network, fast=fast)
+
+
+def with_head(model: nn.Sequential, head: nn.Module, *, instead: bool = False) -> nn.Sequential:
+    """The same blocks (not copied) with a block more, or with another last block."""
+    blocks = dict(model.named_children())
+    if instead:
+        blocks.popitem()
+    name = "head"
+    while name in blocks:
+        name += "_"
+    out = nn.Sequential()
+    for n, block in {**blocks, name: head}.items():
+        out.add_module(n, block)
+    return out.eval()
+
+
+def _network(body: Body, model: nn.Sequential, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
+    of = given.stack(range(len(given))).to(body.device) if body.by_batch and statistics == "support" else None
+    return Network(model, body.device, body.by_batch, support_x=of, cache=None if body.by_batch else cache)
