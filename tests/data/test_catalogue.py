@@ -51,6 +51,10 @@ def test_unknown_names_and_options(tmp_path: Path) -> None:
         load("omniglot", split_scheme="koch", data_dir=tmp_path)
     with pytest.raises(ValueError, match="name the folder of classes"):
         load("folder")
+    with pytest.raises(ValueError, match="cifar_fs has one size only; size 84 is for caltech101"):
+        load("cifar_fs", size=84)
+    with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
+        load("caltech101", size=0)
 
 
 def test_a_folder_by_its_name(tmp_path: Path, png: Png) -> None:

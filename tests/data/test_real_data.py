@@ -10,7 +10,10 @@ from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
 from innerloop.data.catalogue import load
 from innerloop.data.check import check
+from innerloop.data.convert import as_shape
 from innerloop.data.places import find
+from innerloop.data.tree import open_tree
+from innerloop.data.within import WithinAlphabet
 
 ROOT = os.environ.get("INNERLOOP_DATA")
 pytestmark = [
@@ -25,11 +28,12 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-@pytest.mark.parametrize("name", ["omniglot", "cifar_fs"])
+@pytest.mark.parametrize("name", ["omniglot", "cifar_fs", "caltech101"])
 def test_check_finds_it_whole(name: str) -> None:
     found = check(name)
     assert found.ok, found.problems
-    assert (found.classes, found.images) == {"omniglot": (1623, 32460), "cifar_fs": (100, 60000)}[name]
+    expected = {"omniglot": (1623, 32460), "cifar_fs": (100, 60000), "caltech101": (101, 8677)}
+    assert (found.classes, found.images) == expected[name]
 
 
 def test_omniglot(cache: Path) -> None:
@@ -54,6 +58,40 @@ def test_cifar_100(cache: Path) -> None:
     assert {s: len(c) for s, c in fc100.splits.items()} == {"train": 60, "val": 20, "test": 20}
     people = {"baby", "boy", "girl", "man", "woman"}
     assert people <= set(fc100.split("test").class_names)
+
+
+def test_omniglot_within_alphabets(cache: Path) -> None:
+    """All 20 evaluation alphabets have 20 characters; image i of each character of an alphabet is by drawer i."""
+    family = WithinAlphabet(load("omniglot", split_scheme="lake", cache_dir=cache).split("test"))
+    assert len(family.alphabets) == 20
+    assert set(family.drawers.tolist()) == {20}
+    assert family.sample(2, stream(0)).query_x.shape == (2, 20, 1, 28, 28)
+    for paths in (read_names(name) for name in ("images_background.zip", "images_evaluation.zip")):
+        for files in paths.values():
+            assert [int(f.split("_")[1].removesuffix(".png")) for f in files] == list(range(1, 21))
+
+
+def read_names(archive: str) -> dict[str, list[str]]:
+    """character -> its files, in the order in which they are decoded."""
+    path = find(Path(str(ROOT)), ("omniglot",), (archive,))
+    assert path is not None
+    files: dict[str, list[str]] = {}
+    with open_tree(path) as tree:
+        for name in tree.paths:
+            if name.endswith(".png"):
+                files.setdefault(name.rsplit("/", 1)[0], []).append(name.rsplit("/", 1)[-1])
+    return files
+
+
+def test_caltech101(cache: Path) -> None:
+    data = load("caltech101", cache_dir=cache)
+    assert {s: len(c) for s, c in data.splits.items()} == {"train": 64, "val": 16, "test": 21}
+    assert data.image_shape == (3, 84, 84)
+    assert (int(data.count.min()), int(data.count.max())) == (31, 800)
+    small = load("caltech101", size=32, cache_dir=cache)
+    assert small.class_names == data.class_names
+    other = as_shape(data, 3, 32)
+    assert float((small.images.float() - other.images.float()).abs().mean()) < 1.0, "one shape by two routes"
 
 
 def test_the_archives_are_found_where_they_lie() -> None:

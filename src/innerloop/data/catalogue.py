@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from innerloop.core.episodes import ClassImages
+from innerloop.data.caltech101 import load_caltech101
 from innerloop.data.cifar import load_cifar_fs, load_fc100
 from innerloop.data.folder import FolderOptions, load_folder
 from innerloop.data.mini_imagenet import load_mini_imagenet
@@ -10,7 +11,7 @@ from innerloop.data.omniglot import load_omniglot
 from innerloop.data.places import cache_root
 from innerloop.data.progress import Progress, silent
 
-NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "glyphs", "folder")
+NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "glyphs", "folder")
 
 
 def load(
@@ -20,17 +21,21 @@ def load(
     data_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
     folder: FolderOptions | None = None,
+    size: int | None = None,
     progress: Progress = silent,
 ) -> ClassImages:
     """The classes, with their splits train, val and test, of the data set `name`.
 
-    `split_scheme` is for omniglot alone ("vinyals" or "lake"). For the name "folder", `data_dir` is the
+    `split_scheme` is for omniglot alone ("vinyals" or "lake"), `size` (pixels a side; 84) for caltech101 alone; to
+    bring another set to another size, see `convert.as_shape`. For the name "folder", `data_dir` is the
     folder of classes itself, and `folder` says how it is read. Raises ValueError for an unknown name or
     scheme, DataMissing (a FileNotFoundError) for files that are not there, DataCorrupt (a ValueError) for
     files that are not whole.
     """
     if split_scheme is not None and name in NAMES and name != "omniglot":
         raise ValueError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
+    if size is not None and name in NAMES and name != "caltech101":
+        raise ValueError(f"{name} has one size only; size {size} is for caltech101 (convert.as_shape resizes any set)")
     match name:
         case "omniglot":
             return load_omniglot(split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress)
@@ -40,6 +45,10 @@ def load(
             return load_fc100(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
         case "mini_imagenet":
             return load_mini_imagenet(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
+        case "caltech101":
+            return load_caltech101(
+                84 if size is None else size, data_dir=data_dir, cache_dir=cache_dir, progress=progress
+            )
         case "glyphs":
             from innerloop.data.glyphs import load_glyphs  # brings matplotlib, which takes its time
 

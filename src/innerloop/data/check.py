@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.core.episodes import ClassImages
-from innerloop.data import cifar, mini_imagenet, omniglot
+from innerloop.data import caltech101, cifar, mini_imagenet, omniglot
 from innerloop.data.fetch import md5
 from innerloop.data.places import DataCorrupt, DataMissing, data_root
 from innerloop.data.progress import Progress, silent
@@ -78,6 +78,8 @@ def recipe_of(name: str) -> Recipe | None:
             return cifar.RECIPE
         case "mini_imagenet":
             return mini_imagenet.RECIPE
+        case "caltech101":
+            return caltech101.recipe()
         case "glyphs":
             return None
         case _:

@@ -142,6 +142,34 @@ MINI_IMAGENET = Source(
     "n0153282900000005.jpg, or the three pickles mini-imagenet-cache-{train,val,test}.pkl,",
 )
 
+CALTECH101 = Source(
+    name="caltech101",
+    title="Caltech-101, the middle square of each photograph, 84×84 RGB (other sizes on request)",
+    folders=("caltech101", "caltech-101", "caltech101_short84"),
+    archives=(
+        Archive(
+            # Size and checksum are the ones that other libraries demand of this file (TensorFlow Datasets: size and
+            # SHA-256 3312…1f91; several projects: MD5). The download itself has not been tried from here.
+            "caltech-101.zip",
+            "https://data.caltech.edu/records/mzrjq-6wc02/files/caltech-101.zip",
+            137_414_764,
+            "3138e1922a9193bfa496528edbbc45d0",
+            (
+                "af6ece2f339791ca20f855943d8b55dd60892c0a25105fcd631ee3d6430f9926",  # the tar.gz as once offered alone
+                "ce7049d7368d2add1efcff56fba610d66d688b49ff08d3445576d6b96a0ad3ff",  # re-packed, shorter side 84 pixels
+            ),
+            ("101_ObjectCategories.tar.gz", "101_ObjectCategories"),
+        ),
+    ),
+    classes=101,
+    images=8_677,
+    shape=(3, 84, 84),
+    licence="CC BY 4.0, as public cards of the data set state it (upstream's record itself was not read)",
+    citation="L. Fei-Fei, R. Fergus, P. Perona. Learning generative visual models from few training examples. "
+    "CVPR workshop 2004.",
+    by_hand="put caltech-101.zip, or the 101_ObjectCategories.tar.gz in it, or that unpacked,",
+)
+
 GLYPHS = Source(
     name="glyphs",
     title="letters of many scripts, drawn from fonts that are installed with the library: no download",
@@ -154,7 +182,7 @@ GLYPHS = Source(
     citation="",
 )
 
-SOURCES = (OMNIGLOT, CIFAR_FS, FC100, MINI_IMAGENET, GLYPHS)
+SOURCES = (OMNIGLOT, CIFAR_FS, FC100, MINI_IMAGENET, CALTECH101, GLYPHS)
 """every data set that has a name of its own; `folder` reads the user's"""
 
 
