@@ -9,7 +9,8 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
-from innerloop.report.reproduction import HEADER, claim_rows, notes, rows, write_reproduction
+from innerloop.report.formats import NONE
+from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.runs import RunError, read_json
 from innerloop.studies import (
     EXPERIMENTS,
@@ -32,7 +33,7 @@ whether the paper's claim holds. Missing runs are trained, unfinished ones conti
 
 names:
 {_NAMES}
-  all                 every one of them
+  all                 those of the paper: every one but families
 
 --list shows what each needs, and how long that trains."""
 
@@ -75,7 +76,7 @@ def run(args: Sequence[str]) -> int:
         return 0
     if not asked.name:
         raise ValueError("which table or figure? Give its NAME, or all; 'innerloop reproduce --list' shows them")
-    names = [e.name for e in EXPERIMENTS] if asked.name == "all" else [experiment(asked.name).name]
+    names = [e.name for e in EXPERIMENTS if e.of_the_paper] if asked.name == "all" else [experiment(asked.name).name]
     if asked.way < 2:
         raise ValueError(f"way must be 2 or more to tell classes apart, got {asked.way}")
     if asked.out.exists() and not asked.out.is_dir():
@@ -117,7 +118,11 @@ def run(args: Sequence[str]) -> int:
 def print_result(folder: Path) -> None:
     """The table and the claims of one result."""
     value = read_json(folder / "result.json")
-    show.table(f"{value['title']} ({value['where']})", HEADER, rows(value), " ".join(notes(value)))
+    columns = list(zip(header(value), *rows(value), strict=True))
+    wide = len(columns) > len(HEADER)  # the files have them all; a terminal has 80 columns
+    kept = [c for c in columns if set(c[1:]) != {NONE} and not (wide and c[0] in ("models", "episodes"))]
+    lines = list(zip(*kept, strict=True))
+    show.table(f"{value['title']} ({value['where']})", lines[0], lines[1:], " ".join(notes(value)))
     show.table(
         "the paper's claims",
         ("claim", "outcome", "evidence"),
@@ -130,7 +135,12 @@ def print_result(folder: Path) -> None:
 def print_list() -> None:
     """All names with what they need."""
     lines = [
-        (e.name, f"{e.title} ({e.where})", ", ".join(e.methods), f"{sum(TRAINING_MINUTES[m] for m in e.methods)} min")
+        (
+            e.name,
+            f"{e.title} ({e.where})",
+            ", ".join(e.methods),
+            f"{sum(TRAINING_MINUTES.get(m, TRAINING_MINUTES['maml']) for m in e.methods)} min",
+        )
         for e in EXPERIMENTS
     ]
     show.table(

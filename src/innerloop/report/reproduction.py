@@ -48,9 +48,19 @@ def write_reproduction(folder: Path) -> dict[str, Path]:
 HEADER = ("", "paper", "ours", "seed_std", "ci95", "models", "episodes")
 
 
+def header(value: Value) -> tuple[str, ...]:
+    """The table's columns: `HEADER` and what this result has measured besides."""
+    return (*HEADER, *_further(value))
+
+
+def _further(value: Value) -> list[str]:
+    return list(dict.fromkeys(name for r in value["rows"] for name in r.get("measured", {})))
+
+
 def rows(value: Value) -> list[tuple[str, ...]]:
     """The lines of the table, as a reader sees them."""
     found = []
+    further = _further(value)
     for r in value["rows"]:
         unit = _SAID[r["unit"]]
         found.append(
@@ -62,6 +72,7 @@ def rows(value: Value) -> list[tuple[str, ...]]:
                 _number(r["ci95"], r["unit"]),
                 str(r["seeds"]),
                 NONE if r["episodes"] is None else str(r["episodes"]),
+                *(_short(r.get("measured", {}).get(name)) for name in further),
             )
         )
     return found
@@ -104,7 +115,7 @@ def notes(value: Value) -> list[str]:
 def markdown(value: Value) -> str:
     """The table, the claims and what they rest on, as Markdown."""
     lines = [f"# {value['title']} ({value['where']})", ""]
-    lines += _table(HEADER, rows(value))
+    lines += _table(header(value), rows(value))
     lines += ["", "| claim | tested as | outcome | evidence |", "| --- | --- | --- | --- |"]
     lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in claim_rows(value)]
     lines += ["", *[f"- {n}" for n in notes(value)]]
@@ -117,9 +128,11 @@ def table_csv(value: Value) -> str:
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n")
     names = ("label", "unit", "paper", "mean", "seed_std", "ci95", "seeds", "episodes")
-    write.writerow(names)
+    further = _further(value)
+    write.writerow([*names, *further])
     for r in value["rows"]:
-        write.writerow(["" if r[n] is None else r[n] for n in names])
+        own = r.get("measured", {})
+        write.writerow([*("" if r[n] is None else r[n] for n in names), *(own.get(n, "") for n in further)])
     return out.getvalue()
 
 
@@ -128,6 +141,8 @@ def draw(value: Value) -> Figure:
     drawing = value["drawing"]
     if drawing["kind"] == "bars":
         return _bars(value)
+    if drawing["kind"] == "scatter":
+        return _scatter(drawing)
     return _lines(drawing) if drawing["kind"] == "lines" else _points(drawing)
 
 
@@ -176,6 +191,32 @@ def _points(drawing: Value) -> Figure:
         axes.axline((0.5, 0.5), slope=1, color=FAINT, linewidth=1, linestyle=":")
     _finish(axes, drawing, many=True)
     return figure
+
+
+def _scatter(drawing: Value) -> Figure:
+    """Points with their names beside them, x on a log scale."""
+    figure, (axes,) = blank(4.8)
+    for i, s in enumerate(drawing["series"]):
+        axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i % 7], marker=_MARKERS[i % 7], linestyle="none",
+                      capsize=2.0, label=s["name"])  # fmt: skip
+    axes.set_xscale("log")
+    low, high = axes.get_ylim()
+    taken: list[tuple[float, float]] = []
+    points = [p for s in drawing["series"] for p in zip(s["x"], s["y"], s["names"], strict=True)]
+    for x, y, name in sorted(points):
+        at = y
+        while any(abs(at - b) < 0.028 * (high - low) and abs(math.log(x / a)) < 0.7 for a, b in taken):
+            at -= 0.028 * (high - low)  # below a name that stands there already
+        taken.append((x, at))
+        axes.annotate(name, (x, at), xytext=(6, -2.5), textcoords="offset points", fontsize=8)
+    _finish(axes, drawing, many=True)
+    return figure
+
+
+def _short(x: float | None) -> str:
+    if x is None:
+        return NONE
+    return f"{x:,.0f}" if x >= 100 or x == int(x) else f"{x:.3g}"
 
 
 def _finish(axes: Any, drawing: Value, many: bool) -> None:

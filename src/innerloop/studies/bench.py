@@ -20,6 +20,9 @@ from innerloop.studies.study import Stage
 from innerloop.training import Config, Progress, load_run, setup, train
 from innerloop.training.config import DataName
 
+SHARE_MULTICLASS = ("baseline", "finetune", "centroid")
+"""methods whose training is multiclass's; they differ at test"""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -119,8 +122,11 @@ class Bench:
             config = self.config("maml", seed)
             model = setup.build_model(config, self.images)
             return Trained(name, config, model, slow_weights(model), None)
-        folder = self.train(name, seed)  # pyright: ignore[reportArgumentType]
+        shared = name in SHARE_MULTICLASS
+        folder = self.train("multiclass" if shared else name, seed)  # pyright: ignore[reportArgumentType]
         config, model, parameters = load_run(folder.path, which=which, images=self.images, device=self.device)
+        if shared:  # the same training, another test
+            config = replace(self.config(name, seed), device=config.device)  # pyright: ignore[reportArgumentType]
         return Trained(name, config, model, parameters, folder)
 
     def score(self, run: Trained, test: MethodName, which: str = "best", blocks: tuple[str, ...] = ()) -> Evaluation:
@@ -136,7 +142,7 @@ class Bench:
                 run.parameters,
                 self.family,
                 replace(kind.inner, blocks=blocks) if blocks else kind.inner,
-                self.settings,
+                run.config.test,
                 head=kind.head,
                 start=kind.start,
                 metric=kind.metric,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from innerloop.studies.bench import Bench
 from innerloop.studies.comparison_tables import table2, table4
 from innerloop.studies.course import figure3, figure5
+from innerloop.studies.families import TRAINED, families
 from innerloop.studies.freezing_table import table1
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Result
@@ -26,6 +27,8 @@ class Experiment:
     """in the paper"""
     two_seeds: bool = False
     """whether it compares models of different seeds"""
+    of_the_paper: bool = True
+    """whether "all" means it too"""
 
 
 TRAINING_MINUTES = {"maml": 11, "anil": 2, "nil": 2, "multitask": 2, "multiclass": 2}
@@ -68,6 +71,14 @@ EXPERIMENTS = (
         permutations,
         _MAML,
         "not in the paper: Ye & Chao 2022, arXiv 2106.16245",
+    ),
+    Experiment(
+        "families",
+        "Every family of few-shot learning on the same episodes",
+        families,
+        TRAINED,
+        "not in the paper",
+        of_the_paper=False,
     ),
 )
 

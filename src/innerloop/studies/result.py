@@ -2,7 +2,7 @@
 
 import datetime
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -36,6 +36,8 @@ class Row:
     paper: str = ""
     """the paper's value as it is printed there, or nothing"""
     note: str = ""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """further columns of this line: name with its unit -> number"""
 
     @property
     def mean(self) -> float:
@@ -70,6 +72,7 @@ class Row:
             "seeds": len(self.values),
             "episodes": self.episodes,
             "note": self.note,
+            "measured": dict(self.measured),
             "values": [asdict(v) for v in self.values],
         }
 
@@ -96,6 +99,8 @@ class Series:
     error: Sequence[float] | None = None
     paper: Sequence[float | None] | None = None
     """what the paper prints for each x, in the same unit"""
+    names: Sequence[str] | None = None
+    """what stands at each point of a scatter"""
 
 
 def bars_of(name: str, labels: Sequence[str], rows: Sequence[Row], *, by: float = 1.0) -> Series:
@@ -118,7 +123,7 @@ def printed(text: str) -> float | None:
 class Drawing:
     """What the figure of a result shows."""
 
-    kind: Literal["bars", "lines", "points"]
+    kind: Literal["bars", "lines", "points", "scatter"]
     x: str
     """what the x axis says"""
     y: str

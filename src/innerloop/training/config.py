@@ -122,9 +122,9 @@ class Config:
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
     method: MethodName = "maml"
-    """gradient-based: maml (all blocks adapt), fomaml (first order), anil (the head), boil (the body), meta-sgd,
-    maml++, proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer:
-    baseline (linear head), baseline++ (cosine head), finetune (all blocks), centroid (class means), multiclass (nil's head);
+    """gradient-based: maml (all blocks adapt), fomaml, anil (the head), boil (the body), meta-sgd, maml++,
+    proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer: baseline
+    (linear head), baseline++ (cosine head), finetune (all blocks), centroid (class means), multiclass (cosines);
     multitask: one head for all tasks. docs/methods.md has each one's source"""
     way: int = 5
     """classes an episode"""

@@ -1,0 +1,198 @@
+"""All families of few-shot learning on the same data, body and episodes: accuracy against the cost of adaptation."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+
+from innerloop.analysis.cost import measure_cost
+from innerloop.core.functional import block_names, slow_weights
+from innerloop.core.inner import adapted_parameters, with_steps
+from innerloop.core.statistics import over_episodes
+from innerloop.evaluation import fixed_episodes
+from innerloop.methods.attention import nearest_neighbour
+from innerloop.methods.gradient import predictor
+from innerloop.methods.named import MethodName, method
+from innerloop.studies.bench import SHARE_MULTICLASS, Bench, Trained, difference
+from innerloop.studies.published import published
+from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
+from innerloop.studies.study import Stage
+from innerloop.training import setup
+
+FAMILIES: dict[str, tuple[MethodName, ...]] = {
+    "gradient-based": (
+        "maml",
+        "fomaml",
+        "anil",
+        "boil",
+        "meta-sgd",
+        "maml++",
+        "proto-maml",
+        "unicorn",
+        "reptile",
+        "imaml",
+    ),
+    "metric": ("proto", "matching", "siamese", "nil"),
+    "transfer": ("baseline", "baseline++", "finetune", "centroid"),
+}
+TRAINED: tuple[MethodName, ...] = (
+    *(n for members in FAMILIES.values() for n in members if n not in SHARE_MULTICLASS),
+    "multiclass",
+)
+"""the runs that it needs"""
+MINUTES, ADAPTATION, PARAMETERS = "training (min)", "ms an episode", "parameters adapted"
+
+
+def families(bench: Bench) -> Result:
+    """Every method under its own test, beside an untrained body and the nearest neighbour in raw pixels."""
+    names: list[MethodName] = [n for members in FAMILIES.values() for n in members]
+    rows: list[Row] = []
+    groups: dict[str, str] = {}
+    for family, members in FAMILIES.items():
+        for name in members:
+            values = bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s), n))
+            printed = published(name, bench.data, bench.way, bench.shot)
+            groups[name] = family
+            rows.append(Row(name, "accuracy", values, printed, measured={MINUTES: _minutes(bench, name)}))
+    random = bench.per_seed(lambda s: bench.score(bench.trained("random", s), "nil"))
+    rows.append(Row("untrained body, nil's head", "accuracy", random))
+    rows.append(Row("nearest pixels", "accuracy", bench.per_seed(lambda _: _pixels(bench))))
+    cost = _adaptation(bench, names)
+    rows = [replace(r, measured={**r.measured, **cost.get(r.label, {})}) for r in rows]
+    best = max((r for r in rows if r.label in groups), key=lambda r: r.mean)
+    return Result(
+        tuple(rows),
+        (_every_one_learns(rows, random), _near_the_best(bench, best)),
+        _drawing(rows, groups),
+        "each method's own paper, at its own length of training" if any(r.paper for r in rows) else "",
+        (
+            f"{MINUTES}: of one run, as long as this machine took, other work beside it; baseline, finetune and "
+            f"centroid share one run. {ADAPTATION}: CPU time on one thread to adapt to one test episode and classify "
+            "its query set, the median of interleaved repeats. Each method has the same body, data, outer steps and "
+            "tasks a step, and the settings of its preset; none was tuned further.",
+            *_other_training(bench, names),
+        ),
+    )
+
+
+def _minutes(bench: Bench, name: MethodName) -> float:
+    seconds = [f.summary["seconds"] for s in bench.seeds if (f := bench.trained(name, s).folder) is not None]
+    return sum(seconds) / len(seconds) / 60
+
+
+def _pixels(bench: Bench):
+    few = bench.settings.episodes
+    return over_episodes(torch.cat([nearest_neighbour(e) for e in bench.episodes(few)]).cpu())
+
+
+def _adaptation(bench: Bench, names: Sequence[MethodName]) -> dict[str, dict[str, float]]:
+    """The time of one test episode and the number of parameters that adapt, by method."""
+    seed = bench.seeds[0]
+    episode = next(iter(fixed_episodes(bench.family, bench.few(2))))[0:1].to(bench.images.images.device)
+    work: dict[str, Callable[[], object]] = {}
+    adapted: dict[str, float] = {}
+    for name in names:
+        run = bench.trained(name, seed)
+        work[name] = _one_episode(run, name, episode)
+        adapted[name] = float(adapted_count(run, name, bench.way))
+    bench.report(Stage("time of an episode", 0, 1))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = measure_cost(work, repeats=9, device=episode.support_x.device)
+    finally:
+        torch.set_num_threads(threads)
+    return {n: {ADAPTATION: found.milliseconds[n], PARAMETERS: adapted[n]} for n in names}
+
+
+def _one_episode(run: Trained, name: MethodName, episode) -> Callable[[], object]:
+    how, test = setup.how_tested(run.config, name), run.config.test
+    predict = predictor(
+        run.model,
+        with_steps(how.inner, test.inner_steps),
+        head=how.head,
+        start=how.start,
+        metric=how.metric,
+        statistics=test.statistics,
+        temperature=test.temperature,
+    )
+
+    def once() -> object:
+        with torch.no_grad():
+            return predict(run.parameters, episode)
+
+    return once
+
+
+def adapted_count(run: Trained, name: MethodName, way: int) -> int:
+    """How many numbers the inner loop changes at test; a head that is made for the task has `way` outputs."""
+    how = setup.how_tested(run.config, name)
+    slow, head = slow_weights(run.model), block_names(run.model)[-1]
+    total = 0
+    for n in adapted_parameters(run.model, how.inner):
+        made = n.startswith(f"{head}.") and how.start != "own"
+        total += slow[n].numel() // len(slow[n]) * way if made else slow[n].numel()
+    return total
+
+
+def _every_one_learns(rows: list[Row], random) -> Claim:
+    floor = sum(v.mean for v in random) / len(random)
+    trained = [r for r in rows if r.measured.get(MINUTES) is not None]
+    worst = min(trained, key=lambda r: r.mean)
+    return Claim(
+        "Every method learns something that its untrained body does not have",
+        "each method's mean accuracy ≥ the untrained body's + 2 points",
+        at_least([worst.mean - floor], 0.02),
+        f"least: {worst.label}, {100 * (worst.mean - floor):+.1f} points",
+    )
+
+
+def _near_the_best(bench: Bench, best: Row) -> Claim:
+    gaps = [
+        difference(bench.score(bench.trained("anil", s), "anil"), bench.score(bench.trained("maml", s), "maml")).mean
+        for s in bench.seeds
+    ]
+    gap = sum(gaps) / len(gaps)
+    return Claim(
+        "ANIL does as well as MAML",
+        "mean over seeds of (ANIL − MAML) on the same episodes ≥ −2 points",
+        at_least([gap], -0.02),
+        f"{100 * gap:+.2f} points; best of all: {best.label}, {100 * best.mean:.1f} %",
+    )
+
+
+def _drawing(rows: list[Row], groups: dict[str, str]) -> Drawing:
+    series = []
+    for family in FAMILIES:
+        own = [r for r in rows if groups.get(r.label) == family]
+        series.append(
+            Series(
+                family,
+                [r.measured[ADAPTATION] for r in own],
+                [100 * r.mean for r in own],
+                error=[100 * (r.ci95 or 0.0) for r in own],
+                names=[r.label for r in own],
+            )
+        )
+    return Drawing(
+        "scatter",
+        "milliseconds to adapt to an episode and classify it (CPU time, log scale)",
+        "accuracy (%)",
+        tuple(series),
+        "ci95 over test episodes",
+    )
+
+
+def _other_training(bench: Bench, names: Sequence[MethodName]) -> list[str]:
+    """What differs from one method's training to another's."""
+    base, found = bench.config("maml", 0), []
+    for name in names:
+        c = bench.config(name, 0)
+        what = [f"{c.train_way}-way episodes"] if c.train_way not in (0, base.way) else []
+        what += [f"{c.query} query images a class"] if c.query != base.query else []
+        if method(name).trains_on == "episodes" and method(name).adapts:
+            what += [f"{c.inner.steps} inner steps"] if c.inner.steps != base.inner.steps else []
+            what += [f"inner rate {c.inner.lr:g}"] if c.inner.lr != base.inner.lr else []
+        if what:
+            found.append(f"{name}: {', '.join(what)}")
+    return [f"Training that differs from maml's ({base.inner.steps} steps at {base.inner.lr:g}): {'; '.join(found)}."]
