@@ -17,6 +17,7 @@ from innerloop.studies import (
     TRAINING_MINUTES,
     Bench,
     Budget,
+    Experiment,
     Stage,
     default_seeds,
     experiment,
@@ -130,6 +131,11 @@ def print_result(folder: Path) -> None:
         words=True,
     )
     show.console.print(f"{folder / 'table.md'}, table.csv, result.json, figure.png, figure.svg\n")
+
+
+def _minutes(e: Experiment) -> int:
+    """How long its runs train, those that were not measured taken to be as long as MAML's."""
+    return sum(TRAINING_MINUTES.get(m, TRAINING_MINUTES["maml"]) for m in e.methods)
 
 
 def print_list() -> None:

@@ -195,20 +195,28 @@ def _points(drawing: Value) -> Figure:
 
 def _scatter(drawing: Value) -> Figure:
     """Points with their names beside them, x on a log scale."""
-    figure, (axes,) = blank(4.8)
+    figure, (axes,) = blank(5.4)
     for i, s in enumerate(drawing["series"]):
         axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i % 7], marker=_MARKERS[i % 7], linestyle="none",
-                      capsize=2.0, label=s["name"])  # fmt: skip
+                      elinewidth=0.8, capsize=1.5, markersize=5, label=s["name"])  # fmt: skip
+    points = sorted(p for s in drawing["series"] for p in zip(s["x"], s["y"], s["names"], strict=True))
+    xs = [p[0] for p in points]
     axes.set_xscale("log")
+    axes.set_xlim(min(xs) / 1.3, max(xs) * 1.8)  # room for the last names
+    ticks = [m * 10.0**e for e in range(-2, 7) for m in (1, 2, 5)]
+    shown = [t for t in ticks if min(xs) / 1.3 <= t <= max(xs) * 1.8]
+    axes.set_xticks(shown, [f"{t:g}" for t in shown])
+    axes.minorticks_off()
     low, high = axes.get_ylim()
-    taken: list[tuple[float, float]] = []
-    points = [p for s in drawing["series"] for p in zip(s["x"], s["y"], s["names"], strict=True)]
-    for x, y, name in sorted(points):
-        at = y
-        while any(abs(at - b) < 0.028 * (high - low) and abs(math.log(x / a)) < 0.7 for a, b in taken):
-            at -= 0.028 * (high - low)  # below a name that stands there already
-        taken.append((x, at))
-        axes.annotate(name, (x, at), xytext=(6, -2.5), textcoords="offset points", fontsize=8)
+    line = 0.026 * (high - low)  # the height of a name
+    placed: list[tuple[float, float]] = []
+    for x, y, name in points:
+        tries = sorted((k * line for k in range(-12, 13)), key=abs)
+        free = (y + d for d in tries if all(abs(y + d - b) >= line or x / a > 2.2 for a, b in placed))
+        at = next(free, y)
+        placed.append((x, at))
+        line_to = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6} if at != y else None
+        axes.annotate(name, (x, y), xytext=(x * 1.06, at), fontsize=8, va="center", arrowprops=line_to)
     _finish(axes, drawing, many=True)
     return figure
 

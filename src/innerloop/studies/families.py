@@ -176,7 +176,7 @@ def _drawing(rows: list[Row], groups: dict[str, str]) -> Drawing:
         )
     return Drawing(
         "scatter",
-        "milliseconds to adapt to an episode and classify it (CPU time, log scale)",
+        "ms to adapt to an episode and classify it (log scale)",
         "accuracy (%)",
         tuple(series),
         "ci95 over test episodes",
