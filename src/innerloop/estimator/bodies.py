@@ -1,7 +1,7 @@
 """From what a user names as `model` to a network, the images it takes, and the inner loop it was trained with."""
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,28 +10,33 @@ from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import block_names
-from innerloop.core.inner import InnerLoop
+from innerloop.core.inner import InnerLoop, at_step, with_steps
 from innerloop.estimator.inputs import Wanted
-from innerloop.methods.gradient import split_rates
+from innerloop.methods.gradient import learned
+from innerloop.methods.named import method
+from innerloop.methods.starts import Start
 from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.pretrained import ImageFeatures, pretrained
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, load_run
-from innerloop.training.config import WITHOUT_INNER_LOOP
-from innerloop.training.setup import choose_device
+from innerloop.training.setup import choose_device, how_tested
 
-_SIZE = {"omniglot": 28, "glyphs": 28, "cifar_fs": 32, "fc100": 32, "mini_imagenet": 84}
+_SIZE = {"omniglot": 28, "glyphs": 28, "cifar_fs": 32, "fc100": 32, "mini_imagenet": 84, "caltech101": 84}
 _WHITE_ON_BLACK = ("omniglot", "glyphs")
 
 
 @dataclass(frozen=True)
 class Trained:
-    """How a run's head was trained."""
+    """How a run adapts at its own tests."""
 
     inner: InnerLoop
     """its inner loop, with the steps of its tests"""
     rates: dict[str, Tensor]
     """its learned inner rates, if any"""
+    step_weights: dict[str, Tensor]
+    """its weights that differ from one inner step to the next, if any"""
+    start: Start
+    """where its head begins"""
     name: str
     """the method"""
 
@@ -46,7 +51,7 @@ class Body:
     wanted: Wanted
     device: torch.device
     trained: Trained | None = None
-    """only for a run whose head was trained with an inner loop"""
+    """only for a run whose tests have an inner loop, through its head"""
     temperature: float | None = None
     """the run's own, of cosines"""
     flat: bool = False
@@ -62,15 +67,17 @@ class Body:
 
     @property
     def way(self) -> int | None:
-        """Classes of the head, if that is a linear layer (the last one in the block)."""
+        """Classes of the head, if that has a weight for each (its last one)."""
         if not self.has_head:
             return None
-        layers = [m for m in list(self.model.children())[-1].modules() if isinstance(m, nn.Linear)]
-        return layers[-1].out_features if layers else None
+        weights = [p for n, p in list(self.model.children())[-1].named_parameters() if n.endswith("weight")]
+        return len(weights[-1]) if weights else None
 
     def fits(self, way: int) -> bool:
-        """Whether the model's own head is for so many classes, and was trained (a user's own is taken to be)."""
-        return self.way == way and (self.trained is not None or not self.run)
+        """Whether the model's own head is for so many classes, and was trained for it (a user's is taken to be)."""
+        if self.run and (self.trained is None or self.trained.start != "own"):
+            return False
+        return self.way == way
 
 
 def resolve(model: object, image_size: int | None, device: str) -> Body:
@@ -98,7 +105,7 @@ def _own(model: nn.Sequential, image_size: int | None, device: torch.device) -> 
     first = next(iter(model.children()))
     if isinstance(first, ImageFeatures):
         p = first.preprocessing
-        wanted = Wanted(image_size or p.size, 3, p.crop)
+        wanted = Wanted(image_size or p.size, 3, p.crops)
     else:
         wanted = Wanted(image_size, _channels(model), unit=False)
     return Body(model, len(names) > 1, wanted, device, flat=not isinstance(first, ImageFeatures))
@@ -120,19 +127,22 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
     weights = folder.load("best").weights
     channels = _trained_channels(config, weights, size)
     _, model, parameters = load_run(path, device=str(device), images=_shapes(config, weights, channels, size))
-    model.eval().requires_grad_(True)
-    _, rates = split_rates({n: p.detach() for n, p in parameters.items()})
-    inner = replace(config.inner_loop, steps=config.test.inner_steps)
-    invert = config.data in _WHITE_ON_BLACK
-    return Body(
-        model,
-        True,
-        Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=invert),
-        device,
-        None if config.method in WITHOUT_INNER_LOOP else Trained(inner, rates, config.method),
-        config.test.temperature,
-        run=str(path),
-    )
+    model.eval()
+    steps = {n: p.detach() for n, p in learned(parameters, "step").items()}
+    with torch.no_grad():  # where each inner step has its own, those of the first serve the body that does not adapt
+        for name, p in at_step(dict(model.named_parameters()), steps, 0).items():
+            dict(model.named_parameters())[name].copy_(p)
+    trained, testing = None, how_tested(config)
+    if testing.head == "model" and testing.inner.blocks != "none":
+        trained = Trained(
+            with_steps(testing.inner, config.test.inner_steps),
+            {n: p.detach() for n, p in learned(parameters, "rate").items()},
+            steps,
+            testing.start,
+            config.method,
+        )
+    wanted = Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=config.data in _WHITE_ON_BLACK)
+    return Body(model, True, wanted, device, trained, config.test.temperature, run=str(path))
 
 
 def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> int:
@@ -148,7 +158,8 @@ def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> 
 def _shapes(config: Config, weights: dict[str, Tensor], channels: int, size: int) -> ClassImages:
     """One empty image, and as many training classes as the head has outputs: all of the data that decides the
     network's shapes, so that a run can be used where its data is not."""
-    classes = len(weights["head.bias"]) if config.method == "multiclass" else config.way
+    all_classes = method(config.method).trains_on == "classes"
+    classes = len(weights["head.weight"]) if all_classes else config.way
     zeros = torch.zeros(classes, dtype=torch.int64)
     return ClassImages(
         config.data,

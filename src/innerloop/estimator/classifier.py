@@ -22,9 +22,9 @@ from innerloop.estimator.network import Network, adapting, without_adapting
 from innerloop.methods.attention import cosine_attention
 
 METHODS = ("nil", "means", "anil", "finetune", "maml")
-TEMPERATURE = {"nil": 20.0, "means": 10.0}
+TEMPERATURE = {"nil": 30.0, "means": 15.0}
 """where neither the user nor a run says otherwise; `docs/estimator.md` tells how they were chosen"""
-FRESH_HEAD = InnerLoop("head", steps=50, lr=10.0)
+FRESH_HEAD = InnerLoop("head", steps=100, lr=10.0)
 """of a head that starts at zero, on features of length 1"""
 OWN_HEAD = InnerLoop("head", steps=10, lr=0.1)
 """of the head that a user's own model brings"""
@@ -108,7 +108,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self._head: UnitLinear | None = None
         self._own_head = False
         self._fits = body is not None and body.fits(len(self.classes_))
-        self._trained = body is not None and body.trained is not None
+        self._has_own_loop = body is not None and (
+            body.trained is not None and (self._fits or body.trained.start != "own")
+        )
         if body is None:
             if self.method in ("finetune", "maml"):
                 raise ValueError(
@@ -160,7 +162,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def fitting_methods(self) -> tuple[str, ...]:
         """The methods for this model and support set, without fine-tuning, which takes minutes."""
         check_is_fitted(self)
-        return ("nil", "means", "anil", *(("maml",) if self._trained and self._fits else ()))
+        return ("nil", "means", "anil", *(("maml",) if self._has_own_loop else ()))
 
     def _features(self, given: Tensor | Images) -> Tensor:
         if isinstance(given, Tensor):
@@ -189,8 +191,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _learn(self, body: Body, given: Images) -> Network:
         """The network, after its inner loop if the method has one that goes through it."""
-        trained, fits = body.trained, self._fits
-        if self.method == "maml" and not (trained and fits):
+        trained, y = body.trained, self._labels
+        if self.method == "maml" and not self._has_own_loop:
             has = (
                 f"that of {body.run} is for {body.way} classes, y has {len(self.classes_)}"
                 if trained
@@ -201,17 +203,17 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         if not self._own_head:
             return without_adapting(body, given, self.statistics, self._feature_cache(body))
         if self.method == "maml" and trained:
-            return adapting(body, given, self._labels, self._inner(trained.inner), self.statistics, rates=trained.rates)
+            return adapting(body, given, y, self._inner(trained.inner), self.statistics, own=trained)
         inner = FINE_TUNING if self.method == "finetune" else OWN_HEAD
-        rates = None
-        if trained and fits:
-            inner, rates = replace(trained.inner, blocks=inner.blocks), trained.rates
-        head = None
-        if not fits:  # a body gets no gradient through a head at zero: the head adapts first
-            plain = without_adapting(body, given, self.statistics, None)
-            support = plain.support_features(given, self.batch_size)
-            head = adapt_head(support.double(), self._labels, FRESH_HEAD)
-        return adapting(body, given, self._labels, self._inner(inner), self.statistics, rates=rates, head=head)
+        if self._fits:
+            if trained:
+                inner = replace(trained.inner, blocks=inner.blocks)
+            return adapting(body, given, y, self._inner(inner), self.statistics, own=trained)
+        # a body gets no gradient through a head at zero: the head adapts first
+        plain = without_adapting(body, given, self.statistics, None)
+        support = plain.support_features(given, self.batch_size)
+        head = adapt_head(support.double(), y, FRESH_HEAD)
+        return adapting(body, given, y, self._inner(inner), self.statistics, head=head)
 
     def _inner(self, default: InnerLoop) -> InnerLoop:
         steps = default.steps if self.steps is None else int(self.steps)

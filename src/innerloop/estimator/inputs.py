@@ -29,8 +29,9 @@ class Wanted:
     """pixels a side; None: as they come"""
     channels: int | None = None
     """1 (grey), 3 (RGB), None: as they come"""
-    crop: float | None = None
-    """side of the centred square that is cut out, as a share of the shorter side; None: the whole picture"""
+    crops: tuple[float | None, ...] = (None,)
+    """the views of a picture, whose features are averaged: for each the side of the centred square that is cut out, as a
+    share of the shorter side; None: the whole picture. What adapts sees the first view alone."""
     resample: Image.Resampling = Image.Resampling.BICUBIC
     """how pictures are resized"""
     invert: bool = False
@@ -87,22 +88,27 @@ class Images:
             digest.update(f"array {array.dtype.str} {array.shape}\0".encode() + array.tobytes())
         return digest.hexdigest()
 
-    def tensor(self, i: int) -> Tensor:
-        """Image i as float32 [channels, height, width], or a row of numbers as it is."""
+    def _views(self, i: int, count: int | None) -> list[Tensor]:
+        """The first `count` views of image i, float32 [channels, height, width], or a row of numbers as it is."""
         item = self.items[i]
+        crops = self.wanted.crops[:count]
         if isinstance(item, str | Path | Image.Image):
             pixels = np.asarray(load_picture(item) if not isinstance(item, Image.Image) else plain(item))
-            return self._prepare(pixels.transpose(2, 0, 1), invert=self.wanted.invert)
-        return self._prepare(np.asarray(item), invert=False)
+            return [self._prepare(pixels.transpose(2, 0, 1), c, invert=self.wanted.invert) for c in crops]
+        return [self._prepare(np.asarray(item), c, invert=False) for c in crops]
+
+    def views(self, rows: Sequence[int], count: int | None = None) -> list[Tensor]:
+        """For each of the (first `count`) views the images with these numbers, [n, …]."""
+        images = [self._views(i, count) for i in rows]
+        if len({view.shape for image in images for view in image}) > 1:
+            raise ValueError("the images differ in size, and this model names none; give image_size")
+        return [torch.stack(view) for view in zip(*images, strict=True)]
 
     def stack(self, rows: Sequence[int]) -> Tensor:
-        """The images with these numbers, [n, …]."""
-        images = [self.tensor(i) for i in rows]
-        if len({image.shape for image in images}) > 1:
-            raise ValueError("the images differ in size, and this model names none; give image_size")
-        return torch.stack(images)
+        """The first view of the images with these numbers, [n, …]."""
+        return self.views(rows, 1)[0]
 
-    def _prepare(self, pixels: NDArray[Any], *, invert: bool) -> Tensor:
+    def _prepare(self, pixels: NDArray[Any], crop: float | None, *, invert: bool) -> Tensor:
         w = self.wanted
         if pixels.ndim == 1:
             return torch.from_numpy(np.array(pixels, dtype=np.float32))
@@ -111,7 +117,7 @@ class Images:
         elif pixels.dtype != np.uint8:
             pixels = pixels.astype(np.uint8)  # `arrays` has seen that they are in 0..255
         if w.size is not None:
-            pixels = _resize(pixels, w)
+            pixels = _resize(pixels, w, crop)
         x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
         if pixels.dtype == np.uint8:
             x = x / 255
@@ -179,14 +185,14 @@ def _arrays(array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
     return array
 
 
-def _resize(pixels: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
+def _resize(pixels: NDArray[Any], wanted: Wanted, crop: float | None) -> NDArray[Any]:
     """[c, h, w] -> [c, size, size], each channel by Pillow; floats keep to the range they had."""
     size = wanted.size
     assert size is not None
     _, height, width = pixels.shape
     box = None
-    if wanted.crop is not None:
-        side = min(height, width) * wanted.crop
+    if crop is not None:
+        side = min(height, width) * crop
         box = ((width - side) / 2, (height - side) / 2, (width + side) / 2, (height + side) / 2)
     elif (height, width) == (size, size):
         return pixels

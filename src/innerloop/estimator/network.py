@@ -1,7 +1,7 @@
 """A network and its inner loop on one support set, with images that pass through it a few at a time."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,13 +9,14 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from innerloop.core.episodes import Episodes
 from innerloop.core.functional import forward, slow_weights
-from innerloop.core.inner import InnerLoop, adapt
-from innerloop.estimator.bodies import Body
+from innerloop.core.inner import InnerLoop, adapt, at_step
+from innerloop.estimator.bodies import Body, Trained
 from innerloop.estimator.feature_cache import FeatureCache
 from innerloop.estimator.heads import UnitLinear
 from innerloop.estimator.inputs import Images
-from innerloop.methods.gradient import body_features
+from innerloop.methods.gradient import body_features, started
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,8 @@ class Network:
     by_batch: bool
     """whether an image's features depend on the images it comes with, or on the support set"""
     fast: dict[str, Tensor] = field(default_factory=dict)
+    last: dict[str, Tensor] = field(default_factory=dict)
+    """slow weights that hold after the last inner step alone"""
     support_x: Tensor | None = None
     """the support set, where batch norm takes its statistics from it"""
     cache: FeatureCache | None = None
@@ -34,16 +37,16 @@ class Network:
     @property
     def slow(self) -> dict[str, Tensor]:
         """The weights that did not adapt (and the others, as they were before)."""
-        return {n: w.detach() for n, w in slow_weights(self.model).items()}
+        return {n: w.detach() for n, w in slow_weights(self.model).items()} | self.last
 
     def features(self, given: Images, batch_size: int) -> Tensor:
         """Body features [n, d] of query images, float32 on the CPU."""
         if self.cache is None:
-            return self._run(self._features, given, range(len(given)), batch_size)
+            return self._run(self._features, given, range(len(given)), batch_size, None)
         digests = [given.digest(i) for i in range(len(given))]
         found = {d: self.cache.read(d) for d in dict.fromkeys(digests)}
         if lacking := {d: i for i, d in enumerate(digests) if found[d] is None}:
-            made = self._run(self._features, given, list(lacking.values()), batch_size).numpy()
+            made = self._run(self._features, given, list(lacking.values()), batch_size, None).numpy()
             for d, row in zip(lacking, made, strict=True):
                 self.cache.write(d, row)
                 found[d] = row
@@ -51,7 +54,7 @@ class Network:
 
     def logits(self, given: Images, batch_size: int) -> Tensor:
         """The model's own output [n, way] for query images, float32 on the CPU."""
-        return self._run(self._logits, given, range(len(given)), batch_size)
+        return self._run(self._logits, given, range(len(given)), batch_size, 1)
 
     @torch.no_grad()
     def support_features(self, given: Images, batch_size: int) -> Tensor:
@@ -68,16 +71,27 @@ class Network:
         return forward(self.model, self.slow, self.fast, x, statistics_of=of)
 
     @torch.no_grad()
-    def _run(self, run: Callable[[Tensor, Tensor | None], Tensor], given: Images, rows: Any, batch_size: int) -> Tensor:
+    def _run(
+        self,
+        run: Callable[[Tensor, Tensor | None], Tensor],
+        given: Images,
+        rows: Any,
+        batch_size: int,
+        views: int | None,
+    ) -> Tensor:
+        """The mean of `run` over the (first) `views` of the images with these numbers, a batch at a time."""
         of = None if self.support_x is None else self.support_x[None]
         size = len(rows) if self.by_batch and of is None else batch_size
-        parts = [given.stack(rows[i : i + size]).to(self.device) for i in range(0, len(rows), size)]
-        return torch.cat([run(x[None], of)[0].float().cpu() for x in parts])
+        found = []
+        for i in range(0, len(rows), size):
+            outputs = [run(x[None].to(self.device), of)[0] for x in given.views(rows[i : i + size], views)]
+            found.append(torch.stack(outputs).mean(0).float().cpu())
+        return torch.cat(found)
 
 
 def without_adapting(body: Body, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
     """The network as it is, to take features from."""
-    model = body.model if body.has_head else with_head(body.model, nn.Identity())
+    model = body.model if body.has_head else with_head(body.model, _NoHead())
     return _network(body, model, given, statistics, cache)
 
 
@@ -89,22 +103,44 @@ def adapting(
     inner: InnerLoop,
     statistics: str,
     *,
-    rates: Mapping[str, Tensor] | None = None,
+    own: Trained | None = None,
     head: UnitLinear | None = None,
 ) -> Network:
     """The network after `inner` on the support set; `head` replaces the model's own.
 
-    Raises FloatingPointError if the adapted weights are not finite.
+    `own` brings a run's learned rates and the start of its head. Raises FloatingPointError if the adapted weights are
+    not finite.
     """
     model = body.model
     if head is not None:
-        model = with_head(model, copy.deepcopy(head).to(body.device, torch.float32), instead=body.has_head)
+        head = copy.deepcopy(head).to(body.device, torch.float32)
+        head.readout = getattr(model[-1], "readout", "flatten") if body.has_head else "mean"
+        model = with_head(model, head, instead=body.has_head)
     network = _network(body, model, given, statistics, None)
     x = given.stack(range(len(given))).to(body.device)
-    fast = adapt(model, network.slow, x[None], y[None].to(body.device), inner, rates=rates)
+    episode = Episodes(x[None], y[None].to(body.device), x[None, :0], y[None, :0].to(body.device))
+    fast = adapt(
+        model,
+        network.slow,
+        episode.support_x,
+        episode.support_y,
+        inner,
+        rates=own.rates if own else None,
+        start=started(model, network.slow, episode, own.start) if own else None,
+        step_weights=own.step_weights if own else None,
+    )
     if not all(bool(w.isfinite().all()) for w in fast.values()):
         raise FloatingPointError(f"the adapted weights are not finite: lower lr, which was {inner.lr:g}")
-    return replace(network, fast=fast)
+    after = (
+        {} if own is None else at_step({n: network.slow[n] for n in own.step_weights}, own.step_weights, inner.steps)
+    )
+    return replace(network, fast=fast, last=after)
+
+
+class _NoHead(nn.Identity):
+    """Stands behind a body without a head; a map of features is read by its spatial mean."""
+
+    readout = "mean"
 
 
 def with_head(model: nn.Sequential, head: nn.Module, *, instead: bool = False) -> nn.Sequential:
