@@ -30,7 +30,7 @@ class Wanted:
     channels: int | None = None
     """1 (grey), 3 (RGB), None: as they come"""
     crops: tuple[float | None, ...] = (None,)
-    """the views of a picture, whose features are averaged: for each the side of the centred square that is cut out, as a
+    """the views of a picture, whose features are averaged: for each the side of the centred square cut out, as a
     share of the shorter side; None: the whole picture. What adapts sees the first view alone."""
     resample: Image.Resampling = Image.Resampling.BICUBIC
     """how pictures are resized"""
