@@ -1,0 +1,1 @@
+"""Meta-reinforcement learning: environments, Gaussian policies, the REINFORCE inner step and the TRPO outer step."""

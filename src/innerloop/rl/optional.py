@@ -1,0 +1,17 @@
+"""Packages of the extra `rl`, imported when they are needed."""
+
+import importlib
+from types import ModuleType
+
+
+def need(package: str) -> ModuleType:
+    """The package, or a ValueError that says how to get it."""
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
+            raise  # the package is there, something that it needs is not
+        raise ValueError(
+            f"this needs the package {package.split('.')[0]!r}: pip install 'innerloop[rl]' (2D-Navigation needs no "
+            "more than innerloop itself, except for its Gymnasium form)"
+        ) from None

@@ -1,0 +1,251 @@
+"""The outer step of MAML for reinforcement learning: a trust region around the adapted policies.
+
+    minimise    Σ_b L_b(θ'_b)          the surrogate after adaptation, θ'_b = θ − α ∇L_b(θ)
+    subject to  mean KL(π_θ'old ‖ π_θ') ≤ δ
+
+(Schulman et al. 2015; Finn et al. 2017, section 5.3 and algorithm 3). The direction solves F x = g by conjugate
+gradients, with F the Hessian of that KL at θ_old. There F = Jᵀ M J exactly: J is the derivative of the adapted policy's
+output with respect to θ, second derivatives of the inner step included, and M the Fisher information of the Gaussian.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from innerloop.core.functional import Weights, forward
+from innerloop.core.inner import InnerLoop, adapt, with_steps
+from innerloop.core.losses import Loss
+from innerloop.rl.policy import fisher_product
+from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
+
+Vector = Float[Tensor, " parameters"]
+
+
+@dataclass(frozen=True)
+class Trpo:
+    """The trust-region step."""
+
+    max_kl: float = 0.01
+    """δ: the largest mean KL divergence (nats) between the adapted policies before and after the step"""
+    cg_iterations: int = 10
+    """conjugate-gradient iterations"""
+    damping: float = 1e-5
+    """added to the diagonal of the Fisher matrix"""
+    backtrack: float = 0.8
+    """the step is multiplied by this until it is accepted"""
+    tries: int = 15
+    """after so many tries there is no step"""
+    curvature_rollouts: int = 0
+    """trajectories a task for the Fisher matrix (both sides of the inner step); 0: all. Fewer are faster; gradient and
+    line search always take all"""
+
+    def __post_init__(self) -> None:
+        for name in ("max_kl", "backtrack"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"trpo.{name} must be above 0, got {getattr(self, name)}")
+        if not self.backtrack < 1:
+            raise ValueError(f"trpo.backtrack must be below 1, got {self.backtrack}")
+        if not self.damping >= 0:
+            raise ValueError(f"trpo.damping must be 0 or more, got {self.damping}")
+        for name in ("cg_iterations", "tries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"trpo.{name} must be at least 1, got {getattr(self, name)}")
+        if self.curvature_rollouts < 0:
+            raise ValueError(f"trpo.curvature_rollouts must be 0 (all) or more, got {self.curvature_rollouts}")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """How a policy is adapted and judged: everything of a meta-step but the data."""
+
+    policy: nn.Sequential
+    inner: InnerLoop
+    loss: Loss = ratio_loss
+    """of the inner loop"""
+    rates: Mapping[str, Tensor] | None = None
+    """of what adapts at another rate than the inner loop's (see `adapt`)"""
+
+    def adapt(self, slow: Weights, support: Sequence[Batch]) -> dict[str, Tensor]:
+        """The fast weights after one step on each of the batches, one after the other."""
+        fast: dict[str, Tensor] = {}
+        one = with_steps(self.inner, 1)
+        for data in support:
+            fast = adapt(self.policy, slow, data.x, data.y, one, loss=self.loss, rates=self.rates, start=fast or None)
+        return fast
+
+    def output(self, slow: Weights, support: Sequence[Batch], x: Tensor) -> Tensor:
+        """The adapted policies' outputs for the observations `x`."""
+        return forward(self.policy, slow, self.adapt(slow, support), x)
+
+
+@dataclass(frozen=True)
+class MetaBatch:
+    """The trajectories of a meta-step: those that each inner step learns from, and those of the adapted policies."""
+
+    support: Sequence[Batch]
+    query: Batch
+
+    def chunks(self, tasks: int) -> list["MetaBatch"]:
+        """The same, `tasks` tasks at a time (0: all at once)."""
+        n = len(self.query.x)
+        step = tasks or n
+        parts = [slice(i, i + step) for i in range(0, n, step)]
+        return [MetaBatch([s.of_tasks(p) for s in self.support], self.query.of_tasks(p)) for p in parts]
+
+
+def surrogate_gradient(
+    learner: Learner, slow: Mapping[str, Tensor], data: MetaBatch, chunk: int = 0
+) -> tuple[float, Vector]:
+    """The outer surrogate, the mean over the tasks, and its gradient with respect to the slow weights (float64)."""
+    leaves = list(slow.values())
+    n = len(data.query.x)
+    value, total = 0.0, [torch.zeros_like(p, dtype=torch.float64) for p in leaves]
+    for part in data.chunks(chunk):
+        loss = ratio_loss(learner.output(slow, part.support, part.query.x), part.query.y).sum() / n
+        for sum_, g in zip(total, torch.autograd.grad(loss, leaves), strict=True):
+            sum_ += g
+        value += float(loss.detach())
+    return value, _flat(total)
+
+
+@torch.no_grad()
+def judge(learner: Learner, slow: Weights, data: MetaBatch, chunk: int = 0) -> tuple[float, float]:
+    """Outer surrogate and KL from the old adapted policies, both the mean over the tasks."""
+    n = len(data.query.x)
+    loss = kl = 0.0
+    for part in data.chunks(chunk):
+        output = learner.output(slow, part.support, part.query.x)
+        loss += float(ratio_loss(output, part.query.y).double().sum()) / n
+        kl += float(mean_divergence(output, part.query).double().sum()) / n
+    return loss, kl
+
+
+class FisherProduct:
+    """v -> F v, with F the Hessian of the mean KL after adaptation, in the slow weights at which the data was drawn.
+
+    The graph of the outputs and that of u ↦ Jᵀu are made once; a product is then two backward passes: J v as the
+    derivative of ⟨Jᵀu, v⟩ in u, and Jᵀ(M J v). No third derivatives are formed.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        slow: Mapping[str, Tensor],
+        data: MetaBatch,
+        chunk: int = 0,
+        damping: float = 0.0,
+    ) -> None:
+        self._leaves = list(slow.values())
+        self._damping = damping
+        self._parts: list[tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor]] = []
+        n = len(data.query.x)
+        for part in data.chunks(chunk):
+            output = learner.output(slow, part.support, part.query.x)
+            u = torch.zeros_like(output, requires_grad=True)
+            pulled = torch.autograd.grad(output, self._leaves, u, create_graph=True)
+            weight = part.query.weight / (part.query.weight.sum(1, keepdim=True) * n)
+            self._parts.append((output, u, pulled, weight[..., None]))
+
+    def __call__(self, v: Vector) -> Vector:
+        """F v + damping · v, in float64."""
+        parts = _like(v, self._leaves)
+        total = [torch.zeros_like(p, dtype=torch.float64) for p in self._leaves]
+        for output, u, pulled, weight in self._parts:
+            (push,) = torch.autograd.grad(pulled, u, parts, retain_graph=True)
+            metric = fisher_product(output.detach(), push) * weight
+            for sum_, g in zip(
+                total, torch.autograd.grad(output, self._leaves, metric, retain_graph=True), strict=True
+            ):
+                sum_ += g
+        return _flat(total) + self._damping * v
+
+
+def conjugate_gradient(
+    product: Callable[[Vector], Vector], b: Vector, iterations: int, tolerance: float = 1e-10
+) -> Vector:
+    """x with product(x) ≈ b, from x = 0, until the squared residual is below `tolerance`; in the precision of `b`."""
+    x = torch.zeros_like(b)
+    r, p = b.clone(), b.clone()
+    square = r @ r
+    for _ in range(iterations):
+        if float(square) < tolerance:
+            break
+        z = product(p)
+        step = square / (p @ z)
+        x = x + step * p
+        r = r - step * z
+        following = r @ r
+        p = r + (following / square) * p
+        square = following
+    return x
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a trust-region step did."""
+
+    accepted: bool
+    loss_before: float
+    """outer surrogate at the old weights"""
+    loss_after: float
+    kl: float
+    """mean KL between the adapted policies before and after (nats); 0 where no step was taken"""
+    tries: int
+    """candidates of the line search"""
+    gradient_norm: float
+
+
+def trust_region_step(
+    learner: Learner,
+    slow: Mapping[str, Tensor],
+    data: MetaBatch,
+    settings: Trpo,
+    *,
+    curvature: MetaBatch | None = None,
+    chunk: int = 0,
+) -> Outcome:
+    """Change the slow weights in place by one step; if no candidate is better and near enough, leave them as they are.
+
+    `curvature` is the data for the Fisher matrix (default: `data`), `chunk` the number of tasks in memory at once for
+    gradient and line search (0: all).
+    """
+    before, g = surrogate_gradient(learner, slow, data, chunk)
+    norm = float(g.norm())
+    if not (math.isfinite(before) and math.isfinite(norm)):
+        raise FloatingPointError(
+            f"the outer surrogate is {before} and the norm of its gradient {norm}; lower the inner rate"
+        )
+    product = FisherProduct(learner, slow, curvature or data, chunk, settings.damping)
+    direction = conjugate_gradient(product, g, settings.cg_iterations)
+    curved = float(direction @ product(direction))
+    del product
+    if not (math.isfinite(curved) and curved > 0):
+        return Outcome(False, before, before, 0.0, 0, norm)
+    step = direction * math.sqrt(2 * settings.max_kl / curved)
+    old = {n: p.detach() for n, p in slow.items()}
+    for i in range(settings.tries):
+        parts = _like(step * settings.backtrack**i, list(old.values()))
+        candidate = {n: p - d for (n, p), d in zip(old.items(), parts, strict=True)}
+        after, kl = judge(learner, candidate, data, chunk)
+        if after < before and kl <= settings.max_kl:
+            with torch.no_grad():
+                for n, p in slow.items():
+                    p.copy_(candidate[n])
+            return Outcome(True, before, after, kl, i + 1, norm)
+    return Outcome(False, before, before, 0.0, settings.tries, norm)
+
+
+def _flat(parts: Sequence[Tensor]) -> Vector:
+    return torch.cat([p.flatten() for p in parts]).double()
+
+
+def _like(v: Vector, parts: Sequence[Tensor]) -> list[Tensor]:
+    out, start = [], 0
+    for p in parts:
+        out.append(v[start : start + p.numel()].view(p.shape).to(p.dtype))
+        start += p.numel()
+    return out

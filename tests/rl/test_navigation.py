@@ -1,0 +1,144 @@
+"""2D-Navigation: the batched form and the Gymnasium form are one environment."""
+
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from gymnasium.utils.env_checker import check_env
+
+from innerloop.core.functional import slow_weights
+from innerloop.core.random import stream
+from innerloop.rl import register
+from innerloop.rl.gym_navigation import Navigation2D
+from innerloop.rl.navigation import Navigation
+from innerloop.rl.policy import gaussian_policy
+from innerloop.rl.simulator import Told
+from innerloop.rl.trajectories import sample
+
+
+def test_passes_gymnasiums_checker() -> None:
+    env = gymnasium.make(register.NAVIGATION, render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # it would rather have bounded observations
+        check_env(env.unwrapped)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 100
+
+
+def test_same_trajectories_to_the_last_bit() -> None:
+    """Also catches: reward before the move, an end that is judged before the move, actions that are not cut."""
+    nav = Navigation(horizon=40)
+    policy = gaussian_policy(2, 2, generator=stream(0, "init"))
+    goals = nav.sample_tasks(4, stream(5, "tasks"))
+    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, stream(0, "r"), action_scale=0.1)
+    goals[3] = found.observations[3, 1, 6]  # a place that the walk comes by: there it will end
+    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, stream(0, "r"), action_scale=0.1)
+    ended = 0
+    env = Navigation2D()
+    for k in range(len(goals)):
+        for n in range(4):
+            seen, info = env.reset(options={"task": goals[k].numpy()})
+            assert np.array_equal(info["task"], goals[k].numpy())
+            for t in range(found.alive.shape[-1]):
+                assert np.array_equal(seen, found.observations[k, n, t].numpy())
+                seen, reward, over, cut, _ = env.step((found.actions[k, n, t] * 0.1).numpy())
+                assert not cut
+                assert reward == float(found.rewards[k, n, t])
+                if over:
+                    ended += 1
+                    assert not bool(found.alive[k, n, t + 1 :].any())
+                    break
+                assert t + 1 == found.alive.shape[-1] or bool(found.alive[k, n, t + 1])
+    assert ended
+
+
+def test_by_hand() -> None:
+    nav = Navigation()
+    goal = torch.tensor([[0.3, -0.4]])
+    step = nav.step(goal, torch.zeros(1, 1, 2), torch.tensor([[[5.0, -0.05]]]))
+    assert torch.equal(step.state, torch.tensor([[[0.1, -0.05]]]))
+    assert float(step.reward) == pytest.approx(-((0.2**2 + 0.35**2) ** 0.5))
+    assert float(Navigation(squared=True).step(goal, step.state * 0, step.state * 0).reward) == pytest.approx(-0.25)
+    near = nav.step(goal, torch.tensor([[[0.305, -0.395], [0.305, -0.38]]]), torch.zeros(1, 2, 2))
+    assert near.ended.tolist() == [[True, False]]
+
+
+def test_a_straight_walk_has_the_return_of_a_sum() -> None:
+    env = Navigation2D(task=(0.5, 0.0))
+    env.reset(seed=0)
+    rewards, over = [], False
+    while not over:
+        _, r, over, _, _ = env.step(np.array([1.0, 0.0], np.float32))
+        rewards.append(r)
+    assert rewards == pytest.approx([-0.4, -0.3, -0.2, -0.1, 0.0], abs=1e-6)
+
+
+def test_tasks_are_values() -> None:
+    goals = Navigation2D.sample_tasks(500, 3)
+    assert np.array_equal(goals, Navigation().sample_tasks(500, stream(3, "tasks")).numpy())
+    assert np.abs(goals).max() <= 0.5
+    assert np.abs(goals.mean(0)).max() < 0.06
+    assert goals.std(0) == pytest.approx([12**-0.5] * 2, rel=0.1)
+    env = Navigation2D()
+    drawn = [env.reset(seed=s)[1]["task"] for s in (0, 0, 1)]
+    assert np.array_equal(drawn[0], drawn[1])
+    assert not np.array_equal(drawn[0], drawn[2])
+    env.reset(options={"task": [0.1, 0.2]})
+    assert env.reset()[1]["task"] == pytest.approx([0.1, 0.2])  # stays
+    for wrong in ([0.1], [np.nan, 0.0]):
+        with pytest.raises(ValueError, match="goal"):
+            env.reset(options={"task": wrong})
+    with pytest.raises(ValueError, match="rgb_array"):
+        Navigation2D(render_mode="human")
+
+
+def test_picture_shows_goal_and_way() -> None:
+    env = Navigation2D(task=(0.5, 0.5), render_mode="rgb_array")
+    env.reset()
+    env.step(np.array([0.1, 0.1], np.float32))
+    picture = env.render()
+    assert picture is not None
+    assert picture.shape == (200, 200, 3)
+    assert tuple(picture[50, 149]) == (0xD5, 0x5E, 0x00)  # the goal, up and to the right
+    assert Navigation2D().render() is None
+
+
+def test_samples_depend_on_the_generator_alone() -> None:
+    nav = Navigation(horizon=5)
+    policy = gaussian_policy(2, 2, generator=stream(0, "init"))
+    goals = nav.sample_tasks(2, stream(0, "tasks"))
+    slow = slow_weights(policy)
+    one, same, other = (sample(policy, slow, {}, nav, goals, 3, stream(0, "r", i)) for i in (1, 1, 2))
+    assert torch.equal(one.actions, same.actions)
+    assert torch.equal(one.rewards, same.rewards)
+    assert not torch.equal(one.actions, other.actions)
+    assert not torch.equal(one.actions[0, 0], one.actions[0, 1])
+    assert not torch.equal(one.actions[0, 0], one.actions[1, 0])
+
+
+def test_each_task_acts_with_its_own_fast_weights() -> None:
+    nav = Navigation(horizon=3)
+    policy = gaussian_policy(2, 2, log_std=-20.0, generator=stream(0, "init"))
+    slow = slow_weights(policy)
+    fast = {"head.bias": torch.tensor([[0.01, 0.0], [0.0, 0.02]])}
+    found = sample(policy, slow, fast, nav, torch.full((2, 2), 0.4), 2, stream(0, "r"))
+    assert torch.allclose(found.actions[0, :, 0], torch.tensor([0.01, 0.0]), atol=1e-5)
+    assert torch.allclose(found.actions[1, :, 0], torch.tensor([0.0, 0.02]), atol=1e-5)
+
+
+def test_the_oracle_sees_its_task() -> None:
+    nav = Told(Navigation())
+    goals = nav.sample_tasks(2, stream(0, "tasks"))
+    seen = nav.observe(goals, nav.reset(goals, 3, stream(0)))
+    assert nav.observation_size == seen.shape[-1] == 4
+    assert torch.equal(seen[:, 1, 2:], goals)
+
+
+def test_the_spread_of_the_actions_is_the_policys() -> None:
+    nav = Navigation(horizon=50, radius=0.0)
+    policy = gaussian_policy(2, 2, log_std=0.7, generator=stream(0, "init"))
+    slow = {n: torch.zeros_like(p) if "log_std" not in n else p for n, p in slow_weights(policy).items()}
+    found = sample(policy, slow, {}, nav, nav.sample_tasks(4, stream(0, "t")), 50, stream(0, "r"))
+    assert float(found.actions.std().log()) == pytest.approx(0.7, abs=0.02)
