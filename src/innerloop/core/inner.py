@@ -129,7 +129,8 @@ def adapt_path(
 
     for step in range(inner.steps):
         step_rates = {n: _rate(n, step, inner, rates) for n in names}
-        own = at_step(own, step_weights, step)
+        if step_weights:
+            own = at_step(own, step_weights, step)
         before_step = fast
         if not track:
             with torch.enable_grad():

@@ -11,6 +11,7 @@ import torch
 from innerloop.analysis import freezing, heads, linear_cka, mean_cca, movement, similarity
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.evaluation import evaluate, fixed_episodes
+from innerloop.methods.named import method
 from innerloop.runs import RunFolder, write_json
 from innerloop.studies.bench import seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most, described
@@ -40,8 +41,16 @@ def analyse(
     step = RunFolder(path).load(which).step
     if config.regression:
         raise ValueError(f"{path} is a regression; the analysis compares classes' images")
-    if config.method == "multiclass":
+    kind = method(config.method)
+    if kind.trains_on == "classes":
         raise ValueError(f"the head of {path} tells all training classes apart; test it with 'innerloop evaluate'")
+    if kind.trains_on == "pairs" or config.metric.full_context:
+        raise ValueError(f"the head of {path} compares images instead of classifying one; test it with 'evaluate'")
+    if kind.start != "own" or kind.step_norms:
+        raise ValueError(
+            f"{path} was trained with {config.method}, whose inner loop does not begin at one set of slow weights; the "
+            "analysis compares before and after for maml, fomaml, anil, boil, meta-sgd, reptile and imaml"
+        )
     if config.threads:
         torch.set_num_threads(config.threads)
     images = setup.load_images(config, data_dir)
