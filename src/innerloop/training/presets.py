@@ -201,7 +201,7 @@ def for_method(config: Config, method: MethodName) -> Config:
             test = replace(test, temperature=10.0)
         case "proto":  # Snell et al. 2017 train with more ways than they test
             return replace(c, method=method, train_way=0 if c.regression else _more_ways(c))
-        case "siamese":  # as many images a step as the others have
+        case "siamese":  # as many pairs a step as the others have images
             pass
         case "baseline" | "baseline++" | "finetune" if not config.regression:
             rate = 0.5 if few else 0.02

@@ -98,7 +98,7 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     elif kind == "classes":
         plain = AllClasses(images.split("train"), batch)
     else:
-        plain = Pairs(images.split("train"), max(2, batch // 2))
+        plain = Pairs(images.split("train"), max(2, batch))
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
