@@ -1,13 +1,25 @@
-"""Random affine distortions of images: one of its own for every image of an episode."""
+"""Random distortions of images, one of its own for every image: affine, elastic, crop, flip, and chains of them."""
 
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.episodes import Episodes, TaskFamily
+
+
+@runtime_checkable
+class Augmentation(Protocol):
+    """Anything that gives another image of the same class for each image: a distortion, a generative model."""
+
+    def __call__(
+        self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "images channels height width"]:
+        """One new image in 0..1 for each of `x`; the result depends on `x` and the generator's state alone."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,125 @@ class Affine:
 
 
 @dataclass(frozen=True)
+class Elastic:
+    """Smooth random warps: Simard, Steinkraus & Platt 2003, section 2.
+
+    Each pixel is moved by a field of uniform noise, convolved with a Gaussian of deviation `smooth`. Simard's numbers
+    for 29×29 digits, σ = 4 and α = 34 (times noise of −1..1), are the defaults: α 34 there is a deviation of
+    34 / (√3 · 2√π · 4) = 1.38 pixels. Lengths are parts of the longer side, so that they hold for images of any size.
+    """
+
+    strength: float = 1.38 / 29
+    """standard deviation of a pixel's move along each axis"""
+    smooth: float = 4.0 / 29
+    """standard deviation of the Gaussian"""
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.strength <= 1 and 0 < self.smooth <= 1):
+            raise ValueError(
+                f"strength must be 0 to 1 and smooth above 0 to 1, parts of the side; got {self.strength}, "
+                f"{self.smooth}"
+            )
+
+    def fields(self, n: int, height: int, width: int, generator: torch.Generator) -> Float[Tensor, "n 2 height width"]:
+        """`n` fields of moves in pixels, along x (right) and y (down)."""
+        side = max(height, width)
+        sigma = self.smooth * side
+        reach = max(1, round(3 * sigma))
+        kernel = torch.exp(-torch.arange(-reach, reach + 1, device=generator.device).square() / (2 * sigma**2))
+        kernel = kernel / kernel.norm() * 3**0.25  # noise of −1..1 has deviation 1/√3; two passes bring it to 1
+        # noise beyond the border, so that the field is as strong there as in the middle
+        shape = (2 * n, 1, height + 2 * reach, width + 2 * reach)
+        noise = 2 * torch.rand(shape, generator=generator, device=generator.device) - 1
+        field = F.conv2d(F.conv2d(noise, kernel[None, None, None]), kernel[None, None, :, None])
+        return self.strength * side * field.view(n, 2, height, width)
+
+    def __call__(
+        self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "images channels height width"]:
+        """Each image under a warp of its own; what comes from outside the image is 0."""
+        if not len(x) or not self.strength:
+            return x
+        n, _, h, w = x.shape
+        move = self.fields(n, h, w, generator).to(device=x.device, dtype=x.dtype)
+        still = F.affine_grid(torch.eye(2, 3, device=x.device, dtype=x.dtype)[None], [1, 1, h, w], align_corners=False)
+        half_sides = torch.tensor([w / 2, h / 2], device=x.device, dtype=x.dtype)
+        grid = still + move.movedim(1, 3) / half_sides
+        return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A window of the image's size, anywhere in the image with a border of 0 around it (He et al. 2016: 4 of 32)."""
+
+    border: float = 4.0 / 32
+    """width of the border, as a part of each side, rounded to whole pixels"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.border <= 1:
+            raise ValueError(f"border must be 0 to 1, a part of the side; got {self.border}")
+
+    def __call__(
+        self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "images channels height width"]:
+        """Each image moved by whole pixels of its own, uniformly up to the border's width either way."""
+        n, _, h, w = x.shape
+        rows, columns = (self._places(n, side, generator).to(x.device) for side in (h, w))
+        by, bx = round(self.border * h), round(self.border * w)
+        wide = F.pad(x, (bx, bx, by, by))
+        image = torch.arange(n, device=x.device)[:, None, None]
+        return wide.movedim(1, 3)[image, rows[:, :, None], columns[:, None, :]].movedim(3, 1)
+
+    def _places(self, n: int, side: int, generator: torch.Generator) -> Int[Tensor, "n side"]:
+        border = round(self.border * side)
+        start = torch.randint(2 * border + 1, (n, 1), generator=generator, device=generator.device)
+        return start + torch.arange(side, device=generator.device)
+
+
+@dataclass(frozen=True)
+class Flip:
+    """Left and right exchanged. For photographs; of a letter it makes another one."""
+
+    chance: float = 0.5
+    """probability for each image"""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chance <= 1:
+            raise ValueError(f"chance is a probability, got {self.chance}")
+
+    def __call__(
+        self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "images channels height width"]:
+        """Each image flipped with the chance."""
+        there = torch.rand(len(x), generator=generator, device=generator.device) < self.chance
+        return torch.where(there.to(x.device)[:, None, None, None], x.flip(3), x)
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Several augmentations, one after the other."""
+
+    parts: tuple[Augmentation, ...]
+
+    def __call__(
+        self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
+    ) -> Float[Tensor, "images channels height width"]:
+        """Each image through all of them, in order."""
+        for part in self.parts:
+            x = part(x, generator)
+        return x
+
+
+@dataclass(frozen=True)
 class Distorted:
     """The tasks of `tasks`, every image of their support and query sets distorted. For training: tests stay as is."""
 
     tasks: TaskFamily
-    affine: Affine
+    how: Augmentation
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
         """Draw `tasks` episodes; which images they hold is what `self.tasks` would have drawn."""
         e = self.tasks.sample(tasks, generator)
-        support = self.affine(e.support_x.flatten(0, 1), generator).view_as(e.support_x)
-        query = self.affine(e.query_x.flatten(0, 1), generator).view_as(e.query_x)
+        support = self.how(e.support_x.flatten(0, 1), generator).view_as(e.support_x)
+        query = self.how(e.query_x.flatten(0, 1), generator).view_as(e.query_x)
         return Episodes(support, e.support_y, query, e.query_y, e.classes)

@@ -1,0 +1,319 @@
+"""Training DAGAN: critic of pairs against generator, on the training classes alone; resumable bit for bit on a CPU.
+
+Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani et al. 2017 (WGAN-GP).
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from innerloop.core.episodes import ClassImages, ImageTasks
+from innerloop.core.random import stream
+from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
+from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
+from innerloop.runs import RunError, RunFolder
+from innerloop.runs.folder import Checkpoint, load_weights
+from innerloop.training import setup
+from innerloop.training.config import Config, DataName, Folder
+from innerloop.training.train import (
+    Interrupted,
+    _optimizer_state,  # pyright: ignore[reportPrivateUsage]
+    _restore_optimizer,  # pyright: ignore[reportPrivateUsage]
+    _stop_on_signals,  # pyright: ignore[reportPrivateUsage]
+)
+
+KIND = "dagan"
+CLASSICAL: dict[str, Augmentation] = {"affine": Affine(), "elastic": Elastic(), "crop": Crop(), "flip": Flip()}
+"""the augmentations that need no training, by name"""
+_VAL_PAIRS = 256
+
+
+@dataclass(frozen=True)
+class DaganConfig:
+    """Everything that decides the training of a DAGAN."""
+
+    data: DataName = "glyphs"
+    """data set; `innerloop data list` describes them"""
+    folder: Folder = field(default_factory=Folder)
+    split_scheme: str = ""
+    """which published split, where there are several (omniglot: vinyals or lake)"""
+    sizes: Sizes = field(default_factory=Sizes)
+    steps: int = 1000
+    """generator steps"""
+    critic_steps: int = 5
+    """critic steps before each generator step"""
+    batch: int = 32
+    """pairs a step"""
+    lr: float = 1e-4
+    """Adam's rate, of both nets"""
+    beta1: float = 0.0
+    """Adam's decay of the mean gradient"""
+    beta2: float = 0.9
+    """Adam's decay of the mean square"""
+    penalty: float = 10.0
+    """weight of the gradient penalty"""
+    every: int = 100
+    """generator steps between checkpoints (and lines of metrics.jsonl)"""
+    seed: int = 0
+    """root seed of initialisation, pairs and noise"""
+    device: str = "auto"
+    """auto, cpu, cuda"""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice"""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "critic_steps", "batch", "every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0 or self.penalty < 0 or not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
+            raise ValueError(
+                f"lr must be above 0, penalty 0 or more, beta1 and beta2 0 to below 1; got {self.lr}, {self.penalty}, "
+                f"{self.beta1}, {self.beta2}"
+            )
+        if self.threads < 0:
+            raise ValueError(f"threads must be 0 (choose) or more, got {self.threads}")
+        if self.data == "sinusoid":
+            raise ValueError("sinusoid has no images to make others of; give a data set of images")
+        self.source()  # what a data set's options must be is said there
+
+    def source(self) -> Config:
+        """The data set as `setup.load_images` takes it."""
+        return Config(data=self.data, folder=self.folder, split_scheme=self.split_scheme, device=self.device)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, and the kind of run."""
+        return {"kind": KIND, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "DaganConfig":
+        """The config written by `to_json`. Raises ValueError for that of another kind of run."""
+        if value.get("kind") != KIND:
+            raise ValueError("config is not that of a DAGAN; train one with 'innerloop dagan'")
+        rest = {k: v for k, v in value.items() if k != "kind"}
+        known = {f.name for f in fields(cls)}
+        if unknown := [k for k in rest if k not in known]:
+            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
+        try:
+            sizes = dict(rest.pop("sizes"))
+            sizes["widths"] = tuple(sizes["widths"])
+            return cls(**{**rest, "sizes": Sizes(**sizes), "folder": Folder(**rest["folder"])})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"config is of another version: {error}") from None
+
+
+@dataclass(frozen=True)
+class DaganProgress:
+    """What the training reports after each generator step."""
+
+    step: int
+    """generator steps done"""
+    steps: int
+    """generator steps in all"""
+    distance: float
+    """the critic's estimate of the Wasserstein distance of real from generated pairs, on its last batch"""
+    first: int
+    """the step this process began at"""
+
+
+def ignore(_: DaganProgress) -> None:
+    """Report nothing."""
+
+
+def same_class_pairs(data: ClassImages, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """`n` pairs [n, c, h, w] of two different images of one class, each pair's class drawn uniformly."""
+    e = ImageTasks(data, way=1, shot=1, query=1).sample(n, generator)
+    return e.support_x[:, 0], e.query_x[:, 0]
+
+
+def train_dagan(
+    config: DaganConfig,
+    out: Path,
+    *,
+    data_dir: Path | None = None,
+    resume: bool = False,
+    report: Callable[[DaganProgress], None] = ignore,
+) -> RunFolder:
+    """Train as `config` says, into the run folder `out`. Only the classes of the training split are learnt from.
+
+    metrics.jsonl: `distance`, the mean over the steps since the last line of critic(real pair) − critic(generated
+    pair), which falls as the generated come nearer; `penalty`, the gradient penalty before its weight; `distance_val`
+    the same distance on a fixed draw of pairs of the validation classes. Both are in the critic's units, so they
+    compare lines of one run, not runs.
+
+    Ctrl-C and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder
+    that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    device = setup.choose_device(config.device)
+    images = load_images(config, data_dir)
+    data, held_out = images.split("train"), images.split("val")
+    for part in (data, held_out):
+        ImageTasks(part, way=1, shot=1, query=1)  # says now what would fail at the first pair
+    generator, critic = _networks(config, images, device)
+    makers: dict[str, Tensor] = dict(generator.named_parameters(prefix="generator"))
+    judges: dict[str, Tensor] = dict(critic.named_parameters(prefix="critic"))
+    optimizers = [
+        torch.optim.Adam(
+            list(p.values()),
+            lr=config.lr,
+            betas=(config.beta1, config.beta2),
+            foreach=False,
+            fused=device.type == "cuda" or None,
+        )
+        for p in (makers, judges)
+    ]
+    folder = RunFolder(out)
+
+    with folder.start(config.to_json(), resume=resume) as checkpoint, _stop_on_signals() as stopped:
+        first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
+        if checkpoint:
+            first, state = checkpoint.step, checkpoint.state
+            if lacking := [k for k in ("seconds", "sums", "count") if k not in state]:
+                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
+            spent, sums, count = state["seconds"], state["sums"], state["count"]
+            for network, part in ((generator, "generator"), (critic, "critic")):
+                load_weights(network, _part(checkpoint.weights, part), str(out))
+            for optimizer, own, part in zip(optimizers, (makers, judges), ("generator", "critic"), strict=True):
+                kept = {k: v for k, v in checkpoint.optimizer.items() if f"/{part}." in k}
+                _restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept), str(out))
+        began = time.perf_counter()
+
+        def keep(step: int) -> None:
+            seconds = spent + time.perf_counter() - began
+            moments = _optimizer_state(optimizers[0], makers) | _optimizer_state(optimizers[1], judges)
+            state = {
+                "step": step,
+                "seconds": seconds,
+                "sums": sums,  # of distance and penalty since the last line of metrics.jsonl, over `count` steps
+                "count": count,
+                "image_shape": list(images.image_shape),
+            }
+            folder.save(Checkpoint(step, {**makers, **judges}, moments, state))
+
+        for step in range(first, config.steps):
+            chance = stream(config.seed, KIND, step)
+            distance = 0.0
+            for _ in range(config.critic_steps):
+                x, other = same_class_pairs(data, config.batch, chance)
+                with torch.no_grad():
+                    made = generator(x, _noise(config, len(x), chance, device))
+                values = critic(torch.cat([x, x]), torch.cat([other, made]))
+                gap = values[: len(x)].mean() - values[len(x) :].mean()
+                slope = gradient_penalty(critic, x, other, made, chance)
+                loss = config.penalty * slope - gap
+                _finite(loss.item(), "critic", step, folder)
+                _step(optimizers[1], loss)
+                distance = gap.item()
+                sums = [sums[0] + distance / config.critic_steps, sums[1] + slope.item() / config.critic_steps]
+            x = same_class_pairs(data, config.batch, chance)[0]
+            loss = -critic(x, generator(x, _noise(config, len(x), chance, device))).mean()
+            _finite(loss.item(), "generator", step, folder)
+            _step(optimizers[0], loss)
+            done, count = step + 1, count + 1
+            at_end = done == config.steps
+            regular = done % config.every == 0 or at_end
+            if regular:
+                folder.log(
+                    {
+                        "step": done,
+                        "distance": sums[0] / count,
+                        "penalty": sums[1] / count,
+                        "distance_val": _distance(config, generator, critic, held_out, device),
+                        "seconds": spent + time.perf_counter() - began,
+                    }
+                )
+                sums, count = [0.0, 0.0], 0
+                keep(done)
+            report(DaganProgress(done, config.steps, distance, first))
+            if stopped.is_set() and not at_end:
+                if not regular:
+                    keep(done)
+                raise Interrupted(out, done)
+        folder.finish({"steps": config.steps, "seconds": spent + time.perf_counter() - began})
+        if stopped.is_set():  # in the last step: the run is whole, but what would follow was not wanted
+            raise KeyboardInterrupt
+    return folder
+
+
+def load_dagan(path: Path, *, device: str | None = None) -> Dagan:
+    """The generator of a run folder's last checkpoint, as an augmentation; no data set is read."""
+    folder = RunFolder(path)
+    try:
+        config = DaganConfig.from_json(folder.config)
+    except ValueError as error:
+        raise RunError(f"{path} cannot be loaded as a DAGAN: {error}") from None
+    checkpoint = folder.load("last")
+    weights = _part(checkpoint.weights, "generator")
+    shape = checkpoint.state.get("image_shape")
+    if not isinstance(shape, list) or len(shape) != 3:
+        raise RunError(f"the checkpoint at step {checkpoint.step} in {path} does not say of what images; train again")
+    network = Generator((shape[0], shape[1], shape[2]), config.sizes, stream(config.seed, "init", "generator"))
+    load_weights(network, weights, str(path))
+    return Dagan(network.to(setup.choose_device(device or config.device)).eval().requires_grad_(False))
+
+
+def enlarger(name: str) -> Augmentation:
+    """An augmentation by its name (affine, elastic, crop, flip), or the DAGAN of the run folder `name`."""
+    if name in CLASSICAL:
+        return CLASSICAL[name]
+    if not RunFolder(Path(name)).exists:
+        raise ValueError(
+            f"there is no augmentation {name!r}; give {', '.join(CLASSICAL)}, or the folder of a run of "
+            "'innerloop dagan'"
+        )
+    return load_dagan(Path(name))
+
+
+def load_images(config: DaganConfig, data_dir: Path | None = None) -> ClassImages:
+    """The image classes with their splits, on the config's device."""
+    images = setup.load_images(config.source(), data_dir)
+    assert images is not None  # only a regression has none
+    return images
+
+
+def _networks(config: DaganConfig, images: ClassImages, device: torch.device) -> tuple[Generator, Critic]:
+    shape = images.image_shape
+    generator = Generator(shape, config.sizes, stream(config.seed, "init", "generator")).to(device)
+    return generator, Critic(shape, config.sizes, stream(config.seed, "init", "critic")).to(device)
+
+
+def _part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    """The tensors of one of the two nets, by its own names."""
+    return {n.removeprefix(f"{part}."): t for n, t in weights.items() if n.startswith(f"{part}.")}
+
+
+def _noise(config: DaganConfig, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.randn(n, config.sizes.noise, generator=generator).to(device)
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """One step on the parameters of `optimizer` alone; the other net is left without gradients."""
+    own = [p for group in optimizer.param_groups for p in group["params"]]
+    for p, g in zip(own, torch.autograd.grad(loss, own, materialize_grads=True), strict=True):
+        p.grad = g
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def _finite(loss: float, whose: str, step: int, folder: RunFolder) -> None:
+    if not math.isfinite(loss):
+        kept = f"; the last checkpoint in {folder.path} is from before" if folder.has("last") else ""
+        raise FloatingPointError(f"the {whose}'s loss at step {step} is {loss}: lower --lr{kept}")
+
+
+@torch.no_grad()
+def _distance(
+    config: DaganConfig, generator: Generator, critic: Critic, data: ClassImages, device: torch.device
+) -> float:
+    """Critic of real pairs minus critic of generated ones, on a fixed draw of pairs."""
+    chance = stream(config.seed, KIND, "val")
+    x, other = same_class_pairs(data, _VAL_PAIRS, chance)
+    made = generator(x, _noise(config, len(x), chance, device))
+    return float(critic(x, other).mean() - critic(x, made).mean())
