@@ -29,6 +29,10 @@ class Batch:
         """1 for a step, 0 behind an end."""
         return self.y[..., -1]
 
+    def first(self, n: int) -> "Batch":
+        """The first `n` examples of each task."""
+        return Batch(self.x[:, :n], self.y[:, :n], self.old[:, :n])
+
     def of_tasks(self, tasks: slice) -> "Batch":
         """Some of the tasks."""
         return Batch(self.x[tasks], self.y[tasks], self.old[tasks])

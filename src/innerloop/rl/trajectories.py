@@ -28,19 +28,6 @@ class Trajectories:
         """Undiscounted sum of the rewards of each trajectory, which is what the papers report."""
         return self.rewards.sum(-1)
 
-    def first(self, rollouts: int) -> "Trajectories":
-        """The first `rollouts` trajectories of each task."""
-        return Trajectories(
-            self.observations[:, :rollouts],
-            self.actions[:, :rollouts],
-            self.rewards[:, :rollouts],
-            self.alive[:, :rollouts],
-        )
-
-    def of_tasks(self, tasks: slice) -> "Trajectories":
-        """Those of some of the tasks."""
-        return Trajectories(self.observations[tasks], self.actions[tasks], self.rewards[tasks], self.alive[tasks])
-
 
 @torch.no_grad()
 def sample(

@@ -1,0 +1,207 @@
+"""`innerloop rl train | evaluate | render`: meta-reinforcement learning."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal, cast, get_args
+
+import torch
+import tyro
+
+from innerloop.cli import options, show
+from innerloop.cli.evaluate import evaluations
+from innerloop.core.functional import Blocks
+from innerloop.rl import setup
+from innerloop.rl.config import BLOCKS, Config, MethodName
+from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.presets import PRESETS, preset
+from innerloop.rl.train import Progress, load_run, train
+from innerloop.runs import RunFolder, environment, write_json
+
+USAGE = """usage: innerloop rl train [OPTIONS]
+       innerloop rl evaluate RUN [OPTIONS]
+       innerloop rl render RUN [OPTIONS]
+
+train      meta-train a policy (MAML, ANIL, …) into a run folder and test it
+evaluate   returns of new tasks after 0, 1, 2, … steps of adaptation; also freezing, fine-tuning and random search
+render     pictures of a trained run: learning curve, trajectories before and after adaptation, a GIF
+
+  innerloop rl ACTION --help    all options of an action, with their defaults"""
+
+ABOUT = """Meta-train a policy on a family of environments, keep the best on validation tasks, test it.
+
+--preset chooses the defaults of all other options; the values shown below are those of the preset asked for.
+
+presets:
+""" + "\n".join(f"  {p.name:<24}{p.about}" for p in PRESETS)
+DEFAULT = "navigation-cpu"
+
+
+@dataclass(frozen=True)
+class TrainArgs:
+    """Options of `innerloop rl train`."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    preset: str = DEFAULT
+    """where the defaults come from"""
+    out: Path | None = None
+    """the run folder; by default runs/PRESET-METHOD-seedN"""
+    resume: bool = False
+    """go on with an unfinished run in --out"""
+
+
+@dataclass(frozen=True)
+class EvaluateArgs:
+    """Options of `innerloop rl evaluate`."""
+
+    run: tyro.conf.Positional[Path]
+    """a run folder"""
+    which: Literal["best", "last", "untrained"] = "best"
+    """checkpoint; untrained: the first weights, the baseline of fine-tuning from random"""
+    learner: Literal["gradient", "random-search"] = "gradient"
+    """how new tasks are learnt; random-search: a baseline without gradients, from as many trajectories"""
+    adapt: tuple[str, ...] = ()
+    """blocks that adapt instead of the method's own: all, head, body, none, or names (freezing at test)"""
+    steps: int | None = None
+    """inner steps (default: the run's)"""
+    tasks: int | None = None
+    """test tasks (default: the run's)"""
+    rollouts: int | None = None
+    """trajectories a task and step (default: the run's)"""
+    later_lr: float | None = None
+    """inner rate after the first step; 0: the same (default: the run's)"""
+    seed: int | None = None
+    """seed of tasks and trajectories (default: the run's)"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Train, evaluate or render."""
+    if not args or args[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    action, *rest = args
+    if action == "train":
+        return run_train(rest)
+    if action == "evaluate":
+        return run_evaluate(rest)
+    print(f"innerloop rl: unknown action {action!r}\n\n{USAGE}", file=sys.stderr)
+    return 2
+
+
+def starting_config(args: Sequence[str]) -> tuple[str, Config]:
+    """The preset and method that the arguments name: the defaults of all other options."""
+    name = options.value_of(args, "--preset") or DEFAULT
+    method = options.value_of(args, "--method")
+    names = [p.name for p in PRESETS]
+    if name not in names:
+        near = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
+    return name, preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
+
+
+def run_train(args: Sequence[str]) -> int:
+    """Train and test."""
+    name, config = starting_config(args)
+    asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(config, preset=name), about=ABOUT)
+    out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    with show.progress() as bar:
+        folder = train(
+            asked.config,
+            out,
+            resume=asked.resume,
+            report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p), p.first),
+        )
+    finished = folder.summary
+    show.console.print(
+        f"trained {finished['steps']} meta-iterations in {finished['seconds']:.0f} s; "
+        f"best on validation at {finished['best_step']}"
+    )
+    print_returns(out, evaluate(EvaluateArgs(out)))
+    return 0
+
+
+def detail(p: Progress) -> str:
+    """Returns in words."""
+    val = "" if p.validation is None else f"  val {p.validation:.1f}"
+    return f"return {p.before:.1f} → {p.after:.1f}{val}"
+
+
+def run_evaluate(args: Sequence[str]) -> int:
+    """Test a run and print what came out."""
+    asked = options.parse(EvaluateArgs, args, "rl evaluate", about="Returns of new tasks after 0, 1, 2, … steps.")
+    print_returns(asked.run, evaluate(asked))
+    return 0
+
+
+def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
+    """Test a run folder, add the result to its eval.json, and return that entry."""
+    earlier = evaluations(asked.run)
+    folder = RunFolder(asked.run)
+    config, policy, slow, env, step = load(asked)
+    change = {k: getattr(asked, k) for k in ("steps", "tasks", "rollouts", "later_lr", "seed")}
+    settings = replace(config.test, **{k: v for k, v in change.items() if v is not None})
+    if asked.learner == "random-search":
+        if asked.adapt:
+            raise ValueError("--adapt names blocks for gradient steps; random search changes all of them")
+        found = random_search(policy, slow, env, config, settings=settings)
+    else:
+        if not asked.adapt and BLOCKS[config.method] == "none":
+            settings = settings if asked.steps else replace(settings, steps=0)  # nothing would change
+        found = meta_test(policy, slow, env, config, settings=settings, blocks=blocks(asked.adapt))
+    made = environment()
+    row = {
+        "method": config.method,
+        "learner": asked.learner,
+        "adapt": list(asked.adapt),
+        "checkpoint": asked.which,
+        "step": step,
+        "env": config.env.name,
+        "seed": config.seed,
+        "settings": {k: getattr(settings, k) for k in ("tasks", "rollouts", "steps", "later_lr", "seed")},
+        "command": made["command"],
+        "commit": made["commit"],
+        **found.to_json(),
+    }
+    keys = ("method", "learner", "adapt", "checkpoint", "step", "settings")
+    rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
+    write_json(folder.path / "eval.json", {"evaluations": [*rows, row]})
+    return row
+
+
+def load(asked: EvaluateArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
+    """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
+    folder = RunFolder(asked.run)
+    if asked.which == "untrained":
+        config = Config.from_json(folder.config)
+        env = setup.simulator(config)
+        policy = setup.policy(config, env)
+        step = 0
+    else:
+        config, policy, env = load_run(asked.run, asked.which)
+        step = folder.load(asked.which).step
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
+
+
+def blocks(names: Sequence[str]) -> Blocks | None:
+    """Blocks as `core.functional.resolve_blocks` takes them; None for the method's own."""
+    if len(names) == 1 and names[0] in ("all", "head", "body", "none"):
+        return cast(Blocks, names[0])
+    return tuple(names) or None
+
+
+def print_returns(path: Path, row: dict[str, Any]) -> None:
+    """One evaluation as a table: the return after each inner step."""
+    how = {"gradient": row["method"], "random-search": "random search"}[row["learner"]]
+    how += f", {', '.join(row['adapt'])} adapt" if row["adapt"] else ""
+    show.table(
+        f"{how} on new tasks of {row['env']} ({row['checkpoint']} checkpoint, meta-iteration {row['step']})",
+        ("inner steps", "return ± ci95"),
+        [(str(i), f"{e['mean']:.2f} ± {e['ci95']:.2f}") for i, e in enumerate(row["steps"])],
+        f"{row['tasks']} tasks, {row['settings']['rollouts']} trajectories a task and step, seed "
+        f"{row['settings']['seed']}; in {path / 'eval.json'}",
+    )

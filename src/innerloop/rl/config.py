@@ -1,0 +1,216 @@
+"""The whole of a meta-RL run as one frozen value; it is written to config.json, and made again from there."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, get_args
+
+from innerloop.core.functional import Blocks
+from innerloop.core.inner import InnerLoop
+from innerloop.rl.policy import Activation
+from innerloop.rl.surrogate import Form
+from innerloop.rl.trpo import Trpo
+
+EnvironmentName = Literal["navigation", "cheetah-direction", "cheetah-velocity"]
+MethodName = Literal["maml", "fomaml", "anil", "boil", "multitask", "oracle"]
+BLOCKS: dict[MethodName, Blocks] = {
+    "maml": "all",
+    "fomaml": "all",
+    "anil": "head",
+    "boil": "body",
+    "multitask": "none",
+    "oracle": "none",
+}
+"""which blocks of the policy the inner step changes"""
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The family of tasks."""
+
+    name: EnvironmentName = "navigation"
+    """navigation: a point and a hidden goal; cheetah-direction, cheetah-velocity: MuJoCo's half-cheetah, told by the
+    reward alone which way, or how fast, to run"""
+    horizon: int = 100
+    """steps after which a trajectory is cut"""
+    action_scale: float = 1.0
+    """the policy's action times this goes to the environment, which cuts it to its bounds"""
+    torso: bool = True
+    """half-cheetah: observe the torso's position too (20 numbers, as the 2019 code bases; without it 17)"""
+
+    def __post_init__(self) -> None:
+        if self.horizon < 1:
+            raise ValueError(f"env.horizon must be at least 1, got {self.horizon}")
+        if not self.action_scale > 0:
+            raise ValueError(f"env.action_scale must be above 0, got {self.action_scale}")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The Gaussian policy."""
+
+    hidden: tuple[int, ...] = (100, 100)
+    """widths of the hidden layers"""
+    activation: Activation = "relu"
+    log_std: float = 0.0
+    """logarithm of the standard deviation at the start"""
+
+    def __post_init__(self) -> None:
+        if not self.hidden or min(self.hidden) < 1:
+            raise ValueError(f"policy.hidden needs widths of at least 1, got {self.hidden}")
+
+
+@dataclass(frozen=True)
+class Inner:
+    """The inner loop: policy-gradient steps on a task's own trajectories."""
+
+    steps: int = 1
+    """steps in training; each samples its own trajectories"""
+    lr: float = 0.1
+    """inner rate, for a loss that is the mean over all time steps of a task"""
+    loss: Form = "ratio"
+    """ratio: with the right curvature for the meta-gradient; log_probability: as most public code, for parity"""
+    adapt_log_std: bool = True
+    """whether the standard deviation adapts with the head"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(
+                f"inner.steps must be at least 1, got {self.steps} (for no adaptation: --method multitask)"
+            )
+        if not self.lr >= 0:
+            raise ValueError(f"inner.lr must be 0 or more, got {self.lr}")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Returns after adaptation on tasks that are always the same; choose the best checkpoint."""
+
+    every: int = 10
+    """meta-iterations between validations (and checkpoints)"""
+    tasks: int = 40
+    """validation tasks"""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or self.tasks < 2:
+            raise ValueError(f"validation needs every ≥ 1 and tasks ≥ 2, got {self.every} and {self.tasks}")
+
+
+@dataclass(frozen=True)
+class Test:
+    """Meta-test."""
+
+    tasks: int = 200
+    """test tasks"""
+    rollouts: int = 20
+    """trajectories a task and step"""
+    steps: int = 3
+    """inner steps"""
+    later_lr: float = 0.0
+    """inner rate after the first step; 0: the same"""
+    seed: int = 1_000_003
+    """seed of the test tasks and trajectories"""
+
+    def __post_init__(self) -> None:
+        if self.tasks < 2 or self.rollouts < 1 or self.steps < 0:
+            raise ValueError(
+                f"test needs tasks ≥ 2, rollouts ≥ 1 and steps ≥ 0, got {self.tasks}, {self.rollouts}, {self.steps}"
+            )
+        if not self.later_lr >= 0:
+            raise ValueError(f"test.later_lr must be 0 (the same) or more, got {self.later_lr}")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a meta-RL run."""
+
+    env: Environment = field(default_factory=Environment)
+    method: MethodName = "maml"
+    """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; multitask: one policy for
+    all tasks, nothing adapts; oracle: the same, told the task in its observation"""
+    policy: Policy = field(default_factory=Policy)
+    inner: Inner = field(default_factory=Inner)
+    iterations: int = 100
+    """meta-iterations (outer steps)"""
+    meta_batch: int = 20
+    """tasks a meta-iteration"""
+    rollouts: int = 20
+    """trajectories a task, before each inner step and after the last"""
+    gamma: float = 0.99
+    """discount"""
+    lam: float = 1.0
+    """λ of the advantages; 1: discounted return minus baseline"""
+    trpo: Trpo = field(default_factory=Trpo)
+    validation: Validation = field(default_factory=Validation)
+    test: Test = field(default_factory=Test)
+    seed: int = 0
+    """root seed of initialisation, tasks and trajectories"""
+    precision: Literal["float32", "float64"] = "float32"
+    """of the policy; baseline and conjugate gradients are always float64"""
+    task_chunk: int = 0
+    """tasks in memory at once for gradient and line search; 0: all"""
+    threads: int = 0
+    """CPU threads of PyTorch and MuJoCo; 0 leaves their choice"""
+
+    def __post_init__(self) -> None:
+        for name in ("iterations", "meta_batch", "rollouts"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+        for name in ("task_chunk", "threads"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
+        if self.trpo.curvature_rollouts > self.rollouts:
+            raise ValueError(
+                f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}"
+            )
+        for what, value, known in (
+            ("method", self.method, get_args(MethodName)),
+            ("env.name", self.env.name, get_args(EnvironmentName)),
+            ("inner.loss", self.inner.loss, get_args(Form)),
+            ("precision", self.precision, ("float32", "float64")),
+        ):
+            if value not in known:
+                raise ValueError(f"{what} must be one of {', '.join(known)}; got {value!r}")
+
+    @property
+    def adapts(self) -> bool:
+        """Whether the method has an inner loop."""
+        return BLOCKS[self.method] != "none"
+
+    @property
+    def inner_loop(self) -> InnerLoop:
+        """The inner loop of this method."""
+        return InnerLoop(
+            blocks=BLOCKS[self.method],
+            steps=self.inner.steps if self.adapts else 0,
+            lr=self.inner.lr,
+            first_order=self.method == "fomaml",
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"kind": "rl", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> "Config":
+        """The config written by `to_json`; an unknown key is an error."""
+        if value.get("kind") != "rl":
+            raise ValueError("this is the config of another kind of run; 'innerloop evaluate' tests those")
+        value = {k: v for k, v in value.items() if k != "kind"}
+        parts: dict[str, Callable[[dict[str, Any]], Any]] = {
+            "env": lambda v: Environment(**v),
+            "policy": lambda v: Policy(**{**v, "hidden": tuple(v["hidden"])}),
+            "inner": lambda v: Inner(**v),
+            "trpo": lambda v: Trpo(**v),
+            "validation": lambda v: Validation(**v),
+            "test": lambda v: Test(**v),
+        }
+        known = {f.name for f in fields(cls)}
+        if unknown := [k for k in value if k not in known]:
+            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
+        try:
+            return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"config is of another version: {error}") from None

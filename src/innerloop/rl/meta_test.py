@@ -1,0 +1,137 @@
+"""Meta-test: what new tasks return after 0, 1, 2, … steps of adaptation."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from innerloop.core.functional import Blocks, Weights
+from innerloop.core.inner import adapt, with_steps
+from innerloop.core.random import stream
+from innerloop.core.statistics import over_episodes
+from innerloop.rl import setup
+from innerloop.rl.collect import examples
+from innerloop.rl.config import Config, Test
+from innerloop.rl.simulator import Simulator
+from innerloop.rl.trajectories import Trajectories, sample
+
+
+@dataclass(frozen=True)
+class Returns:
+    """Undiscounted returns of a policy that goes on learning, the mean over each task's trajectories."""
+
+    values: Float[Tensor, "steps tasks"]
+    """row m: after m inner steps"""
+    tasks: Float[Tensor, "tasks size"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Mean and ci95 over the tasks after each step, and each task's own numbers."""
+        steps = [over_episodes(v) for v in self.values]
+        return {
+            "metric": "return",
+            "tasks": len(self.tasks),
+            "steps": [{"mean": e.mean, "ci95": e.ci95} for e in steps],
+            "task": self.tasks.tolist(),
+            "returns": self.values.double().tolist(),
+        }
+
+
+def ignore(_step: int, _found: Trajectories, _fast: Mapping[str, Tensor]) -> None:
+    """Look at nothing."""
+
+
+@torch.no_grad()
+def meta_test(
+    policy: nn.Sequential,
+    slow: Weights,
+    environment: Simulator,
+    config: Config,
+    *,
+    settings: Test | None = None,
+    blocks: Blocks | None = None,
+    tasks: Float[Tensor, "tasks size"] | None = None,
+    look: Callable[[int, Trajectories, Mapping[str, Tensor]], None] = ignore,
+) -> Returns:
+    """Let the policy learn new tasks, each from its own trajectories.
+
+    The tasks and the noise of the actions depend on the settings' seed alone, so that methods compare in pairs.
+    `blocks` adapt instead of the method's own (freezing; fine-tuning what was trained without adaptation). `look` sees
+    each step's trajectories and the fast weights that made them.
+    """
+    settings = settings or config.test
+    kind = next(iter(slow.values())).dtype
+    if tasks is None:
+        tasks = environment.sample_tasks(settings.tasks, stream(settings.seed, "tasks"))
+    first = setup.learner(config, policy, blocks=blocks)
+    later = setup.learner(config, policy, blocks=blocks, lr=settings.later_lr or None)
+    fast: dict[str, Tensor] = {}
+    values: list[Tensor] = []
+    for step in range(settings.steps + 1):
+        found = sample(
+            policy,
+            slow,
+            fast,
+            environment,
+            tasks.to(kind),
+            settings.rollouts,
+            stream(settings.seed, "rollouts", step),
+            action_scale=config.env.action_scale,
+        )
+        values.append(found.returns.mean(1))
+        look(step, found, fast)
+        if step < settings.steps:
+            how = later if step else first
+            data = examples(how, slow, fast, found, config)
+            one = with_steps(how.inner, 1)
+            fast = adapt(policy, slow, data.x, data.y, one, loss=how.loss, rates=how.rates, start=fast or None)
+    return Returns(torch.stack(values), tasks)
+
+
+@torch.no_grad()
+def random_search(
+    policy: nn.Sequential,
+    slow: Weights,
+    environment: Simulator,
+    config: Config,
+    *,
+    settings: Test | None = None,
+    spread: float = 0.1,
+) -> Returns:
+    """A baseline that learns without gradients, from as many trajectories as `meta_test` gives.
+
+    Each step draws `rollouts` policies around the task's best one so far (every weight plus normal noise of standard
+    deviation `spread`), lets each act once, and keeps the one of the largest return, if that is larger than the mean
+    return of the best one so far. The first is `slow`.
+    """
+    settings = settings or config.test
+    kind = next(iter(slow.values())).dtype
+    tasks = environment.sample_tasks(settings.tasks, stream(settings.seed, "tasks")).to(kind)
+    n, many = len(tasks), settings.rollouts
+    best = {name: w.detach().unsqueeze(0).expand(n, *w.shape) for name, w in slow.items()}
+
+    def act(weights: Mapping[str, Tensor], where: Tensor, rollouts: int, *path: str | int) -> Tensor:
+        noise = stream(settings.seed, *path)
+        scale = config.env.action_scale
+        return sample(policy, slow, weights, environment, where, rollouts, noise, action_scale=scale).returns.mean(1)
+
+    values = [act(best, tasks, many, "rollouts", 0)]
+    for step in range(1, settings.steps + 1):
+        noise = stream(settings.seed, "search", step)
+        tried = {
+            name: (w[:, None] + spread * torch.randn(n, many, *w.shape[1:], generator=noise, dtype=w.dtype)).flatten(
+                0, 1
+            )
+            for name, w in best.items()
+        }
+        one_each = act(tried, tasks.repeat_interleave(many, 0), 1, "search rollouts", step).view(n, many)
+        top, which = one_each.max(1)
+        row = torch.arange(n) * many + which
+        better = top > values[-1]
+        best = {
+            name: torch.where(better.view(-1, *[1] * (w.ndim - 1)), tried[name][row], w) for name, w in best.items()
+        }
+        values.append(act(best, tasks, many, "rollouts", step))
+    return Returns(torch.stack(values), tasks)

@@ -1,0 +1,58 @@
+"""From a config to the things themselves: simulator, policy, learner."""
+
+import torch
+from torch import nn
+
+from innerloop.core.functional import Blocks
+from innerloop.core.inner import InnerLoop
+from innerloop.core.random import stream
+from innerloop.rl.config import Config
+from innerloop.rl.navigation import Navigation
+from innerloop.rl.policy import gaussian_policy
+from innerloop.rl.simulator import Simulator, Told
+from innerloop.rl.surrogate import inner_loss
+from innerloop.rl.trpo import Learner
+
+
+def simulator(config: Config) -> Simulator:
+    """The batched environment."""
+    env = config.env
+    if env.name == "navigation":
+        found: Simulator = Navigation(horizon=env.horizon)
+    else:
+        from innerloop.rl.cheetah import HalfCheetah
+
+        found = HalfCheetah(
+            goal="direction" if env.name == "cheetah-direction" else "velocity",
+            horizon=env.horizon,
+            torso=env.torso,
+            threads=config.threads,
+        )
+    return Told(found) if config.method == "oracle" else found
+
+
+def policy(config: Config, environment: Simulator) -> nn.Sequential:
+    """The policy with its first weights."""
+    found = gaussian_policy(
+        environment.observation_size,
+        environment.action_size,
+        hidden=config.policy.hidden,
+        activation=config.policy.activation,
+        log_std=config.policy.log_std,
+        generator=stream(config.seed, "init"),
+    )
+    return found.double() if config.precision == "float64" else found
+
+
+def learner(config: Config, model: nn.Sequential, *, blocks: Blocks | None = None, lr: float | None = None) -> Learner:
+    """The inner loop of the config; `blocks` and `lr` take the place of the method's."""
+    own = config.inner_loop
+    inner = InnerLoop(
+        blocks=own.blocks if blocks is None else blocks,
+        steps=own.steps,
+        lr=own.lr if lr is None else lr,
+        first_order=own.first_order,
+    )
+    log_std = dict(model.named_parameters())["head.log_std"]
+    rates = None if config.inner.adapt_log_std else {"head.log_std": torch.zeros_like(log_std)}
+    return Learner(model, inner, inner_loss(config.inner.loss), rates)

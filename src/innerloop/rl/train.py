@@ -1,0 +1,164 @@
+"""The outer loop over a whole meta-RL run: sample, adapt, sample, trust-region step; resumable bit for bit."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from innerloop.core.functional import slow_weights
+from innerloop.core.random import stream
+from innerloop.rl import setup
+from innerloop.rl.collect import collect
+from innerloop.rl.config import Config
+from innerloop.rl.meta_test import meta_test
+from innerloop.rl.simulator import Simulator
+from innerloop.rl.trpo import trust_region_step
+from innerloop.runs import RunError, RunFolder
+from innerloop.runs.folder import Checkpoint, load_weights
+from innerloop.training.train import Interrupted, _stop_on_signals
+
+_VALIDATION_SEED = 2_000_003
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run reports after each meta-iteration."""
+
+    step: int
+    """meta-iterations done"""
+    steps: int
+    """meta-iterations in all"""
+    before: float
+    """mean return before adaptation"""
+    after: float
+    """mean return after the last inner step"""
+    validation: float | None
+    """the latest validation return"""
+    first: int
+    """the iteration this process began at"""
+
+
+def ignore(_: Progress) -> None:
+    """Report nothing."""
+
+
+def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[Progress], None] = ignore) -> RunFolder:
+    """Meta-train as `config` says, into the run folder `out`.
+
+    The data of an iteration depends on the seed, the iteration and the weights alone, and the outer step has no state,
+    so that a resumed run ends with the same weights as an uninterrupted one (bit for bit with the same number of
+    threads). Ctrl-C and SIGTERM finish the running iteration, write a checkpoint and raise `Interrupted`.
+
+    Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
+    (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    environment = setup.simulator(config)
+    policy = setup.policy(config, environment)
+    learner = setup.learner(config, policy)
+    slow = slow_weights(policy)
+    kind = next(iter(slow.values())).dtype
+    folder = RunFolder(out)
+    last = config.iterations
+    with folder.start(config.to_json(), resume=resume) as checkpoint, _stop_on_signals() as stopped:
+        first, best, spent = 0, -math.inf, 0.0
+        validation: float | None = None
+        if checkpoint:
+            first, state = checkpoint.step, checkpoint.state
+            if lacking := [k for k in ("best", "seconds", "validation") if k not in state]:
+                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
+            best, spent, validation = state["best"], state["seconds"], state["validation"]
+            load_weights(policy, checkpoint.weights, str(out))
+        began = time.perf_counter()
+
+        def keep(step: int, *, is_best: bool = False) -> None:
+            state = {
+                "step": step,
+                "best": best if math.isfinite(best) else -1e300,
+                "validation": validation,
+                "seconds": spent + time.perf_counter() - began,
+            }
+            folder.save(Checkpoint(step, dict(slow), {}, state), best=is_best)
+
+        for step in range(first, last):
+            start = time.perf_counter()
+            tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
+            found = collect(learner, slow, environment, tasks, config, step)
+            sampled = time.perf_counter()
+            returns = [float(r.mean()) for r in found.returns]
+            if not all(map(math.isfinite, returns)):
+                raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower --inner.lr")
+            outcome = trust_region_step(
+                learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk
+            )
+            optimised = time.perf_counter()
+            done = step + 1
+            row = {
+                "step": done,
+                "return_before": returns[0],
+                "return_after": returns[-1],
+                "loss_before": outcome.loss_before,
+                "loss_after": outcome.loss_after,
+                "kl": outcome.kl,
+                "accepted": outcome.accepted,
+                "tries": outcome.tries,
+                "gradient_norm": outcome.gradient_norm,
+                "environment_steps": found.steps,
+                "seconds_sampling": sampled - start,
+                "seconds_optimising": optimised - sampled,
+                "seconds": spent + optimised - began,
+            }
+            del found
+            validate = done % config.validation.every == 0 or done == last
+            if validate:
+                validation = validation_return(policy, slow, environment, config)
+                row["validation"] = validation
+            folder.log(row)
+            if validate and validation is not None:
+                is_best = validation > best
+                best = max(best, validation)
+                keep(done, is_best=is_best)
+            report(Progress(done, last, returns[0], returns[-1], validation, first))
+            if stopped.is_set() and done < last:
+                if not validate:
+                    keep(done)
+                how = f"the same command with --resume --out {out}"
+                raise Interrupted(out, done, how)
+        folder.finish(
+            {
+                "steps": last,
+                "best_step": folder.load("best").step,
+                "best_validation": best,
+                "seconds": spent + time.perf_counter() - began,
+            }
+        )
+        if stopped.is_set():
+            raise KeyboardInterrupt
+    return folder
+
+
+def validation_return(
+    policy: nn.Sequential, slow: dict[str, nn.Parameter], environment: Simulator, config: Config
+) -> float:
+    """Mean return after the inner steps of training, on the validation tasks."""
+    steps = config.inner_loop.steps
+    settings = replace(
+        config.test, tasks=config.validation.tasks, rollouts=config.rollouts, steps=steps, seed=_VALIDATION_SEED
+    )
+    return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
+
+
+def load_run(path: Path, which: str = "best") -> tuple[Config, nn.Sequential, Simulator]:
+    """The config, policy and environment of a run folder ('best' or 'last' checkpoint)."""
+    folder = RunFolder(path)
+    config = Config.from_json(folder.config)
+    checkpoint = folder.load(which)
+    environment = setup.simulator(config)
+    policy = setup.policy(config, environment)
+    load_weights(policy, checkpoint.weights, str(path))
+    return config, policy, environment
