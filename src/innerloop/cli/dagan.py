@@ -1,0 +1,113 @@
+"""`innerloop dagan`: train a generator of more images of a class, and look at what it makes of unseen ones."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from innerloop.analysis.generated import Generated, look_at_generated
+from innerloop.cli import options, show
+from innerloop.models.dagan import PAPER
+from innerloop.report.generated import generated_png
+from innerloop.runs import RunFolder, environment, write_json
+from innerloop.runs.files import write_bytes
+from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
+
+ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
+
+Ends with samples of classes it has never seen: RUN/generated.png, and their distances in RUN/generated.json."""
+
+_WORDS = {"generated": "generated", "affine": "affine copies", "real": "real, same class"}
+
+
+@dataclass(frozen=True)
+class DaganArgs:
+    """Options of `innerloop dagan`."""
+
+    config: Annotated[DaganConfig, tyro.conf.arg(name="")] = field(default_factory=DaganConfig)
+    paper_sizes: bool = False
+    """nets as large as the paper's (64-64-128-128, 3 and 5 inner layers, z of 100), not --sizes; slow on a CPU"""
+    out: Path | None = None
+    """the run folder; by default runs/dagan-DATA-seedN"""
+    data_dir: Path | None = None
+    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    resume: bool = False
+    """go on with an unfinished run in --out"""
+    samples_only: bool = False
+    """train nothing: draw samples of the run in --out, finished or not, with its own config"""
+    split: Literal["train", "val", "test"] = "test"
+    """whose classes the samples are of"""
+    images: int = 50
+    """conditioning images, each of another class (fewer where there are fewer classes)"""
+    samples: int = 8
+    """generated images of each"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Train, draw samples and print how they differ."""
+    asked = options.parse(DaganArgs, args, "dagan", about=ABOUT)
+    config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
+    out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
+    if asked.samples_only:
+        config = replace(DaganConfig.from_json(RunFolder(out).config), device=config.device)
+    else:
+        with show.progress() as bar:
+            folder = train_dagan(
+                config,
+                out,
+                data_dir=asked.data_dir,
+                resume=asked.resume,
+                report=lambda p: bar("train dagan", p.step, p.steps, f"distance {p.distance:.3f}", p.first),
+            )
+        show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
+    print_generated(out, draw_samples(out, config, asked))
+    return 0
+
+
+def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, Any]:
+    """Write RUN/generated.png and RUN/generated.json; returns the latter."""
+    images = load_images(config, asked.data_dir)
+    unseen = images.split(asked.split)
+    found: Generated = look_at_generated(
+        load_dagan(out, device=config.device),
+        unseen,
+        images.split("train"),
+        images=min(asked.images, len(unseen.class_names)),
+        samples=asked.samples,
+        seed=config.seed,
+    )
+    arrays = (t.cpu().numpy() for t in (found.conditions, found.samples, found.nearest))
+    env = environment()
+    value = {
+        "step": RunFolder(out).load("last").step,
+        "split": asked.split,
+        "images": len(found.conditions),
+        "samples": asked.samples,
+        "seed": config.seed,
+        "unit": "Euclidean distance of images with pixels in 0..1",
+        "spreads": [asdict(s) for s in found.spreads],
+        "classes": list(found.class_names),
+        "command": env["command"],
+        "commit": env["commit"],
+    }
+    write_bytes(out / "generated.png", generated_png(*arrays))
+    write_json(out / "generated.json", value)
+    return value
+
+
+def print_generated(out: Path, value: dict[str, Any]) -> None:
+    """The distances as a table."""
+
+    def number(e: dict[str, float]) -> str:
+        return f"{e['mean']:.2f} ± {e['ci95']:.2f}"
+
+    keys = ("diversity", "to_condition", "to_train")
+    show.table(
+        f"samples from one image of {value['split']} classes, after {value['step']} steps (distance ± ci95)",
+        ("", "to one another", "to the given image", "to the nearest training image"),
+        [(_WORDS[s["name"]], *(number(s[k]) for k in keys)) for s in value["spreads"]],
+        f"{value['images']} images, {value['samples']} samples of each, {value['unit']}; in {out / 'generated.json'}, "
+        f"picture {out / 'generated.png'}",
+    )
