@@ -15,6 +15,9 @@ COMMANDS = {
     "evaluate": "test a trained run again: other steps, statistics, method or split",
     "analyse": "look into a trained run: freezing, similarity, movement, heads",
     "reproduce": "make a table or figure of the paper again, its number beside ours",
+    "classify": "sort your own pictures by a few examples of each class; ends with gallery.html",
+    "dagan": "train a generator of further images of a class, and look at what it makes of unseen ones",
+    "rl": "meta-reinforcement learning: train, evaluate and draw MAML and ANIL policies",
     "data": "list, fetch and check data sets",
 }
 

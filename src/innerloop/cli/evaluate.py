@@ -9,10 +9,13 @@ import torch
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.data.enlarge import Enlarged
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
+from innerloop.studies.shift import Target, task_families, unseen_classes
 from innerloop.training import Config, load_run, setup
+from innerloop.training.dagan import enlarger
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
@@ -31,8 +34,16 @@ class EvaluateArgs:
     """which checkpoint: best, last, or stepN where training kept it (--validation.keep-every)"""
     split: Literal["train", "val", "test"] = "test"
     """which classes"""
+    data: Target | None = None
+    """test on another data set instead (domain shift), on classes that the training cannot have met, in the shape of
+    the run's images: omniglot-lake and omniglot-within are its evaluation alphabets, the second within one alphabet"""
     shot: int | None = None
     """support images a class"""
+    enlarge: str = ""
+    """enlarge each support set by new images of its own: affine, elastic, crop, flip, or a run folder of `innerloop
+    dagan`"""
+    copies: int = 4
+    """with --enlarge: new images beside each support image"""
     episodes: int | None = None
     """test episodes"""
     query: int | None = None
@@ -59,6 +70,9 @@ def run(args: Sequence[str]) -> int:
         which=asked.which,
         split=asked.split,
         shot=asked.shot,
+        other=asked.data,
+        enlarge=asked.enlarge,
+        copies=asked.copies,
         change={k: v for k, v in change.items() if v is not None},
         data_dir=asked.data_dir,
         device=asked.device,
@@ -74,6 +88,9 @@ def evaluate_run(
     which: str = "best",
     split: str = "test",
     shot: int | None = None,
+    other: Target | None = None,
+    enlarge: str = "",
+    copies: int = 4,
     change: dict[str, Any] | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
@@ -92,7 +109,21 @@ def evaluate_run(
     name = method_name or config.method
     kind = setup.how_tested(config, name)
     kinds = setup.losses(config)
-    family = setup.tasks(config, images, split, settings.query)
+    if other is None:
+        family = setup.tasks(config, images, split, settings.query)
+    else:
+        if images is None:
+            raise ValueError(f"{path} is a regression, which has no images to test on {other}")
+        if split != "test":
+            raise ValueError(f"--split {split} names classes of the run's own data; leave it out with --data {other}")
+        unseen = unseen_classes(config, images, other, data_dir=data_dir)
+        family = task_families(replace(config, test=settings), images, other, unseen)[1]
+    if enlarge:
+        if images is None:
+            raise ValueError(f"{path} is a regression; only images can be enlarged by {enlarge}")
+        if copies < 1:
+            raise ValueError(f"--copies must be at least 1 new image for each support image, got {copies}")
+        family = Enlarged(family, enlarger(enlarge), copies)
     where = setup.choose_device(config.device)
     chunk = setup.chunk_size(config, where)
     with show.progress() as bar:
@@ -116,6 +147,8 @@ def evaluate_run(
         "checkpoint": which,
         "step": folder.load(which).step,
         "split": split,
+        "data": other or config.data,
+        "enlarged": f"{enlarge} × {copies}" if enlarge else "",
         "metric": "mean squared error" if config.regression else "accuracy",
         "shot": config.shot,
         "query": getattr(family, "query", settings.query),
@@ -125,7 +158,9 @@ def evaluate_run(
         **result.to_json(),
     }
     keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings")
-    rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
+    since = {"data": config.data, "enlarged": ""}  # what rows of before these keys stand for
+    old = [{**since, **r} for r in earlier]
+    rows = [r for r, full in zip(earlier, old, strict=True) if any(full.get(k) != row[k] for k in (*keys, *since))]
     write_json(path / "eval.json", {"evaluations": [*rows, row]})
     return row
 
@@ -155,9 +190,11 @@ def print_evaluation(path: Path, row: dict[str, Any]) -> None:
     norm = "transductive" if settings["statistics"] == "batch" else "non-transductive"
     what = f"{row['query']} query points" if regression else f"{row['query']} query a class, {settings['statistics']}"
     what += "" if regression else f" statistics ({norm})"
+    which = f"{row['checkpoint']} checkpoint, step {row['step']}"
+    more = f", support enlarged by {row['enlarged']}" if row["enlarged"] else ""
     show.table(
-        f"{row['method']} on {row['split']} classes ({row['checkpoint']} checkpoint, step {row['step']})",
+        f"{row['method']} on {row['data']}, {row['split']} classes ({which})",
         ("inner steps", f"{row['metric']} ± ci95"),
         rows,
-        f"{row['episodes']} episodes, {row['shot']} shots, {what}, seed {settings['seed']}; in {path / 'eval.json'}",
+        f"{row['episodes']} episodes, {row['shot']} shots{more}, {what}, seed {settings['seed']}; in {path / 'eval.json'}",
     )
