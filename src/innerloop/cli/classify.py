@@ -1,0 +1,344 @@
+"""`innerloop classify`: sort pictures by a few examples of each class."""
+
+import csv
+import datetime
+import io
+import shlex
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from rich.markup import escape
+
+from innerloop.cli import options, show
+from innerloop.data.places import cache_root
+from innerloop.report.formats import duration, in_percent
+from innerloop.report.gallery import Gallery, Guess, thumbnail, write_gallery
+from innerloop.runs import RunError, environment, read_json, write_json
+from innerloop.runs.files import write_bytes
+
+if TYPE_CHECKING:
+    from innerloop.estimator.sorting import NotUsed, Support
+
+ABOUT = """Sort pictures by a few examples of each class: which others are of this kind?
+
+The examples lie in DIR/CLASS/PICTURE; what is to be sorted is given as files or folders. Without --run the features
+are those of a body trained on ImageNet (pip install 'innerloop[pretrained]'). Writes predictions.csv,
+predictions.json and gallery.html, a page that opens from disk."""
+
+MADE_BY = "innerloop classify"
+FILES = ("predictions.json", "predictions.csv", "gallery.html")
+SHOWN = 10
+"""files and pictures that the terminal names, of each kind"""
+
+
+@dataclass(frozen=True)
+class ClassifyArgs:
+    """Options of `innerloop classify`."""
+
+    support: Path
+    """the folder of examples: one sub-folder a class, named after it"""
+    images: tuple[Path, ...]
+    """what to sort: files, or folders with all that they hold"""
+    run: Path | None = None
+    """a run folder whose network to use (default: the pre-trained body)"""
+    method: Literal["auto", "nil", "means", "anil", "finetune", "maml"] = "auto"
+    """auto: the one that best names each example from the others; nil: each example votes by cosine; means: nearest
+    class mean; anil: a head adapts; finetune: all blocks adapt, takes minutes; maml: the run's own inner loop"""
+    out: Path = Path("classified")
+    """where the results go"""
+    top: int = 2
+    """best guesses of each picture in predictions.csv"""
+    mark: float = 0.1
+    """the share of pictures to mark as least certain"""
+    gallery: bool = True
+    """write gallery.html"""
+    cache: Path | None = None
+    """where features are kept between calls (default: the folder features in the user's cache folder)"""
+    device: str = "auto"
+    """auto, cpu, cuda"""
+    threads: int = 0
+    """CPU threads; 0 leaves PyTorch's choice"""
+    seed: int = 0
+    """decides which pictures the gallery shows beside the examples of a class; the guesses are not random"""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The method and why."""
+
+    method: str
+    why: str
+    shares: dict[str, float]
+    """leave-one-out accuracy on the examples, of each method tried"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One sorted picture."""
+
+    name: str
+    guesses: tuple[tuple[str, float], ...]
+    """every class with its probability, the likeliest first"""
+    nearest: int
+    """which example is nearest"""
+    marked: bool = False
+    """whether it is among the least certain"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Sort, print, write."""
+    asked = options.parse(ClassifyArgs, args, "classify", about=ABOUT)
+    began = time.perf_counter()
+    _check(asked)
+    if asked.threads:
+        torch.set_num_threads(asked.threads)
+    try:
+        return _sort(asked, began)
+    except ImportError as error:
+        what = str(error)
+        if "scikit-learn" in what and asked.run is None:  # one extra has both
+            what = "classify needs more packages: pip install 'innerloop[pretrained]'"
+        raise RunError(what) from error
+
+
+def _check(asked: ClassifyArgs) -> None:
+    """Raises ValueError or RunError for what cannot be, before any work."""
+    if asked.top < 1:
+        raise ValueError(f"--top must be 1 or more, got {asked.top}")
+    if not 0 <= asked.mark <= 1:
+        raise ValueError(f"--mark is a share of the pictures, from 0 to 1, got {asked.mark:g}")
+    if asked.threads < 0:
+        raise ValueError(f"--threads must be 0 or more, got {asked.threads}")
+    if not asked.images:
+        raise ValueError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
+    if asked.out.exists() and not asked.out.is_dir():
+        raise RunError(f"{asked.out} is a file, not a folder; give another --out")
+    if (there := [name for name in FILES if (asked.out / name).exists()]) and not _ours(asked.out):
+        raise RunError(
+            f"{asked.out / there[0]} is not from innerloop classify and is left as it is; give another --out"
+        )
+
+
+def _ours(out: Path) -> bool:
+    """Whether the results in a folder are of this command, and may be replaced."""
+    try:
+        value = read_json(out / FILES[0])
+    except (OSError, ValueError):
+        return False
+    return isinstance(value, dict) and value.get("made_by") == MADE_BY
+
+
+def _sort(asked: ClassifyArgs, began: float) -> int:
+    from innerloop.estimator import FewShotClassifier
+    from innerloop.estimator.sorting import Sorted, find_pictures, least_certain, read_support, sort_pictures
+
+    support = read_support(asked.support)
+    files, not_used = find_pictures(asked.images, (*support.files, asked.out))
+    setting: dict[str, Any] = {
+        "model": "pretrained" if asked.run is None else str(asked.run),
+        "cache": asked.cache or cache_root() / "features",
+        "device": asked.device,
+    }
+    rows: list[Row] = []
+    small = []
+    with show.progress() as bar:
+        bar("learning from the examples", 0, 1)
+        choice = _choose(asked.method, support, setting)
+        classifier = FewShotClassifier(method=choice.method, **setting)
+        classifier.fit(list(support.images), list(support.labels))
+        bar("learning from the examples", 1, 1)
+        names = [str(c) for c in classifier.classes_]
+        for done, found in enumerate(sort_pictures(classifier, files), 1):
+            bar("pictures", done, len(files))
+            if not isinstance(found, Sorted):
+                not_used.append(found)
+                continue
+            by_class = zip(names, found.probabilities.tolist(), strict=True)
+            guesses = tuple(sorted(by_class, key=lambda guess: -guess[1]))
+            rows.append(Row(found.name, guesses, found.nearest))
+            if asked.gallery:
+                small.append(thumbnail(found.name, found.image))
+    if not rows:
+        for line in _left_out(not_used):
+            show.console.print(line, markup=False)
+        what = f"none of {len(not_used)} files could be used" if not_used else "the folders hold no file"
+        raise RunError(f"there was no picture to sort: {what}")
+    marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
+    rows = [Row(r.name, r.guesses, r.nearest, i in marked) for i, r in enumerate(rows)]
+    summary = _summary(asked, support, choice, rows, not_used, time.perf_counter() - began)
+    write_json(asked.out / FILES[0], summary)
+    write_bytes(asked.out / FILES[1], _csv(support, rows, asked.top).encode())
+    page = asked.out / FILES[2]
+    if asked.gallery:
+        write_gallery(page, _gallery(asked, support, rows, small, summary))
+    else:
+        page.unlink(missing_ok=True)  # an older one would show other guesses
+    _print(asked, support, choice, rows, not_used, time.perf_counter() - began)
+    return 0
+
+
+def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
+    from innerloop.estimator import choose_method
+
+    if method != "auto":
+        return Choice(method, "as asked", {})
+    name, shares = choose_method(list(support.images), list(support.labels), **setting)
+    if not shares:
+        return Choice(name, "by default: a class has one example only, so that none can be left out to try others", {})
+    said = ", ".join(f"{m} {in_percent(s)}" for m, s in shares.items())
+    why = f"it names best each of the {len(support.labels)} examples from the others: {said}"
+    return Choice(name, why, shares)
+
+
+def _summary(
+    asked: ClassifyArgs,
+    support: "Support",
+    choice: Choice,
+    rows: Sequence[Row],
+    not_used: Sequence["NotUsed"],
+    seconds: float,
+) -> dict[str, Any]:
+    """What predictions.json holds."""
+    from innerloop.estimator.sorting import shown
+
+    examples = [shown(p) for p in support.files]
+    return {
+        "made_by": MADE_BY,
+        "settings": {
+            "support": shown(asked.support),
+            "images": [shown(p) for p in asked.images],
+            "model": "pretrained" if asked.run is None else shown(asked.run),
+            "method": asked.method,
+            "mark": asked.mark,
+            "seed": asked.seed,
+            "device": asked.device,
+        },
+        "method": choice.method,
+        "why": choice.why,
+        "leave_one_out": choice.shares,
+        "classes": support.classes,
+        "pictures": [
+            {
+                "file": r.name,
+                "guess": r.guesses[0][0],
+                "probability": r.guesses[0][1],
+                "probabilities": dict(sorted(r.guesses)),
+                "nearest_support": examples[r.nearest],
+                "nearest_class": support.labels[r.nearest],
+                "look_again": r.marked,
+            }
+            for r in rows
+        ],
+        "not_used": [{"file": n.name, "reason": n.reason} for n in (*support.not_used, *not_used)],
+        "seconds": round(seconds, 3),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "env": environment(),
+    }
+
+
+def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
+    """One line a picture."""
+    from innerloop.estimator.sorting import shown
+
+    top = min(top, len(support.classes))
+    out = io.StringIO()
+    write = csv.writer(out, lineterminator="\n")
+    more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
+    write.writerow(["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again"])
+    for r in rows:
+        guesses = [x for label, p in r.guesses[:top] for x in (label, f"{p:.4f}")]
+        near = [shown(support.files[r.nearest]), support.labels[r.nearest]]
+        write.writerow([r.name, *guesses, *near, "yes" if r.marked else "no"])
+    return out.getvalue()
+
+
+def _gallery(
+    asked: ClassifyArgs, support: "Support", rows: Sequence[Row], small: Sequence[Any], summary: dict[str, Any]
+) -> Gallery:
+    from innerloop.estimator.sorting import shown
+
+    env = summary["env"]
+    made = (
+        ("command", shlex.join(env["command"])),
+        ("commit", env["commit"] or "not known (not run from a source tree)"),
+        ("date", summary["date"]),
+        ("time taken", duration(summary["seconds"])),
+        ("features", "the pre-trained body" if asked.run is None else f"the run {shown(asked.run)}"),
+        ("method", f"{summary['method']}: {summary['why']}"),
+        ("innerloop", env["innerloop"]),
+        ("PyTorch", env["torch"]),
+    )
+    return Gallery(
+        tuple(
+            (label, thumbnail(shown(path), image))
+            for label, path, image in zip(support.labels, support.files, support.images, strict=True)
+        ),
+        tuple(
+            Guess(picture, *r.guesses[0], *r.guesses[1], r.nearest, r.marked)
+            for picture, r in zip(small, rows, strict=True)
+        ),
+        tuple((n["file"], n["reason"]) for n in summary["not_used"]),
+        made,
+        asked.seed,
+    )
+
+
+def _print(
+    asked: ClassifyArgs,
+    support: "Support",
+    choice: Choice,
+    rows: Sequence[Row],
+    not_used: Sequence["NotUsed"],
+    seconds: float,
+) -> None:
+    table = []
+    for name, examples in support.classes.items():
+        own = [r for r in rows if r.guesses[0][0] == name]
+        mean = sum(r.guesses[0][1] for r in own) / len(own) if own else None
+        table.append((escape(name), str(examples), str(len(own)), in_percent(mean), str(sum(r.marked for r in own))))
+    show.table(
+        "what the pictures are taken to be",
+        ("class", "examples", "pictures", "mean probability", "look again"),
+        table,
+        f"{choice.method}: {choice.why}" if asked.method == "auto" else f"method {choice.method}, {choice.why}",
+    )
+    few = len(rows) <= 2 * SHOWN
+    again = sorted((r for r in rows if few or r.marked), key=lambda r: r.guesses[0][1])
+    if again:
+        show.table(
+            "all pictures, the least certain first" if few else "look again: the least certain",
+            ("file", "guess", "probability", "second guess", "probability"),
+            [
+                (
+                    escape(r.name),
+                    escape(r.guesses[0][0]),
+                    in_percent(r.guesses[0][1]),
+                    escape(r.guesses[1][0]),
+                    in_percent(r.guesses[1][1]),
+                )
+                for r in (again if few else again[:SHOWN])
+            ],
+        )
+        if not few and len(again) > SHOWN:
+            print(f"... and {len(again) - SHOWN} more, marked in {asked.out / FILES[1]}")
+    for line in _left_out((*support.not_used, *not_used)):
+        show.console.print(line, markup=False)
+    show.console.print(
+        f"{len(rows)} pictures sorted in {duration(seconds)}: {asked.out / FILES[1]}, {FILES[0]}", markup=False
+    )
+    if asked.gallery:
+        show.console.print(f"Look at {(asked.out / FILES[2]).resolve()}", markup=False)
+
+
+def _left_out(not_used: Sequence["NotUsed"]) -> list[str]:
+    """One line a file, of the first few, and how many there were."""
+    if not not_used:
+        return []
+    lines = [f"{len(not_used)} not used:", *(f"  {n.name}: {n.reason}" for n in not_used[:SHOWN])]
+    if len(not_used) > SHOWN:
+        lines.append(f"  ... and {len(not_used) - SHOWN} more")
+    return lines
