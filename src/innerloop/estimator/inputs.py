@@ -186,7 +186,7 @@ def _arrays(array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
 
 
 def _resize(pixels: NDArray[Any], wanted: Wanted, crop: float | None) -> NDArray[Any]:
-    """[c, h, w] -> [c, size, size], each channel by Pillow; floats keep to the range they had."""
+    """[c, h, w] -> [c, size, size], each channel by Pillow; no overshoot beyond 0..1."""
     size = wanted.size
     assert size is not None
     _, height, width = pixels.shape
@@ -197,7 +197,7 @@ def _resize(pixels: NDArray[Any], wanted: Wanted, crop: float | None) -> NDArray
     elif (height, width) == (size, size):
         return pixels
     out = np.stack([np.asarray(Image.fromarray(c).resize((size, size), wanted.resample, box)) for c in pixels])
-    return out if out.dtype == np.uint8 else out.clip(pixels.min(), pixels.max())  # no overshoot
+    return out if out.dtype == np.uint8 else out.clip(min(0, pixels.min()), max(1, pixels.max()))  # as 8 bits are
 
 
 @dataclass(frozen=True)

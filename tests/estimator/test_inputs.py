@@ -1,0 +1,125 @@
+"""The same pictures, in whatever form they come, are the same tensors."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from innerloop.estimator import PictureError
+from innerloop.estimator.inputs import Images, Reader, Wanted, images, kind
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (2, 10, 14, 3), dtype=np.uint8)
+
+
+def tensors(x: object, wanted: Wanted = Wanted()) -> torch.Tensor:  # noqa: B008
+    found = images(x, wanted)
+    return found.stack(range(len(found)))
+
+
+@pytest.mark.parametrize("wanted", [Wanted(), Wanted(6, 3), Wanted(6, 1), Wanted(20, 3, (0.875, None))])
+def test_every_form_of_a_picture_is_the_same_tensor(tmp_path: Path, wanted: Wanted) -> None:
+    """Catches a transposed layout, and resizing that depends on how an image was given."""
+    pictures = [Image.fromarray(x) for x in RGB]
+    for i, p in enumerate(pictures):
+        p.save(tmp_path / f"{i}.png")
+    paths = [tmp_path / "0.png", tmp_path / "1.png"]
+    expected = tensors(RGB, wanted)
+    for form in (
+        RGB.transpose(0, 3, 1, 2),
+        list(RGB),
+        pictures,
+        paths,
+        [str(p) for p in paths],
+        np.array([str(p) for p in paths]),
+        RGB.astype(np.int64),
+    ):
+        assert torch.equal(tensors(form, wanted), expected)
+    floats = tensors(RGB / 255, wanted)
+    torch.testing.assert_close(floats, expected, atol=1 / 255, rtol=0)  # 8 bits are rounded after resizing
+    if wanted.size is None:
+        assert torch.equal(expected, torch.from_numpy(RGB).permute(0, 3, 1, 2) / 255)
+    else:
+        assert expected.shape == (2, wanted.channels, wanted.size, wanted.size)
+
+
+def test_resizing_is_pillows() -> None:
+    expected = np.asarray(Image.fromarray(RGB[0]).resize((5, 5), Image.Resampling.BICUBIC))
+    assert torch.equal(tensors(RGB, Wanted(5, 3))[0], torch.from_numpy(expected.copy()).permute(2, 0, 1) / 255)
+
+
+def test_the_crop_is_the_centre() -> None:
+    x = np.zeros((1, 10, 20), np.uint8)
+    x[0, 1:9, 6:14] = 255
+    assert float(tensors(x, Wanted(8, 1, (0.8,))).min()) == 1.0
+    whole = images(x, Wanted(8, 1, (0.8, None))).views([0])
+    assert [float(v.min()) for v in whole] == [1.0, 0.0]
+
+
+def test_grey_and_colour() -> None:
+    grey = tensors(RGB, Wanted(None, 1))
+    for x, g in zip(RGB, grey, strict=True):
+        expected = np.asarray(Image.fromarray(x).convert("L")) / 255
+        torch.testing.assert_close(g[0].double(), torch.from_numpy(expected), atol=1 / 255, rtol=0)
+    assert torch.equal(tensors(RGB[..., 0], Wanted(None, 3))[:, 2], torch.from_numpy(RGB[..., 0]) / 255)
+
+
+def test_transparency_lies_on_white() -> None:
+    rgba = np.concatenate([RGB, np.full((2, 10, 14, 1), 51, np.uint8)], 3)
+    expected = 0.2 * torch.from_numpy(RGB).permute(0, 3, 1, 2) / 255 + 0.8
+    torch.testing.assert_close(tensors(rgba, Wanted(None, 3)), expected)
+    torch.testing.assert_close(tensors([Image.fromarray(x) for x in rgba]), expected, atol=1 / 255, rtol=0)
+
+
+def test_pictures_are_inverted_for_white_on_black_but_arrays_are_not() -> None:
+    wanted = Wanted(None, 1, invert=True)
+    a, b = tensors(RGB, wanted), tensors([Image.fromarray(x) for x in RGB], wanted)
+    torch.testing.assert_close(a, 1 - b)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (np.full((1, 4, 4), 1.5), "must lie in 0..1"),
+        (np.full((1, 4, 4), 300), "must lie in 0..255"),
+        (np.full((1, 4, 4), np.nan), "NaN or infinity"),
+        (np.zeros((1, 3, 5, 3)), "neither .* for sure"),
+        (np.zeros((1, 5, 5, 5)), "neither .* for sure"),
+        (np.zeros((0, 4, 4)), "holds no image"),
+        (np.full((1, 4, 4), "a"), "must be numbers"),
+        ([Image.new("L", (3, 3)), 7], r"X\[1\] is int"),
+        ([Image.new("L", (3, 3)), Image.new("L", (4, 3))], "give image_size"),
+    ],
+)
+def test_what_is_no_image_is_said(x: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tensors(x)
+
+
+def test_one_picture_is_not_a_list(tmp_path: Path) -> None:
+    for x in ("a.png", tmp_path, Image.new("L", (2, 2))):
+        with pytest.raises(TypeError, match="give a list"):
+            kind(x)
+    with pytest.raises(PictureError, match="there is no picture"):
+        tensors([tmp_path / "absent.png"])
+    with pytest.raises(PictureError, match="there is no picture"):
+        images([tmp_path / "absent.png"], Wanted()).digest(0)
+
+
+def test_rows_are_features_flat_images_or_what_a_model_takes() -> None:
+    rows = RNG.random((3, 12))
+    assert torch.equal(Reader(True, None).read(rows), torch.from_numpy(rows))  # type: ignore[arg-type]
+    through = Reader(True, Wanted(unit=False), through=True).read(rows)
+    assert isinstance(through, Images)
+    assert torch.equal(through.stack([2])[0], torch.from_numpy(rows[2]).float())
+    flat = Reader(True, Wanted(2, 3)).read(rows)
+    assert isinstance(flat, Images)
+    assert torch.equal(flat.stack([1])[0], torch.from_numpy(rows[1]).float().view(3, 2, 2))
+    with pytest.raises(ValueError, match=r"rows of 12 numbers; RUN takes images 1×2×2"):
+        Reader(True, Wanted(2, 1), source="RUN").read(rows)
+    with pytest.raises(ValueError, match=r"fitted on an array \[n, d\], but this X is images"):
+        Reader(True, None).read(np.zeros((1, 4, 4)))
+    with pytest.raises(ValueError, match=r"fitted on images, but this X is no images"):
+        Reader(False, Wanted()).read(rows)

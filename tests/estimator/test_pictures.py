@@ -1,0 +1,107 @@
+"""Any file becomes a plain RGB picture, or one sentence that names it."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from innerloop.estimator import PictureError, load_picture, pictures
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def test_plain_and_tiny(tmp_path: Path) -> None:
+    found = load_picture(saved(tmp_path / "a.png", Image.fromarray(PIXELS)))
+    assert found.mode == "RGB"
+    assert np.array_equal(np.asarray(found), PIXELS)
+    assert load_picture(str(saved(tmp_path / "b.png", Image.new("RGB", (1, 1), (1, 2, 3))))).getpixel((0, 0)) == (
+        1,
+        2,
+        3,
+    )
+
+
+def test_every_mode_becomes_the_same_picture(tmp_path: Path) -> None:
+    """Grey, 16 bits, palette, CMYK and transparency: each shows 200 where it is opaque."""
+    grey = Image.new("L", (4, 4), 200)
+    sixteen = Image.fromarray(np.full((4, 4), 200 * 257, np.uint16))
+    clear = Image.new("RGBA", (4, 4), (0, 0, 0, 0))
+    for name, image, value in [
+        ("grey.png", grey, 200),
+        ("sixteen.png", sixteen, 200),
+        ("palette.gif", Image.new("RGB", (4, 4), (200, 200, 200)).quantize(4), 200),
+        ("cmyk.jpg", Image.new("CMYK", (4, 4), (55, 55, 55, 0)), 200),
+        ("bits.png", Image.new("1", (4, 4), 1), 255),
+        ("clear.png", clear, 255),
+    ]:
+        found = load_picture(saved(tmp_path / name, image))
+        assert (found.mode, found.size) == ("RGB", (4, 4)), name
+        assert np.abs(np.asarray(found).astype(int) - value).max() <= 2, name
+
+
+def test_the_cameras_rotation_is_undone(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found = load_picture(saved(tmp_path / "turned.jpg", Image.fromarray(PIXELS), exif=exif))
+    assert found.size == (8, 12)
+
+
+def test_a_large_jpeg_is_read_smaller_but_not_small(tmp_path: Path) -> None:
+    found = load_picture(saved(tmp_path / "large.jpg", Image.new("RGB", (4096, 2100), "red")))
+    assert found.size == (2048, 1050)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("size", [(12_000, 9_000), (60_000, 60_000)])
+def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path, size: tuple[int, int]) -> None:
+    """Below Pillow's own limit, where it only warns, and above."""
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png_that_claims(*size))
+    with pytest.raises(PictureError, match=r"the picture .*bomb\.png .*make it smaller$"):
+        load_picture(path)
+
+
+def broken(tmp_path: Path) -> list[Path]:
+    whole = io.BytesIO()
+    Image.fromarray(RNG.integers(0, 256, (60, 60, 3), dtype=np.uint8)).save(whole, "PNG")
+    files = {
+        "empty.png": b"",
+        "text.jpg": b"this is no picture",
+        "cut.png": whole.getvalue()[: len(whole.getvalue()) // 2],
+        "header.gif": b"GIF89a",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "folder.png").mkdir()
+    return [tmp_path / name for name in (*files, "folder.png", "absent.png")]
+
+
+def test_what_is_no_picture_is_one_sentence_with_its_name(tmp_path: Path) -> None:
+    for path in broken(tmp_path):
+        with pytest.raises(PictureError) as caught:
+            load_picture(path)
+        message = str(caught.value)
+        assert str(path) in message, path
+        assert "\n" not in message, path
+        assert isinstance(caught.value, ValueError)
+
+
+def test_the_limit_is_what_the_sentence_says() -> None:
+    assert pictures.LARGEST == 100_000_000
