@@ -86,7 +86,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
             folder.save(Checkpoint(step, dict(slow), {}, state), best=is_best)
 
         for step in range(first, last):
-            start = time.perf_counter()
+            start, worked = time.perf_counter(), time.process_time()
             tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
             found = collect(learner, slow, environment, tasks, config, step)
             sampled = time.perf_counter()
@@ -111,6 +111,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
                 "environment_steps": found.steps,
                 "seconds_sampling": sampled - start,
                 "seconds_optimising": optimised - sampled,
+                "seconds_of_cpu": time.process_time() - worked,
                 "seconds": spent + optimised - began,
             }
             del found

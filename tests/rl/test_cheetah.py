@@ -1,0 +1,133 @@
+"""The half-cheetahs: batched equals single, rewards by hand, tasks as values."""
+
+import os
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+gymnasium = pytest.importorskip("gymnasium")
+mujoco = pytest.importorskip("mujoco")
+
+from gymnasium.utils.env_checker import check_env  # noqa: E402
+
+from innerloop.core.random import stream  # noqa: E402
+from innerloop.rl import cheetah, register  # noqa: E402
+from innerloop.rl.cheetah import HalfCheetah  # noqa: E402
+from innerloop.rl.gym_cheetah import HalfCheetahDirection, HalfCheetahVelocity  # noqa: E402
+
+
+@pytest.mark.parametrize("name", [register.DIRECTION, register.VELOCITY])
+def test_passes_gymnasiums_checker(name: str) -> None:
+    env = gymnasium.make(name)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        check_env(env.unwrapped, skip_render_check=True)
+    assert env.spec is not None
+    assert env.spec.max_episode_steps == 200
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("goal", ["direction", "velocity"])
+def test_batched_equals_single_to_the_last_bit(goal: str, threads: int) -> None:
+    """100 control steps: any difference at all would have grown to order one (the motion is chaotic)."""
+    sim = HalfCheetah(goal="direction" if goal == "direction" else "velocity", threads=threads)
+    tasks = sim.sample_tasks(2, stream(0, "tasks"))
+    state = sim.reset(tasks, 2, stream(0, "reset"))
+    actions = torch.randn(100, 2, 2, 6, generator=stream(0, "actions")) * 1.5  # some are cut
+    envs: dict[tuple[int, int], Any] = {}
+    for at in ((0, 1), (1, 0)):
+        envs[at] = HalfCheetahDirection() if goal == "direction" else HalfCheetahVelocity()
+        seen, _ = envs[at].reset(options={"task": tasks[at[0]].numpy(), "state": state[at].numpy()})
+        assert np.array_equal(seen, sim.observe(tasks, state)[at].numpy())
+    for a in actions:
+        step = sim.step(tasks, state, a)
+        state = step.state
+        assert not bool(step.ended.any())
+        for at, env in envs.items():
+            seen, reward, over, cut, _ = env.step(a[at].numpy())
+            assert not over
+            assert not cut
+            assert np.array_equal(seen, sim.observe(tasks, state)[at].numpy())
+            assert reward == float(step.reward[at])
+
+
+def test_the_model_is_gymnasiums() -> None:
+    """Against the file as it is; MuJoCo's warning on its total mass goes to the error stream."""
+    from pathlib import Path
+
+    assert gymnasium.__file__ is not None
+    file = Path(gymnasium.__file__).parent / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
+    other, own = mujoco.MjModel.from_xml_path(str(file)), cheetah.model()
+    for name in ("body_mass", "body_inertia", "dof_invweight0", "body_invweight0", "actuator_gear", "qpos0"):
+        assert np.array_equal(getattr(own, name), getattr(other, name)), name
+    assert own.opt.timestep * cheetah.SUBSTEPS == cheetah.SECONDS
+
+
+def test_rewards_by_hand() -> None:
+    before, after = np.zeros(19), np.zeros(19)
+    after[1] = 0.1  # 2 m/s
+    a = np.array([1.0, -0.5, 0.0, 0.0, 0.0, 0.0])
+    cost = 0.05 * 1.25
+    assert float(cheetah.reward("direction", np.float64(-1), before, after, a)) == pytest.approx(-2 - cost)
+    assert float(cheetah.reward("velocity", np.float64(0.5), before, after, a)) == pytest.approx(-1.5 - cost)
+    sim = HalfCheetah(goal="velocity", threads=1)
+    state = sim.reset(torch.tensor([[0.5]]), 1, stream(0))
+    big = sim.step(torch.tensor([[0.5]]), state, torch.full((1, 1, 6), 9.0))
+    one = sim.step(torch.tensor([[0.5]]), state, torch.ones(1, 1, 6))
+    assert torch.equal(big.reward, one.reward)  # the cost is of the action that was cut
+
+
+def test_observation_is_state_without_x_and_the_torso() -> None:
+    sim = HalfCheetah(threads=1)
+    tasks = torch.ones(1, 1)
+    state = sim.reset(tasks, 1, stream(0))
+    for _ in range(3):
+        state = sim.step(tasks, state, torch.ones(1, 1, 6)).state
+    data = mujoco.MjData(cheetah.model())
+    data.qpos[:], data.qvel[:] = state[0, 0, 1:10].numpy(), state[0, 0, 10:].numpy()
+    mujoco.mj_kinematics(cheetah.model(), data)
+    seen = sim.observe(tasks, state)[0, 0].numpy()
+    torso = data.xpos[mujoco.mj_name2id(cheetah.model(), mujoco.mjtObj.mjOBJ_BODY, "torso")]
+    assert np.array_equal(seen[:8], data.qpos[1:])
+    assert np.array_equal(seen[8:17], data.qvel)
+    assert seen[17:] == pytest.approx(torso, abs=1e-12)
+    short = HalfCheetah(torso=False, threads=1)
+    assert np.array_equal(short.observe(tasks, state)[0, 0].numpy(), seen[:17])
+    assert (sim.observation_size, short.observation_size) == (20, 17)
+
+
+def test_tasks_and_first_states() -> None:
+    ways = HalfCheetahDirection.sample_tasks(400, 1)
+    assert set(ways.ravel().tolist()) == {-1.0, 1.0}
+    assert abs(ways.mean()) < 0.15
+    speeds = HalfCheetahVelocity.sample_tasks(400, 1)
+    assert speeds.min() >= 0
+    assert speeds.max() <= 2
+    assert speeds.mean() == pytest.approx(1.0, abs=0.1)
+    assert np.array_equal(speeds, HalfCheetah(goal="velocity").sample_tasks(400, stream(1, "tasks")).numpy())
+    first = HalfCheetah(threads=1).reset(torch.ones(20, 1), 20, stream(0))
+    assert first.shape == (20, 20, 19)
+    assert not bool(first[..., 0].any())
+    assert float(first[..., 1:10].abs().max()) <= 0.1
+    assert float(first[..., 1:10].std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
+    assert float(first[..., 10:].std()) == pytest.approx(0.1, rel=0.05)
+    env = HalfCheetahDirection()
+    for wrong in (0.5, [1.0, 1.0], np.nan):
+        with pytest.raises(ValueError, match="-1 or 1"):
+            env.reset(options={"task": wrong})
+    assert env.reset(options={"task": -1})[1]["task"] == pytest.approx([-1.0])
+    assert env.reset()[1]["task"] == pytest.approx([-1.0])
+
+
+@pytest.mark.skipif("MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ, reason="no OpenGL is named")
+def test_picture() -> None:
+    env = HalfCheetahDirection(render_mode="rgb_array")
+    env.reset(seed=0)
+    picture = env.render()
+    assert picture is not None
+    assert picture.shape == (160, 240, 3)
+    assert picture.std() > 10
+    env.close()

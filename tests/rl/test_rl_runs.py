@@ -1,0 +1,221 @@
+"""Whole runs in small: resumed equals uninterrupted, meta-test, baselines."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from innerloop.core.functional import slow_weights
+from innerloop.core.random import stream
+from innerloop.rl import setup
+from innerloop.rl.collect import collect
+from innerloop.rl.config import BLOCKS, Config, Environment, Inner, Policy, Test, Validation
+from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.presets import PRESETS, preset
+from innerloop.rl.train import Progress, load_run, train
+from innerloop.rl.trpo import Trpo
+from innerloop.runs import RunError, RunFolder
+from innerloop.training import Interrupted
+from tiny import assert_same
+
+SMALL = Config(
+    env=Environment(horizon=5),
+    policy=Policy(hidden=(6, 5)),
+    iterations=4,
+    meta_batch=3,
+    rollouts=4,
+    trpo=Trpo(curvature_rollouts=2, cg_iterations=4),
+    validation=Validation(every=2, tasks=3),
+    test=Test(tasks=4, rollouts=3, steps=2),
+)
+CLOCKS = ("seconds", "seconds_sampling", "seconds_optimising", "seconds_of_cpu")
+
+
+def without_clocks(path: Path) -> None:
+    """Leave out what no two runs share, so that folders can be compared."""
+    rows = [{k: v for k, v in r.items() if k not in CLOCKS} for r in RunFolder(path).metrics]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def stop_at(step: int) -> Callable[[Progress], None]:
+    return lambda p: signal.raise_signal(signal.SIGINT) if p.step == step else None
+
+
+@pytest.mark.parametrize(("method", "at"), [("maml", 1), ("anil", 2), ("multitask", 3), ("oracle", 1)])
+def test_resumed_after_ctrl_c_equals_uninterrupted(method: str, at: int, tmp_path: Path) -> None:
+    config = replace(SMALL, method=method)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"step {at}.*--resume"):
+        train(config, tmp_path / "cut", report=stop_at(at))
+    assert RunFolder(tmp_path / "cut").load("last").step == at
+    train(config, tmp_path / "cut", resume=True)
+    for name in ("whole", "cut"):
+        without_clocks(tmp_path / name)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert RunFolder(tmp_path / "cut").summary["steps"] == 4
+    with pytest.raises(RunError, match="finished"):
+        train(config, tmp_path / "cut", resume=True)
+
+
+def test_seeds_reproduce_and_differ(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 1)):
+        train(replace(SMALL, seed=seed, iterations=2), tmp_path / name)
+    a, b = (RunFolder(tmp_path / n).load("last").weights for n in "ab")
+    assert not torch.equal(a["head.weight"], b["head.weight"])
+
+
+def test_a_row_says_what_happened(tmp_path: Path) -> None:
+    folder = train(SMALL, tmp_path / "r")
+    rows = folder.metrics
+    assert [r["step"] for r in rows] == [1, 2, 3, 4]
+    for r in rows:
+        assert r["kl"] <= SMALL.trpo.max_kl
+        assert r["accepted"] is (r["loss_after"] < r["loss_before"])
+        assert 0 < r["environment_steps"] <= 3 * 4 * 5 * 2
+        assert r["return_before"] < 0
+    assert [r["step"] for r in rows if "validation" in r] == [2, 4]
+    config, policy, _ = load_run(tmp_path / "r", "last")
+    assert config == SMALL
+    last = folder.load("last").weights
+    assert all(torch.equal(p, last[n]) for n, p in policy.named_parameters())
+
+
+def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> None:
+    folder = train(replace(SMALL, iterations=1), tmp_path / "r")
+    env = setup.simulator(SMALL)
+    policy = setup.policy(SMALL, env)
+    tasks = env.sample_tasks(3, stream(0, "tasks", 0))
+    found = collect(setup.learner(SMALL, policy), slow_weights(policy), env, tasks, SMALL, 0)
+    assert folder.metrics[0]["return_before"] == pytest.approx(float(found.returns[0].mean()), rel=1e-6)
+    assert folder.metrics[0]["return_after"] == pytest.approx(float(found.returns[1].mean()), rel=1e-6)
+    assert found.curvature.query.x.shape[1] * 2 == found.data.query.x.shape[1]
+
+
+def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
+    env = setup.simulator(SMALL)
+    policy = setup.policy(SMALL, env)
+    slow = slow_weights(policy)
+    one, again = (meta_test(policy, slow, env, SMALL) for _ in range(2))
+    assert torch.equal(one.values, again.values)
+    assert one.values.shape == (3, 4)
+    frozen = meta_test(policy, slow, env, SMALL, blocks="none")
+    head = meta_test(policy, slow, env, SMALL, blocks="head")
+    assert torch.equal(one.values[0], frozen.values[0])
+    assert torch.equal(one.tasks, head.tasks)
+    assert not torch.equal(one.values[1], head.values[1])
+    other = meta_test(policy, slow, env, SMALL, settings=replace(SMALL.test, seed=5))
+    assert not torch.equal(one.tasks, other.tasks)
+    row = one.to_json()
+    assert row["steps"][1]["mean"] == pytest.approx(float(one.values[1].mean()), rel=1e-6)
+    spread = float(one.values[1].double().std())
+    assert row["steps"][1]["ci95"] == pytest.approx(1.96 * spread / 4**0.5)
+
+
+def test_the_rate_of_later_steps() -> None:
+    env = setup.simulator(SMALL)
+    policy = setup.policy(SMALL, env)
+    seen: list[dict[str, torch.Tensor]] = []
+    settings = replace(SMALL.test, later_lr=1e-12)
+    meta_test(
+        policy, slow_weights(policy), env, SMALL, settings=settings, look=lambda _m, _t, fast: seen.append(dict(fast))
+    )
+    assert [len(f) > 0 for f in seen] == [False, True, True]
+    first = dict(policy.named_parameters())["head.bias"].detach()
+    assert float((seen[1]["head.bias"] - first).abs().max()) > 1e-4
+    assert torch.allclose(seen[1]["head.bias"], seen[2]["head.bias"], atol=1e-9)
+
+
+def test_log_std_adapts_unless_told_not_to() -> None:
+    for adapts in (True, False):
+        config = replace(SMALL, inner=Inner(adapt_log_std=adapts), method="anil")
+        env = setup.simulator(config)
+        policy = setup.policy(config, env)
+        learner = setup.learner(config, policy)
+        found = collect(learner, slow_weights(policy), env, env.sample_tasks(3, stream(0)), config, 0)
+        fast = learner.adapt(slow_weights(policy), found.data.support)
+        moved = (fast["head.log_std"] - dict(policy.named_parameters())["head.log_std"]).detach().abs().max()
+        assert bool(moved > 0) is adapts
+        assert bool((fast["head.bias"] - dict(policy.named_parameters())["head.bias"]).detach().abs().max() > 0)
+
+
+def test_random_search_keeps_the_best_and_is_paired() -> None:
+    env = setup.simulator(SMALL)
+    policy = setup.policy(SMALL, env)
+    slow = {n: p.detach() for n, p in policy.named_parameters()}
+    found = random_search(policy, slow, env, SMALL)
+    assert torch.equal(found.values[0], meta_test(policy, slow, env, SMALL).values[0])
+    assert not torch.equal(found.values[0], found.values[1])
+    still = random_search(policy, slow, env, SMALL, spread=0.0)  # nothing else to be found
+    assert float((still.values[1] - still.values[0]).abs().max()) < 1.0
+
+
+@pytest.mark.parametrize("p", PRESETS, ids=lambda p: p.name)
+def test_presets(p: object) -> None:
+    name = str(getattr(p, "name", ""))
+    for method in BLOCKS:
+        config = preset(name, method)
+        assert config.method == method
+        assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+    config = preset(name)
+    year2020 = name.endswith("2020")
+    assert config.env.horizon == (200 if "cheetah" in name and not year2020 else 100)
+    assert config.policy == (Policy((64, 64), "tanh") if year2020 else Policy((100, 100), "relu"))
+    assert (config.inner.lr, config.rollouts, config.gamma, config.lam) == (0.1, 20, 0.99, 1.0)
+    assert (config.trpo.max_kl, config.trpo.cg_iterations, config.trpo.damping) == (0.01, 10, 1e-5)
+
+
+def test_wrong_settings_are_named() -> None:
+    with pytest.raises(ValueError, match="navigation-cpu"):
+        preset("walker")
+    with pytest.raises(ValueError, match=r"curvature_rollouts 9 is above rollouts 4"):
+        replace(SMALL, trpo=Trpo(curvature_rollouts=9))
+    with pytest.raises(ValueError, match="multitask"):
+        Inner(steps=0)
+    with pytest.raises(ValueError, match="gamma"):
+        replace(SMALL, gamma=1.5)
+    with pytest.raises(ValueError, match="another kind of run"):
+        Config.from_json({"method": "maml"})
+    with pytest.raises(ValueError, match="colour"):
+        Config.from_json({**SMALL.to_json(), "colour": 1})
+
+
+def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    from innerloop.rl.optional import need
+
+    monkeypatch.setitem(sys.modules, "mujoco", None)
+    with pytest.raises(ValueError, match=r"innerloop\[rl\]"):
+        need("mujoco")
+
+
+@pytest.mark.slow
+def test_cheetah_trains_and_tests(tmp_path: Path) -> None:
+    pytest.importorskip("mujoco")
+    for name in ("cheetah-direction", "cheetah-velocity"):
+        config = replace(SMALL, env=Environment(name, horizon=4), iterations=2, threads=1)
+        train(config, tmp_path / name)
+        config, policy, env = load_run(tmp_path / name)
+        assert meta_test(policy, slow_weights(policy), env, config).values.shape == (3, 4)
+
+
+@pytest.mark.slow
+def test_navigation_learns(tmp_path: Path) -> None:
+    """A small policy, small batches, 12 iterations: well above where it starts, and better after the inner step."""
+    config = replace(
+        preset("navigation-cpu"),
+        policy=Policy(hidden=(32,)),
+        iterations=12,
+        meta_batch=10,
+        rollouts=10,
+        trpo=Trpo(curvature_rollouts=4),
+        validation=Validation(every=12, tasks=20),
+        env=Environment(horizon=60),
+    )
+    rows = train(config, tmp_path / "r").metrics
+    assert rows[-1]["return_after"] > rows[0]["return_after"] + 15
+    assert rows[-1]["return_after"] > rows[-1]["return_before"] + 4
