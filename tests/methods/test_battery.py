@@ -1,0 +1,211 @@
+"""One battery that every method must pass: it learns, labels are names, the support set is a set, seeds decide, the
+query labels teach nothing, and senseless episodes are refused."""
+
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.episodes import ClassImages, Episodes, ImageTasks
+from innerloop.core.inner import with_steps
+from innerloop.core.outer import objective_gradient, outer_step
+from innerloop.core.random import stream
+from innerloop.evaluation import EvalSettings, evaluate
+from innerloop.methods.gradient import predictor
+from innerloop.methods.heads import Metric
+from innerloop.methods.named import METHODS, MethodName
+from innerloop.training import Config, Model, setup
+from innerloop.training.presets import for_method
+from tiny import CONFIG
+
+NAMES = [m.name for m in METHODS]
+OWN_HEAD = ("maml", "fomaml", "anil", "boil", "meta-sgd", "maml++", "reptile", "imaml")
+"""whose head begins the test at rows that were trained, so that which class is called 0 matters"""
+
+BASE = replace(
+    CONFIG,
+    shot=2,
+    query=6,
+    model=Model(arch="mlp", hidden=(32, 32)),
+    inner=replace(CONFIG.inner, steps=3, lr=0.4),
+    outer=replace(CONFIG.outer, steps=100, meta_batch=8),
+    test=EvalSettings(episodes=100, query=4, inner_steps=5),
+)
+
+
+def config(name: MethodName) -> Config:
+    """The method's preset on BASE, but for what so short a training needs: NIL's cosines sharpened, Reptile with the
+    ten steps that it lives by, iMAML with a rate that its pull bears."""
+    c = for_method(BASE, name)
+    if name == "nil":
+        return replace(c, test=replace(c.test, temperature=10.0))
+    if name == "reptile":
+        return replace(c, inner=replace(c.inner, steps=10), test=replace(c.test, inner_steps=10))
+    if name == "imaml":
+        return replace(c, inner=replace(c.inner, lr=0.1, proximal=0.5))
+    return c
+
+
+@cache
+def signals() -> ClassImages:
+    """Pictures of 16 pixels: four are the class's own, with a little noise; twelve are noise alone. The pixels that
+    matter are the same for all classes, so that what is learnt on some serves others."""
+    g = stream(0, "signals")
+    x = torch.rand(72, 16, 16, generator=g)
+    x[..., :4] = 0.9 * torch.rand(72, 1, 4, generator=g) + 0.1 * x[..., :4]
+    pixels = (x.view(72, 16, 1, 4, 4) * 255).to(torch.uint8)
+    splits = {"train": range(24), "val": range(24, 48), "test": range(48, 72)}
+    return ClassImages.from_tensors("signals", list(pixels), [f"c{i}" for i in range(72)], splits)
+
+
+def trained(c: Config, steps: int) -> tuple[nn.Sequential, dict[str, Tensor]]:
+    """The model and meta-parameters after so many outer steps, as `training.train` takes them."""
+    model = setup.build_model(c, signals())
+    parameters = setup.meta_parameters(c, model)
+    kind = torch.optim.SGD if c.outer.optimizer == "sgd" else torch.optim.Adam
+    optimizer = kind(list(parameters.values()), lr=c.outer.lr)
+    family = setup.training_tasks(c, signals())
+    for step in range(steps):
+        batch = family.sample(c.outer.meta_batch, stream(c.seed, "episodes", step))
+        found = objective_gradient(setup.objective(c, model, step), parameters, batch)
+        outer_step(optimizer, parameters, found.gradient, c.outer, step)
+    return model, parameters
+
+
+def accuracy(c: Config, model: nn.Sequential, parameters: dict[str, Tensor]) -> float:
+    """On the test classes, as the method is tested."""
+    t = setup.how_tested(c)
+    options = {"head": t.head, "start": t.start, "metric": t.metric, "each_step": False}
+    family = setup.tasks(c, signals(), "test", c.test.query)
+    return evaluate(model, parameters, family, t.inner, c.test, **options).final.mean
+
+
+@cache
+def short(name: MethodName) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
+    """Three outer steps: parameters that are not at their beginning."""
+    c = config(name)
+    return c, *trained(c, 3)
+
+
+def outputs(c: Config, model: nn.Sequential, parameters: dict[str, Tensor], e: Episodes) -> Tensor:
+    """Of the method's test after three inner steps."""
+    t = setup.how_tested(c)
+    options = {"head": t.head, "start": t.start, "metric": t.metric, "temperature": c.test.temperature}
+    with torch.no_grad():
+        return predictor(model, with_steps(t.inner, 3), **options)(parameters, e)
+
+
+def episodes() -> Episodes:
+    return ImageTasks(signals().split("test"), 3, 2, 4).sample(4, stream(1, "battery"))
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "multitask"])
+def test_learns(name: MethodName) -> None:
+    """A hundred outer steps bring new classes to 55 % or more (chance: 33 %), and 10 points above the untrained."""
+    c = config(name)
+    before = accuracy(c, *trained(c, 0))
+    after = accuracy(c, *trained(c, c.outer.steps))
+    assert after > 0.55, (before, after)
+    assert after > before + 0.1, (before, after)
+
+
+def test_multitask_has_nothing_to_learn() -> None:
+    """One head for randomly named classes: on the training classes themselves it stays at chance."""
+    c = config("multitask")
+    model, parameters = trained(c, c.outer.steps)
+    none = setup.how_tested(c).inner
+    settings = replace(c.test, episodes=200)
+    found = evaluate(model, parameters, setup.tasks(c, signals(), "train", 4), none, settings, head="model")
+    assert found.final.mean == pytest.approx(1 / 3, abs=0.05)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_labels_are_names(name: MethodName) -> None:
+    """Renaming an episode's classes renames the outputs. A trained head must be renamed with them (and its learned
+    rates): its rows differ, and so the outputs do else."""
+    c, model, parameters = short(name)
+    e, rename = episodes(), torch.tensor([2, 0, 1])
+    other = Episodes(e.support_x, rename[e.support_y], e.query_x, rename[e.query_y])
+    plain, renamed = outputs(c, model, parameters, e), outputs(c, model, parameters, other)
+    if name not in OWN_HEAD:
+        torch.testing.assert_close(renamed[..., rename], plain)
+        return
+    assert not torch.allclose(renamed[..., rename], plain)
+    rows = {n: w[rename.argsort()] for n, w in parameters.items() if n.removeprefix("rate:").startswith("head.")}
+    torch.testing.assert_close(outputs(c, model, {**parameters, **rows}, other)[..., rename], plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_support_and_query_are_sets(name: MethodName) -> None:
+    """The order of the support images changes nothing; the query images are answered in their own order."""
+    c, model, parameters = short(name)
+    e, s, q = episodes(), [3, 0, 5, 1, 4, 2], list(range(11, -1, -1))
+    plain = outputs(c, model, parameters, e)
+    other = Episodes(e.support_x[:, s], e.support_y[:, s], e.query_x[:, q], e.query_y[:, q])
+    torch.testing.assert_close(outputs(c, model, parameters, other), plain[:, q])
+
+
+def test_only_full_context_sees_an_order() -> None:
+    """Its LSTM reads the support set one after the other (Vinyals et al. 2016); the order of queries is still none."""
+    c = replace(config("matching"), metric=Metric(full_context=True))
+    model = setup.build_model(c, signals())
+    parameters, e, s = setup.meta_parameters(c, model), episodes(), [3, 0, 5, 1, 4, 2]
+    plain = outputs(c, model, parameters, e)
+    turned = Episodes(e.support_x[:, s], e.support_y[:, s], e.query_x, e.query_y)
+    assert not torch.allclose(outputs(c, model, parameters, turned), plain)
+    back = Episodes(e.support_x, e.support_y, e.query_x.flip(1), e.query_y.flip(1))
+    torch.testing.assert_close(outputs(c, model, parameters, back), plain.flip(1))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_query_labels_are_not_looked_at(name: MethodName) -> None:
+    """Not in the test, and in training only by the loss: nonsense there changes no prediction."""
+    c, model, parameters = short(name)
+    e = episodes()
+    scrambled = Episodes(e.support_x, e.support_y, e.query_x, torch.full_like(e.query_y, -7))
+    assert torch.equal(outputs(c, model, parameters, scrambled), outputs(c, model, parameters, e))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_support_set_is_what_teaches(name: MethodName) -> None:
+    """Another support set gives other outputs: no method answers without it."""
+    c, model, parameters = short(name)
+    e = episodes()
+    other = Episodes(e.support_x.roll(1, 0), e.support_y, e.query_x, e.query_y)
+    assert not torch.allclose(outputs(c, model, parameters, other), outputs(c, model, parameters, e))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_seed_decides(name: MethodName) -> None:
+    """Three outer steps from one seed: equal to the last bit, whatever the global generator does; another differs."""
+    c, _, first = short(name)
+    torch.manual_seed(99)
+    again = trained(c, 3)[1]
+    assert list(first) == list(again)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    other = trained(replace(c, seed=1), 3)[1]
+    assert not torch.equal(first["hidden1.linear.weight"], other["hidden1.linear.weight"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_moves_all_that_is_used(name: MethodName) -> None:
+    """And leaves the head alone where the support set's features classify in training."""
+    _, _, after = short(name)
+    unused = ("head", "rate:head") if name in ("nil", "proto", "matching", "proto-maml") else ()
+    for n, w in trained(config(name), 0)[1].items():
+        assert torch.equal(w, after[n]) == n.startswith(unused), n
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_senseless_episodes_are_refused(name: MethodName) -> None:
+    """A negative label, and fewer images than labels."""
+    c, model, parameters = short(name)
+    e = episodes()
+    bad = Episodes(e.support_x, e.support_y - 1, e.query_x, e.query_y, torch.zeros(4, 3, dtype=torch.int64))
+    with pytest.raises((IndexError, RuntimeError), match=r"Target -1 is out of bounds|must be non-negative"):
+        outputs(c, model, parameters, bad)
+    bad = Episodes(e.support_x[:, :-1], e.support_y, e.query_x, e.query_y)
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"support|shape|size"):
+        outputs(c, model, parameters, bad)
