@@ -1,13 +1,14 @@
-"""Affine distortions against explicit maps, and against what they must leave alone."""
+"""Distortions against explicit maps, and against what they must leave alone."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 
 from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
-from innerloop.data.distort import Affine, Distorted
+from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Distorted, Elastic, Flip
 from tiny import blobs
 
 NOTHING = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.0)
@@ -82,6 +83,85 @@ def test_tasks_stay_the_same_tasks() -> None:
     assert len(torch.unique(Affine()(twins, stream(0, "t")).flatten(1), dim=0)) > 30
 
 
+def test_elastic_of_strength_0_is_the_identity() -> None:
+    x = torch.rand(3, 2, 9, 7, generator=stream(0, "x"))
+    assert torch.equal(Elastic(strength=0.0)(x, stream(0, "g")), x)
+    assert torch.allclose(Elastic(strength=1e-6)(x, stream(0, "g")), x, atol=1e-4)
+
+
+def test_elastic_field_has_its_strength_and_smoothness_everywhere() -> None:
+    """Deviation as asked in the middle and at the border, and the correlation exp(−d² / 4σ²) of smoothed noise."""
+    move = Elastic(strength=0.05, smooth=0.1).fields(400, 20, 20, stream(0, "g"))  # σ = 2 pixels, deviation 1
+    assert abs(float(move.mean())) < 0.02
+    deviation = move.std(0)
+    assert float(deviation.min()) > 0.85
+    assert float(deviation.max()) < 1.15
+    for d, (dy, dx) in {2: (2, 0), 3: (0, 3)}.items():
+        product = (move[:, :, dy:, dx:] * move[:, :, : 20 - dy, : 20 - dx]).mean()
+        assert float(product) == pytest.approx(math.exp(-(d**2) / 16), abs=0.03)
+    assert abs(float((move[:, 0] * move[:, 1]).mean())) < 0.03
+
+
+def test_elastic_moves_pixels_by_its_field() -> None:
+    """Of an image that is linear in the column, the warped one is linear in column plus move."""
+    column = torch.arange(12.0).expand(1, 1, 10, 12)
+    warp = Elastic(strength=0.05)
+    move = warp.fields(1, 10, 12, stream(5, "g"))
+    out = warp(column / 12, stream(5, "g"))[0, 0] * 12
+    inside = slice(3, -3)
+    assert float(move[0, 0, inside, inside].abs().max()) > 0.2
+    assert torch.allclose(out[inside, inside], (column[0, 0] + move[0, 0])[inside, inside], atol=1e-4)
+
+
+def test_crop_is_a_shift_by_whole_pixels() -> None:
+    """Every crop against a slow loop over all windows; all of them occur."""
+    x = torch.rand(400, 2, 8, 8, generator=stream(0, "x"))
+    out = Crop(border=1 / 8)(x, stream(0, "g"))
+    wide = torch.zeros(400, 2, 10, 10)
+    wide[:, :, 1:-1, 1:-1] = x
+    windows = torch.stack([wide[:, :, i : i + 8, j : j + 8] for i in range(3) for j in range(3)], 1)
+    hit = (windows == out[:, None]).flatten(2).all(2)
+    assert torch.equal(hit.sum(1), torch.ones(400, dtype=torch.int64))
+    assert (hit.sum(0) > 20).all()
+    assert torch.equal(Crop(border=0.0)(x, stream(0, "g")), x)
+    tall = torch.rand(3, 1, 8, 16)
+    assert Crop(border=0.25)(tall, stream(0, "g")).shape == tall.shape
+
+
+def test_flip_twice_is_the_identity() -> None:
+    x = torch.rand(200, 1, 5, 6, generator=stream(0, "x"))
+    always = Flip(chance=1.0)
+    once = always(x, stream(0, "g"))
+    assert torch.equal(once[..., 0], x[..., -1])
+    assert torch.equal(always(once, stream(1, "g")), x)
+    some = Flip()(x, stream(0, "g"))
+    kept = (some == x).flatten(1).all(1)
+    assert 0.4 < float(kept.float().mean()) < 0.6
+    assert torch.equal(some[~kept], once[~kept])
+
+
+def test_chain_is_one_after_the_other() -> None:
+    x = torch.rand(6, 1, 8, 8, generator=stream(0, "x"))
+    g = stream(0, "g")
+    by_hand = Crop()(Affine()(x, g), g)
+    assert torch.equal(Chain((Affine(), Crop()))(x, stream(0, "g")), by_hand)
+    assert torch.equal(Chain(())(x, stream(0, "g")), x)
+
+
+@pytest.mark.parametrize("make", [Affine(), Elastic(), Crop(), Flip(), Chain((Elastic(), Flip()))], ids=repr)
+def test_every_augmentation(make: Augmentation) -> None:
+    """One shape in and out (of none too), the same from the same generator, a draw of its own for each image."""
+    x = torch.rand(1, 3, 12, 12, generator=stream(0, "x")).expand(40, 3, 12, 12)
+    before = x.clone()
+    out = make(x, stream(0, "g"))
+    assert out.shape == x.shape
+    assert torch.equal(out, make(x, stream(0, "g")))
+    assert torch.equal(x, before)
+    assert len(torch.unique(out.flatten(1), dim=0)) > (1 if make == Flip() else 10)
+    assert make(x[:0], stream(0, "g")).shape == (0, 3, 12, 12)
+    assert isinstance(Distorted(ImageTasks(blobs(), 2, 1, 1), make).sample(2, stream(0, "e")).query_x, torch.Tensor)
+
+
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -94,3 +174,17 @@ def test_tasks_stay_the_same_tasks() -> None:
 def test_what_is_refused(wrong: dict, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         Affine(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: Elastic(strength=-0.1), "strength"),
+        (lambda: Elastic(smooth=0.0), "smooth"),
+        (lambda: Crop(border=1.5), "border"),
+        (lambda: Flip(chance=-1.0), "chance"),
+    ],
+)
+def test_what_the_others_refuse(wrong: Callable[[], Augmentation], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        wrong()

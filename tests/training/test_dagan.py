@@ -1,0 +1,246 @@
+"""Training a DAGAN: what it learns from, resuming, what it refuses."""
+
+import json
+import signal
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from innerloop.core.episodes import ClassImages
+from innerloop.core.random import stream
+from innerloop.data.distort import Affine, Crop, Elastic, Flip
+from innerloop.models.dagan import Critic, Generator, Sizes
+from innerloop.runs import RunError, RunFolder
+from innerloop.training import Config, Interrupted, dagan, setup
+from innerloop.training.dagan import DaganConfig, DaganProgress, enlarger, load_dagan, same_class_pairs, train_dagan
+from tiny import blobs
+
+pytestmark = pytest.mark.usefixtures("made_images")
+
+CONFIG = DaganConfig(
+    sizes=Sizes(widths=(4, 4), noise=2), steps=4, critic_steps=2, batch=4, lr=1e-3, every=2, device="cpu"
+)
+
+
+def everything(path: Path) -> tuple[Any, ...]:
+    """What a training left, but for the seconds it took."""
+    c = RunFolder(path).load("last")
+    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in RunFolder(path).metrics]
+    return c.step, c.weights, c.optimizer, {k: v for k, v in c.state.items() if k != "seconds"}, rows
+
+
+def same(a: Path, b: Path) -> bool:
+    """Both folders hold the same run, to the last bit."""
+    (step, weights, moments, state, rows), there = everything(a), everything(b)
+    if (step, state, rows) != (there[0], there[3], there[4]):
+        return False
+    for mine, its in ((weights, there[1]), (moments, there[2])):
+        if mine.keys() != its.keys() or not all(torch.equal(mine[n], its[n]) for n in mine):
+            return False
+    return True
+
+
+def at(step: int, do: Callable[[], object]) -> Callable[[DaganProgress], None]:
+    def report(p: DaganProgress) -> None:
+        if p.step == step:
+            do()
+
+    return report
+
+
+@pytest.mark.parametrize("stop_at", [1, 2])
+def test_resumed_after_ctrl_c_equals_uninterrupted(stop_at: int, tmp_path: Path) -> None:
+    train_dagan(CONFIG, tmp_path / "whole")
+    with pytest.raises(Interrupted, match=f"step {stop_at}.*--resume"):
+        train_dagan(CONFIG, tmp_path / "cut", report=at(stop_at, lambda: signal.raise_signal(signal.SIGINT)))
+    assert not RunFolder(tmp_path / "cut").finished
+    train_dagan(CONFIG, tmp_path / "cut", resume=True)
+    assert same(tmp_path / "whole", tmp_path / "cut")
+    train_dagan(replace(CONFIG, seed=1), tmp_path / "other")
+    assert not same(tmp_path / "whole", tmp_path / "other")
+    with pytest.raises(RunError, match="never overwritten"):
+        train_dagan(CONFIG, tmp_path / "whole", resume=True)
+
+
+def test_the_run_folder(tmp_path: Path) -> None:
+    folder = train_dagan(CONFIG, tmp_path / "r")
+    assert folder.config["kind"] == "dagan"
+    assert DaganConfig.from_json(json.loads(json.dumps(folder.config))) == CONFIG
+    assert (folder.path / "env.json").exists()
+    assert [row["step"] for row in folder.metrics] == [2, 4]
+    assert set(folder.metrics[0]) == {"step", "distance", "penalty", "distance_val", "seconds"}
+    assert folder.summary["steps"] == 4
+    assert {n.split(".")[0] for n in folder.load("last").weights} == {"generator", "critic"}
+    network = load_dagan(folder.path).network
+    x, z = torch.rand(2, 1, 16, 16, generator=stream(0, "x")), torch.randn(2, 2, generator=stream(0, "z"))
+    start = Generator((1, 16, 16), CONFIG.sizes, stream(0, "init", "generator"))
+    with torch.no_grad():
+        assert not torch.equal(network(x, z), start(x, z)), "what was loaded is not what was trained"
+        start.load_state_dict({n[10:]: t for n, t in folder.load("last").weights.items() if n.startswith("generator.")})
+        assert torch.equal(network(x, z), start(x, z))
+    made = load_dagan(folder.path)(x, stream(0))
+    assert torch.equal(made, load_dagan(folder.path)(x, stream(0)))
+
+
+def test_the_metrics_are_means_over_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over an interruption: no step is lost, none counted twice."""
+    seen: list[float] = []
+    penalty = dagan.gradient_penalty
+
+    def spy(*args: Any) -> Tensor:
+        found = penalty(*args)
+        seen.append(float(found.detach()))
+        return found
+
+    monkeypatch.setattr(dagan, "gradient_penalty", spy)
+    config = replace(CONFIG, every=4)
+    with pytest.raises(Interrupted):
+        train_dagan(config, tmp_path / "r", report=at(3, lambda: signal.raise_signal(signal.SIGTERM)))
+    (row,) = train_dagan(config, tmp_path / "r", resume=True).metrics
+    assert len(seen) == 8
+    assert row["penalty"] == pytest.approx(sum(seen) / 8, rel=1e-6)
+
+
+def constant(of: Callable[[int], int], classes: int = 18, images: int = 8) -> ClassImages:
+    """Images of one grey each, their class's."""
+    plain = blobs()
+    pixels = [torch.full((images, 1, 16, 16), of(c), dtype=torch.uint8) for c in range(classes)]
+    return ClassImages.from_tensors("constant", pixels, plain.class_names, plain.splits)
+
+
+def test_pairs_are_two_images_of_one_class_and_all_classes_come() -> None:
+    data = constant(lambda c: 10 * c).split("train")
+    x, other = same_class_pairs(data, 300, stream(0, "pairs"))
+    assert torch.equal(x, other)  # of one grey, so of one class
+    assert len(x.flatten(1).unique(dim=0)) == 6
+    noisy = blobs().split("train")
+    x, other = same_class_pairs(noisy, 300, stream(0, "pairs"))
+    assert not (x == other).flatten(1).all(1).any()  # never an image with itself
+    assert torch.equal(
+        same_class_pairs(noisy, 3, stream(0, "pairs"))[0], same_class_pairs(noisy, 3, stream(0, "pairs"))[0]
+    )
+
+
+def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    greys = constant(lambda c: 10 * c)
+    monkeypatch.setattr(setup, "load_images", lambda config, data_dir=None: greys)
+    trained: list[tuple[Tensor, Tensor]] = []
+    forward = Critic.forward
+
+    def spy(self: Critic, x: Tensor, other: Tensor) -> Tensor:
+        if torch.is_grad_enabled():
+            trained.append((x.detach(), other.detach()))
+        return forward(self, x, other)
+
+    monkeypatch.setattr(Critic, "forward", spy)
+    monkeypatch.setattr(Generator, "forward", lambda self, x, z: x * 0 + x.mean((1, 2, 3), keepdim=True) / 2)
+    monkeypatch.setattr(dagan, "_step", lambda optimizer, loss: None)
+    monkeypatch.setattr(dagan, "_optimizer_state", lambda optimizer, own: {})
+    train_dagan(CONFIG, tmp_path / "r")
+    assert len(trained) == 4 * (2 * 2 + 1)  # steps · (critic steps · (values, penalty) + the generator's)
+    values = [pair for pair in trained if len(pair[0]) == 8]
+    assert len(values) == 8
+    train_greys = {round(10 * c / 255, 4) for c in greys.splits["train"]}
+    for x, _ in trained:
+        assert {round(v, 4) for v in x[:, 0, 0, 0].tolist()} <= train_greys
+    for x, other in values:
+        assert torch.equal(x[:4], x[4:]), "real and generated pairs share their first images"
+        assert torch.equal(x[:4], other[:4]), "the real second image is of another class"
+        assert torch.allclose(x[4:] / 2, other[4:]), "the generated one is not made of the first"
+
+
+def test_only_training_classes_are_learnt_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With other images of the validation and test classes the weights are the same to the last bit."""
+    train_dagan(CONFIG, tmp_path / "a")
+    plain = blobs()
+    images = plain.images.clone()
+    images[int(plain.first[6]) :] = 255 - images[int(plain.first[6]) :]
+    monkeypatch.setattr(setup, "load_images", lambda config, data_dir=None: replace(plain, images=images))
+    train_dagan(CONFIG, tmp_path / "b")
+    one, other = everything(tmp_path / "a"), everything(tmp_path / "b")
+    assert all(torch.equal(one[1][n], other[1][n]) for n in one[1])
+    assert [r["distance"] for r in one[4]] == [r["distance"] for r in other[4]]
+    assert [r["distance_val"] for r in one[4]] != [r["distance_val"] for r in other[4]]  # those are looked at
+
+
+def test_the_critic_learns_to_tell_them_apart(tmp_path: Path) -> None:
+    """Real pairs come to have the higher value; catches a wrong sign of the critic's loss."""
+    first: list[float] = []
+    train_dagan(
+        replace(CONFIG, steps=1, critic_steps=40, lr=3e-3, penalty=0.1),
+        tmp_path / "r",
+        report=lambda p: first.append(p.distance),
+    )
+    assert first[0] > 0.05  # a trained critic tells them apart, the right way round
+
+
+def test_the_generator_comes_nearer(tmp_path: Path) -> None:
+    """On one grey class the generator learns its grey; catches a wrong sign of its loss."""
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(setup, "load_images", lambda config, data_dir=None: constant(lambda c: 230))
+        config = replace(CONFIG, steps=40, every=40, lr=1e-2, batch=8, critic_steps=3)
+        train_dagan(config, tmp_path / "r")
+    x = torch.full((4, 1, 16, 16), 230 / 255)
+    network = load_dagan(tmp_path / "r")
+    start = Generator((1, 16, 16), CONFIG.sizes, stream(0, "init", "generator"))
+    with torch.no_grad():
+        before = float((start(x, torch.zeros(4, 2)) - x).abs().mean())
+    assert float((network(x, stream(0)) - x).abs().mean()) < 0.5 * before
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    penalty = dagan.gradient_penalty
+    calls: list[int] = []
+
+    def spoilt(*args: Any) -> Tensor:
+        calls.append(1)
+        return penalty(*args) * (float("nan") if len(calls) > 4 else 1.0)
+
+    monkeypatch.setattr(dagan, "gradient_penalty", spoilt)
+    with pytest.raises(FloatingPointError, match=r"critic's loss at step 2 is nan: lower --lr; the last checkpoint in"):
+        train_dagan(CONFIG, tmp_path / "r")
+    assert RunFolder(tmp_path / "r").load("last").step == 2
+
+
+def test_enlarger_by_name_or_folder(tmp_path: Path) -> None:
+    assert [enlarger(n) for n in ("affine", "elastic", "crop", "flip")] == [Affine(), Elastic(), Crop(), Flip()]
+    train_dagan(replace(CONFIG, steps=1), tmp_path / "r")
+    x = torch.rand(2, 1, 16, 16, generator=stream(0, "x"))
+    assert torch.equal(enlarger(str(tmp_path / "r"))(x, stream(0)), load_dagan(tmp_path / "r")(x, stream(0)))
+    with pytest.raises(ValueError, match="no augmentation 'afine'; give affine, elastic, crop, flip, or the folder"):
+        enlarger("afine")
+
+
+def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(Config().to_json()))
+    with pytest.raises(RunError, match="cannot be loaded as a DAGAN: config is not that of a DAGAN"):
+        load_dagan(tmp_path)
+    with pytest.raises(RunError, match="not a run folder"):
+        load_dagan(tmp_path / "nix")
+    (tmp_path / "config.json").write_text(json.dumps({**CONFIG.to_json(), "new": 1}))
+    with pytest.raises(RunError, match="config has new, which this version does not know"):
+        load_dagan(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"critic_steps": 0}, "critic_steps"),
+        ({"lr": 0.0}, "lr must be above 0"),
+        ({"beta2": 1.0}, "beta2"),
+        ({"threads": -1}, "threads"),
+        ({"data": "sinusoid"}, "sinusoid has no images"),
+        ({"data": "glyphs", "split_scheme": "lake"}, "split_scheme 'lake' is for omniglot"),
+    ],
+)
+def test_what_the_config_refuses(wrong: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        replace(CONFIG, **wrong)
