@@ -121,7 +121,7 @@ def conjugate_gradients(apply, right: list[Tensor], iterations: int) -> list[Ten
     """
 
     def dot(a: list[Tensor], b: list[Tensor]) -> Tensor:
-        return torch.stack([(u * v).flatten(1).sum(1) for u, v in zip(a, b, strict=True)]).sum(0)
+        return torch.stack([(u * v).reshape(len(u), -1).sum(1) for u, v in zip(a, b, strict=True)]).sum(0)
 
     def along(a: list[Tensor], scale: Tensor, b: list[Tensor]) -> list[Tensor]:
         return [u + scale.view(-1, *[1] * (u.ndim - 1)) * v for u, v in zip(a, b, strict=True)]
@@ -146,6 +146,6 @@ def _with_gradient(value: Tensor, slow: Weights, direction: Mapping[str, Tensor]
     """`value` [tasks], made such that its gradient with respect to each slow weight is `direction` [tasks, *shape]."""
     total = value.detach()
     for n, d in direction.items():
-        reach = (d.detach() * slow[n]).flatten(1).sum(1)
+        reach = (d.detach() * slow[n]).reshape(len(d), -1).sum(1)  # a parameter may be a number
         total = total + reach - reach.detach()
     return total

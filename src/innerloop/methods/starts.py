@@ -45,6 +45,8 @@ def head_start(
     if weight is None or weight.ndim != 2:
         raise ValueError(f"start {start!r} needs a linear head; block {name!r} is a {type(head).__name__}")
     bias = slow.get(f"{name}.bias")
+    if start == "zero" and isinstance(head, CosineLinear):
+        raise ValueError("start 'zero' gives a cosine head no direction to begin in; start at the means (baseline++)")
     if start == "zero":
         found = weight.new_zeros(tasks, way, weight.shape[1])
         shift = None if bias is None else bias.new_zeros(tasks, way)
