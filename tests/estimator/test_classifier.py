@@ -156,8 +156,9 @@ def test_a_heads_rate_is_for_features_of_length_one() -> None:
 
 
 def test_a_diverged_inner_loop_is_said() -> None:
-    with pytest.raises(FloatingPointError, match="lower lr"):
-        FewShotClassifier(network(), method="finetune", steps=60, lr=1e30).fit(IMAGES, Y)
+    model = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Flatten(), nn.Linear(256, 5)), head=nn.Linear(5, 3)))
+    with pytest.raises(FloatingPointError, match="lower lr, which was 1e\\+30"):
+        FewShotClassifier(model, method="finetune", steps=5, lr=1e30).fit(IMAGES, Y)
 
 
 @pytest.mark.parametrize(
@@ -194,17 +195,16 @@ def test_data_that_does_not_fit_is_said() -> None:
     fitted = FewShotClassifier(network()).fit(IMAGES, Y)
     with pytest.raises(ValueError, match="fitted on images"):
         fitted.predict(F_)
-    with pytest.raises(ValueError, match="images have 3 channels"):
-        fitted.predict(np.zeros((2, 16, 16, 3)).repeat(1, 0)[:, :, :, [0, 1]].transpose(0, 3, 1, 2)[:, :2])
     for call in ("predict", "predict_proba", "features", "nearest_support"):
         with pytest.raises(NotFittedError):
             getattr(FewShotClassifier(), call)(F_)
 
 
 def test_nothing_draws_from_the_global_generator() -> None:
+    given = network(5)
     before = torch.get_rng_state()
     for method in ("nil", "anil", "finetune"):
-        FewShotClassifier(network(5), method=method, steps=1).fit(IMAGES, Y).predict(IMAGES)
+        FewShotClassifier(given, method=method, steps=1).fit(IMAGES, Y).predict(IMAGES)
     assert torch.equal(torch.get_rng_state(), before)
 
 

@@ -1,0 +1,136 @@
+"""Folders of pictures: what is found, what is left out and why, and that every guess stays with its file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torch import nn
+
+from innerloop.estimator import FewShotClassifier
+from innerloop.estimator.sorting import (
+    NotUsed,
+    Sorted,
+    find_pictures,
+    least_certain,
+    read_picture,
+    read_support,
+    shown,
+    sort_pictures,
+)
+
+COLOURS = {"blue": (20, 30, 220), "green": (20, 200, 40), "red": (220, 30, 20)}
+
+
+def save(path: Path, colour: tuple[int, int, int], size: tuple[int, int] = (12, 10)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def examples(tmp_path: Path) -> Path:
+    for name, (r, g, b) in COLOURS.items():
+        for i in range(2):
+            save(tmp_path / "examples" / name / f"{i}.png", (r + i, g + i, b + i))
+    return tmp_path / "examples"
+
+
+def test_a_class_is_a_folder(examples: Path) -> None:
+    save(examples / "red" / ".hidden.png", (0, 0, 0))
+    save(examples / ".git" / "x.png", (0, 0, 0))
+    save(examples / "stray.png", (0, 0, 0))
+    (examples / "red" / "notes.txt").write_text("nothing")
+    (examples / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    support = read_support(examples)
+    assert support.classes == {"blue": 2, "green": 2, "red": 2}
+    assert [p.parent.name for p in support.files] == list(support.labels)
+    assert support.images[0].getpixel((0, 0)) == COLOURS["blue"]
+    assert {Path(n.name).name: n.reason for n in support.not_used} == {
+        "stray.png": "it lies in no class folder",
+        "notes.txt": "its name ends in '.txt', as no picture's does",
+        "broken.jpg": next(n.reason for n in support.not_used if n.name.endswith("broken.jpg")),
+    }
+
+
+def test_what_is_wrong_with_the_examples_is_said(examples: Path, tmp_path: Path) -> None:
+    (examples / "yellow").mkdir()
+    with pytest.raises(ValueError, match=r"the class folder .*yellow has no picture that can be read$"):
+        read_support(examples)
+    (examples / "yellow" / "a.png").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"yellow has no picture.*a\.png: cannot read it: it is no known"):
+        read_support(examples)
+    with pytest.raises(ValueError, match=r"none does not exist; it should hold one sub-folder"):
+        read_support(tmp_path / "none")
+    save(tmp_path / "one" / "only" / "a.png", (0, 0, 0))
+    with pytest.raises(ValueError, match="has one sub-folder only, 'only'"):
+        read_support(tmp_path / "one")
+    with pytest.raises(ValueError, match="red has no sub-folders"):
+        read_support(examples / "red")
+
+
+def test_each_picture_is_found_once_at_any_depth(examples: Path, tmp_path: Path) -> None:
+    deep = save(tmp_path / "new" / "a" / "b" / "1.PNG", (0, 0, 0))
+    top = save(tmp_path / "new" / "2.webp", (0, 0, 0))
+    save(tmp_path / "new" / ".thumbs" / "3.png", (0, 0, 0))
+    save(tmp_path / "new" / "a" / ".4.png", (0, 0, 0))
+    save(tmp_path / "new" / "out" / "gallery.png", (0, 0, 0))
+    (tmp_path / "new" / "film.txt").write_text("")
+    bare = save(tmp_path / "5.png", (0, 0, 0)).rename(tmp_path / "bare")
+    own = save(tmp_path / "new" / "own.png", (0, 0, 0))
+    found, not_used = find_pictures(
+        [tmp_path / "new", bare, tmp_path / "new" / ".." / "new" / "a", tmp_path / "gone"],
+        [own, tmp_path / "new" / "out"],
+    )
+    assert found == [top, deep, bare]
+    assert {Path(n.name).name: n.reason for n in not_used} == {
+        "own.png": "it is an example itself",
+        "film.txt": "its name ends in '.txt', as no picture's does",
+        "gone": "there is no such file or folder",
+    }
+
+
+def test_a_guess_stays_with_its_file(examples: Path, tmp_path: Path) -> None:
+    """Files that cannot be read lie between the others, at the borders of batches too."""
+    support = read_support(examples)
+    model = nn.Sequential()
+    model.add_module("features", nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten()))
+    few = FewShotClassifier(model, image_size=8, device="cpu").fit(list(support.images), list(support.labels))
+    files, truth = [], []
+    for i, name in enumerate(["red", "bad", "blue", "blue", "bad", "green", "bad", "bad", "red"]):
+        path = tmp_path / f"{i}.png"
+        if name == "bad":
+            path.write_bytes(b"no picture")
+        else:
+            save(path, COLOURS[name])
+        files.append(path)
+        truth.append(name)
+    for batch in (1, 2, 3, 16):
+        found = list(sort_pictures(few, files, batch=batch))
+        assert [f.name for f in found] == [str(p) for p in files]
+        assert [isinstance(f, NotUsed) for f in found] == [t == "bad" for t in truth]
+        for f, name in zip(found, truth, strict=True):
+            if isinstance(f, Sorted):
+                assert few.classes_[f.probabilities.argmax()] == support.labels[f.nearest] == name
+                np.testing.assert_allclose(f.probabilities, few.predict_proba([f.image])[0], atol=1e-6)
+
+
+def test_a_large_picture_is_held_small(tmp_path: Path) -> None:
+    save(tmp_path / "large.png", (1, 2, 3), (2100, 4300))
+    read = read_picture(tmp_path / "large.png")
+    assert isinstance(read, Image.Image)
+    assert read.size == (1050, 2150)
+
+
+def test_names_are_one_line_of_text(tmp_path: Path) -> None:
+    assert shown("a\nb\x1b[31m\u202e.png") == "a\\nb\\x1b[31m\\u202e.png"
+    assert shown(os.fsdecode(b"caf\xe9.png")) == "caf\\udce9.png"
+    assert shown("Käse 图.png") == "Käse 图.png"
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"), [(0.0, set()), (0.1, {1}), (0.2, {1}), (0.4, {1, 3}), (1.0, set(range(5)))]
+)
+def test_the_least_certain(share: float, expected: set[int]) -> None:
+    assert least_certain([0.9, 0.3, 0.8, 0.4, 0.9], share) == expected
