@@ -190,7 +190,9 @@ def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
     if not shares:
         return Choice(name, "by default: a class has one example only, so that none can be left out to try others", {})
     said = ", ".join(f"{m} {in_percent(s)}" for m, s in shares.items())
-    why = f"it names best each of the {len(support.labels)} examples from the others: {said}"
+    why = f"right most often where each of the {len(support.labels)} examples is named from the others ({said})"
+    if list(shares.values()).count(shares[name]) > 1:
+        why += "; among equals the first"
     return Choice(name, why, shares)
 
 
@@ -304,8 +306,8 @@ def _print(
         "what the pictures are taken to be",
         ("class", "examples", "pictures", "mean probability", "look again"),
         table,
-        f"{choice.method}: {choice.why}" if asked.method == "auto" else f"method {choice.method}, {choice.why}",
     )
+    show.console.print(f"method {choice.method}: {choice.why}", markup=False)
     few = len(rows) <= 2 * SHOWN
     again = sorted((r for r in rows if few or r.marked), key=lambda r: r.guesses[0][1])
     if again:
