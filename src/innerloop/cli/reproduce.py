@@ -34,7 +34,7 @@ whether the paper's claim holds. Missing runs are trained, unfinished ones conti
 
 names:
 {_NAMES}
-  all                 those of the paper: every one but families
+  all                 those of the paper: every one but families and shift
 
 --list shows what each needs, and how long that trains."""
 

@@ -10,6 +10,7 @@ from innerloop.studies.families import TRAINED, families
 from innerloop.studies.freezing_table import table1
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Result
+from innerloop.studies.shift import domain_shift
 from innerloop.studies.similarity_tables import figure2, regime_similarity, seeds_regression, table3
 from innerloop.studies.weights_and_cost import cost, distances, permutations
 
@@ -78,6 +79,14 @@ EXPERIMENTS = (
         families,
         TRAINED,
         "not in the paper",
+        of_the_paper=False,
+    ),
+    Experiment(
+        "shift",
+        "Domain shift",
+        domain_shift,
+        ("maml", "anil", "nil", "proto", "matching", "baseline++", "multiclass"),
+        "not in the paper: Chen et al. 2019, section 4.3",
         of_the_paper=False,
     ),
 )

@@ -203,9 +203,8 @@ def for_method(config: Config, method: MethodName) -> Config:
             c = replace(c, outer=replace(c.outer, schedule="cosine"))
         case "proto-maml":  # the head begins where it classifies already
             inner, test = replace(inner, lr=inner.lr / 10), replace(test, inner_steps=inner.steps)
-        case "reptile":  # ten images a class to learn from; outer steps towards the adapted weights
-            c = replace(c, query=max(10, c.query), outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine"))
-            c = replace(c, outer=replace(c.outer, clip="none"))
+        case "reptile":  # outer steps towards the adapted weights
+            c = replace(c, outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine", clip="none"))
         case "imaml":  # Rajeswaran et al. 2019: λ = 2, 16 steps, 5 iterations of conjugate gradients
             inner = replace(inner, steps=16, proximal=2.0, adapt_norm=True, recompute=False)
             test = replace(test, inner_steps=16)

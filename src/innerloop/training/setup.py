@@ -94,6 +94,12 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     """The tasks of the training split, augmented as the config says."""
     kind, batch = method(config.method).trains_on, config.way * (config.shot + config.query)
     if images is None or kind == "episodes":
+        classes = len(images.splits["train"]) if images is not None else config.train_way
+        if config.train_way > classes:
+            raise ValueError(
+                f"train_way {config.train_way} is larger than the {classes} training classes; lower --train-way (0 is "
+                f"the test's way, {config.way})"
+            )
         plain = tasks(replace(config, way=config.train_way or config.way), images, "train")
     elif kind == "classes":
         plain = AllClasses(images.split("train"), batch)
