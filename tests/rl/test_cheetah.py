@@ -71,8 +71,8 @@ def test_rewards_by_hand() -> None:
     after[1] = 0.1  # 2 m/s
     a = np.array([1.0, -0.5, 0.0, 0.0, 0.0, 0.0])
     cost = 0.05 * 1.25
-    assert float(cheetah.reward("direction", np.float64(-1), before, after, a)) == pytest.approx(-2 - cost)
-    assert float(cheetah.reward("velocity", np.float64(0.5), before, after, a)) == pytest.approx(-1.5 - cost)
+    assert float(cheetah.reward("direction", np.array(-1.0), before, after, a)) == pytest.approx(-2 - cost)
+    assert float(cheetah.reward("velocity", np.array(0.5), before, after, a)) == pytest.approx(-1.5 - cost)
     sim = HalfCheetah(goal="velocity", threads=1)
     state = sim.reset(torch.tensor([[0.5]]), 1, stream(0))
     big = sim.step(torch.tensor([[0.5]]), state, torch.full((1, 1, 6), 9.0))

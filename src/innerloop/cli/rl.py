@@ -1,6 +1,7 @@
 """`innerloop rl train | evaluate | render`: meta-reinforcement learning."""
 
 import difflib
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,12 +14,15 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import evaluations
 from innerloop.core.functional import Blocks
-from innerloop.rl import setup
+from innerloop.core.random import stream
+from innerloop.rl import pictures, setup
 from innerloop.rl.config import BLOCKS, Config, MethodName
 from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.train import Progress, load_run, train
+from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunFolder, environment, write_json
+from innerloop.runs.files import write_bytes
 
 USAGE = """usage: innerloop rl train [OPTIONS]
        innerloop rl evaluate RUN [OPTIONS]
@@ -76,6 +80,24 @@ class EvaluateArgs:
     """seed of tasks and trajectories (default: the run's)"""
 
 
+@dataclass(frozen=True)
+class RenderArgs:
+    """Options of `innerloop rl render`."""
+
+    run: tyro.conf.Positional[Path]
+    """a run folder"""
+    which: Literal["best", "last", "untrained"] = "best"
+    """checkpoint"""
+    tasks: int = 6
+    """tasks in the picture of trajectories; the film shows the first"""
+    steps: int | None = None
+    """inner steps (default: the run's)"""
+    seed: int | None = None
+    """seed of tasks and trajectories (default: the run's)"""
+    film: bool = True
+    """also make film.gif, before and after adaptation side by side (the half-cheetah needs OpenGL for it)"""
+
+
 def run(args: Sequence[str]) -> int:
     """Train, evaluate or render."""
     if not args or args[0] in ("-h", "--help"):
@@ -86,6 +108,8 @@ def run(args: Sequence[str]) -> int:
         return run_train(rest)
     if action == "evaluate":
         return run_evaluate(rest)
+    if action == "render":
+        return run_render(rest)
     print(f"innerloop rl: unknown action {action!r}\n\n{USAGE}", file=sys.stderr)
     return 2
 
@@ -171,7 +195,46 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     return row
 
 
-def load(asked: EvaluateArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
+def run_render(args: Sequence[str]) -> int:
+    """Draw a run into its folder."""
+    asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
+    if not {"MUJOCO_GL", "DISPLAY"} & set(os.environ) and sys.platform == "linux":
+        os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
+    config, policy, slow, env, _ = load(asked)
+    change = {k: getattr(asked, k) for k in ("steps", "seed")}
+    test = replace(config.test, **{k: v for k, v in change.items() if v is not None})
+    tasks = env.sample_tasks(asked.tasks, stream(test.seed, "tasks"))
+    found: list[Trajectories] = []
+    weights: list[dict[str, torch.Tensor]] = []
+    meta_test(
+        policy,
+        slow,
+        env,
+        config,
+        settings=test,
+        tasks=tasks,
+        look=lambda _step, t, fast: (found.append(t), weights.append({n: w[:1] for n, w in fast.items()}), None)[-1],
+    )
+    made = {"trajectories.png": pictures.png(pictures.paths(config, found, tasks))}
+    if rows := RunFolder(asked.run).metrics:
+        made["learning_curve.png"] = pictures.png(pictures.learning_curve(rows))
+    for name, content in made.items():
+        write_bytes(asked.run / name, content)
+        show.console.print(f"wrote {asked.run / name}")
+    if asked.film:
+        single = setup.gymnasium_environment(config)
+        try:
+            before, after = (
+                pictures.film(single, tasks[0].numpy(), policy, slow, w, config) for w in (weights[0], weights[-1])
+            )
+        finally:
+            single.close()
+        write_bytes(asked.run / "film.gif", pictures.gif(before, after))
+        show.console.print(f"wrote {asked.run / 'film.gif'} (left before, right after {test.steps} steps)")
+    return 0
+
+
+def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
     """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
     folder = RunFolder(asked.run)
     if asked.which == "untrained":

@@ -62,7 +62,9 @@ def observation(state: np.ndarray, torso: bool) -> np.ndarray:
     return np.concatenate(seen, -1)
 
 
-def reward(goal: Goal, task: np.ndarray, before: np.ndarray, after: np.ndarray, action: np.ndarray) -> np.ndarray:
+def reward(
+    goal: Goal, task: np.ndarray | np.floating, before: np.ndarray, after: np.ndarray, action: np.ndarray
+) -> np.ndarray | np.floating:
     """What a control step earns, from the states [..., 19] before and after it and the action [..., 6] as it was cut.
 
     Direction: ±v − 0.05 |a|². Velocity: −|v − v*| − 0.05 |a|². v is the mean velocity over the step.
@@ -142,7 +144,7 @@ class HalfCheetah:
         task = tasks.double().numpy()
         gained = reward(self.goal, task, before, after, torques)
         ended = torch.zeros(before.shape[:2], dtype=torch.bool)
-        return Step(torch.from_numpy(np.ascontiguousarray(after)), torch.from_numpy(gained), ended)
+        return Step(torch.from_numpy(np.ascontiguousarray(after)), torch.as_tensor(gained), ended)
 
 
 @cache

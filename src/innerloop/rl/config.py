@@ -96,7 +96,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Test:
+class MetaTest:
     """Meta-test."""
 
     tasks: int = 200
@@ -141,7 +141,7 @@ class Config:
     """λ of the advantages; 1: discounted return minus baseline"""
     trpo: Trpo = field(default_factory=Trpo)
     validation: Validation = field(default_factory=Validation)
-    test: Test = field(default_factory=Test)
+    test: MetaTest = field(default_factory=MetaTest)
     seed: int = 0
     """root seed of initialisation, tasks and trajectories"""
     precision: Literal["float32", "float64"] = "float32"
@@ -205,7 +205,7 @@ class Config:
             "inner": lambda v: Inner(**v),
             "trpo": lambda v: Trpo(**v),
             "validation": lambda v: Validation(**v),
-            "test": lambda v: Test(**v),
+            "test": lambda v: MetaTest(**v),
         }
         known = {f.name for f in fields(cls)}
         if unknown := [k for k in value if k not in known]:

@@ -14,7 +14,7 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
 from innerloop.rl.collect import examples
-from innerloop.rl.config import Config, Test
+from innerloop.rl.config import Config, MetaTest
 from innerloop.rl.simulator import Simulator
 from innerloop.rl.trajectories import Trajectories, sample
 
@@ -50,7 +50,7 @@ def meta_test(
     environment: Simulator,
     config: Config,
     *,
-    settings: Test | None = None,
+    settings: MetaTest | None = None,
     blocks: Blocks | None = None,
     tasks: Float[Tensor, "tasks size"] | None = None,
     look: Callable[[int, Trajectories, Mapping[str, Tensor]], None] = ignore,
@@ -97,7 +97,7 @@ def random_search(
     environment: Simulator,
     config: Config,
     *,
-    settings: Test | None = None,
+    settings: MetaTest | None = None,
     spread: float = 0.1,
 ) -> Returns:
     """A baseline that learns without gradients, from as many trajectories as `meta_test` gives.

@@ -7,7 +7,7 @@ their table; that it is what they ran is an inference. 2020: the same code base 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from innerloop.rl.config import Config, Environment, EnvironmentName, MethodName, Policy, Test, Validation
+from innerloop.rl.config import Config, Environment, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.trpo import Trpo
 
 
@@ -34,7 +34,7 @@ def _published(name: EnvironmentName, year: int) -> Config:
         iterations=1000 if early else 500,
         meta_batch=20 if navigation and not early else 40,
         validation=Validation(every=10),
-        test=Test(tasks=200 if navigation else 40),
+        test=MetaTest(tasks=200 if navigation else 40),
     )
 
 

@@ -1,5 +1,7 @@
 """From a config to the things themselves: simulator, policy, learner."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -8,6 +10,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl.config import Config
 from innerloop.rl.navigation import Navigation
+from innerloop.rl.optional import need
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.simulator import Simulator, Told
 from innerloop.rl.surrogate import inner_loss
@@ -29,6 +32,19 @@ def simulator(config: Config) -> Simulator:
             threads=config.threads,
         )
     return Told(found) if config.method == "oracle" else found
+
+
+def gymnasium_environment(config: Config) -> Any:
+    """The Gymnasium form of the same environment, ready to draw pictures (needs the extra `rl`)."""
+    need("gymnasium")
+    if config.env.name == "navigation":
+        from innerloop.rl.gym_navigation import Navigation2D
+
+        return Navigation2D(render_mode="rgb_array")
+    from innerloop.rl.gym_cheetah import HalfCheetahDirection, HalfCheetahVelocity
+
+    kind = HalfCheetahDirection if config.env.name == "cheetah-direction" else HalfCheetahVelocity
+    return kind(render_mode="rgb_array", torso=config.env.torso)
 
 
 def policy(config: Config, environment: Simulator) -> nn.Sequential:

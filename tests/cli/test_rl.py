@@ -1,0 +1,87 @@
+"""`innerloop rl`: train, evaluate, render."""
+
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from innerloop.cli import rl
+from innerloop.rl.presets import PRESETS
+from innerloop.runs import RunError, RunFolder, read_json
+
+FLAGS = shlex.split("""
+    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 4 --policy.hidden 5
+    --validation.every 1 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2 --threads 1
+""")
+
+
+@pytest.fixture(autouse=True)
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert rl.run([]) == 0
+    assert "train" in capsys.readouterr().out
+    assert rl.run(["dance"]) == 2
+    assert "unknown action 'dance'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        rl.run(["train", "--help", "--preset", "cheetah-velocity-2020", "--method", "anil"])
+    out = capsys.readouterr().out
+    assert all(f"  {p.name:<24}{p.about}" in out for p in PRESETS)
+    assert "(default: 64 64)" in out
+    assert "(default: anil)" in out
+    assert "(default: cheetah-velocity)" in out
+    with pytest.raises(ValueError, match="did you mean 'navigation-2019'"):
+        rl.run(["train", "--preset", "navigation-2018"])
+
+
+def test_train_evaluate_render(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "r"
+    assert rl.run(["train", *FLAGS, "--method", "anil", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert "trained 2 meta-iterations" in said
+    assert "return ± ci95" in said
+    assert RunFolder(out).finished
+    (row,) = read_json(out / "eval.json")["evaluations"]
+    assert (row["method"], row["tasks"], len(row["steps"]), row["checkpoint"]) == ("anil", 3, 3, "best")
+    assert len(row["returns"]) == 3
+    with pytest.raises(RunError, match="finished"):
+        rl.run(["train", *FLAGS, "--method", "anil", "--out", str(out)])
+
+    for more in (
+        ["--adapt", "all"],
+        ["--adapt", "hidden1", "head"],
+        ["--which", "untrained"],
+        ["--learner", "random-search"],
+        ["--steps", "1", "--tasks", "2"],
+        ["--steps", "1", "--tasks", "2"],  # the same again takes the other's place
+    ):
+        assert rl.run(["evaluate", str(out), *more]) == 0
+    rows = read_json(out / "eval.json")["evaluations"]
+    assert len(rows) == 6
+    untrained = next(r for r in rows if r["checkpoint"] == "untrained")
+    assert untrained["step"] == 0
+    assert len(rows[-1]["steps"]) == 2
+    searched = next(r for r in rows if r["learner"] == "random-search")
+    assert searched["steps"][0]["mean"] == pytest.approx(row["steps"][0]["mean"], abs=1e-4)  # the same tasks and noise
+    with pytest.raises(ValueError, match="random search"):
+        rl.run(["evaluate", str(out), "--learner", "random-search", "--adapt", "head"])
+
+    assert rl.run(["render", str(out), "--tasks", "4"]) == 0
+    for name in ("trajectories.png", "learning_curve.png", "film.gif"):
+        with Image.open(out / name) as picture:
+            assert picture.size[0] > 200
+    with Image.open(out / "film.gif") as film:
+        assert getattr(film, "n_frames", 1) > 1
+
+
+def test_without_adaptation_there_is_one_row_of_returns(tmp_path: Path) -> None:
+    out = tmp_path / "r"
+    assert rl.run(["train", *FLAGS, "--method", "multitask", "--out", str(out)]) == 0
+    assert rl.run(["evaluate", str(out), "--adapt", "all"]) == 0  # fine-tuning of what was trained without it
+    plain, tuned = read_json(out / "eval.json")["evaluations"]
+    assert len(plain["steps"]) == 1
+    assert len(tuned["steps"]) == 3
+    assert plain["steps"][0] == tuned["steps"][0]
