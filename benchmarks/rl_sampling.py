@@ -1,0 +1,146 @@
+"""Environment steps a second of the batched samplers and of Gymnasium's vector environments; a meta-iteration's time.
+
+    python benchmarks/rl_sampling.py --out results/rl_sampling.json
+
+The work is the same: a policy of two hidden layers acts in the same environments, one call of the policy a step. Each
+way is warmed up, then timed `--rounds` times, the ways taking turns; medians are reported, and the ratio of each round.
+The meta-iteration is that of the preset for a CPU: sampling, and the trust-region step, apart.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium
+import numpy as np
+import torch
+
+from innerloop.core.functional import slow_weights
+from innerloop.core.random import stream
+from innerloop.rl import register, setup
+from innerloop.rl.collect import collect
+from innerloop.rl.config import EnvironmentName
+from innerloop.rl.policy import split_output
+from innerloop.rl.presets import preset
+from innerloop.rl.trajectories import sample
+from innerloop.rl.trpo import trust_region_step
+from innerloop.runs import environment
+
+NAMES = {
+    "navigation": register.NAVIGATION,
+    "cheetah-direction": register.DIRECTION,
+    "cheetah-velocity": register.VELOCITY,
+}
+
+
+def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
+    """All rollouts of all tasks in one call a step; gives the environment steps taken (those behind an end are not)."""
+    config = preset(f"{name}-cpu")
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    where = env.sample_tasks(tasks, stream(0, "tasks"))
+
+    def run() -> int:
+        found = sample(policy, slow_weights(policy), {}, env, where, rollouts, stream(0, "rollouts"))
+        return int(found.alive.sum())
+
+    return run
+
+
+def vector(name: str, kind: str, envs: int, horizon: int) -> Callable[[], int]:
+    """`envs` Gymnasium environments in step, with one call of the policy a step."""
+    config = preset(f"{name}-cpu")
+    policy = setup.policy(config, setup.simulator(config))
+    many = [lambda: gymnasium.make(NAMES[name], max_episode_steps=10**9) for _ in range(envs)]
+    made = gymnasium.vector.SyncVectorEnv(many) if kind == "sync" else gymnasium.vector.AsyncVectorEnv(many)
+
+    @torch.no_grad()
+    def run() -> int:
+        seen, _ = made.reset(seed=0)
+        noise = stream(0, "noise")
+        for _ in range(horizon):
+            mean, log_std = split_output(policy(torch.as_tensor(np.asarray(seen), dtype=torch.float32)))
+            action = mean + log_std.exp() * torch.randn(mean.shape, generator=noise)
+            seen, *_ = made.step(action.numpy())
+        return envs * horizon
+
+    return run
+
+
+def rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[float]]:
+    """Steps a second of each way in each round."""
+    for run in ways.values():
+        run()
+    out: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            start = time.perf_counter()
+            steps = run()
+            out[name].append(steps / (time.perf_counter() - start))
+    return out
+
+
+def meta_iteration(name: str, method: str, rounds: int) -> dict[str, float]:
+    """Median seconds of sampling and of the outer step."""
+    config = replace(preset(f"{name}-cpu"), method=cast(Any, method))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    learner, slow = setup.learner(config, policy), slow_weights(policy)
+    sampling, outer = [], []
+    for i in range(rounds + 1):
+        tasks = env.sample_tasks(config.meta_batch, stream(0, "tasks", i))
+        start = time.perf_counter()
+        found = collect(learner, slow, env, tasks, config, i)
+        middle = time.perf_counter()
+        trust_region_step(learner, slow, found.data, config.trpo, curvature=found.curvature)
+        sampling.append(middle - start)
+        outer.append(time.perf_counter() - middle)
+    return {"sampling": statistics.median(sampling[1:]), "outer": statistics.median(outer[1:])}
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--envs", nargs="*", default=list(NAMES), choices=list(NAMES))
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--tasks", type=int, default=20)
+    parser.add_argument("--rollouts", type=int, default=20)
+    parser.add_argument(
+        "--horizon", type=int, default=50, help="of the vector environments, whose rate is the same at any"
+    )
+    parser.add_argument("--no-outer", action="store_true", help="leave out the meta-iterations")
+    asked = parser.parse_args()
+    torch.set_num_threads(asked.threads)
+    result: dict[str, Any] = {"environment": environment(), "settings": {**vars(asked), "out": None}, "rows": []}
+    for name in asked.envs:
+        ways = {
+            "innerloop": batched(cast(EnvironmentName, name), asked.tasks, asked.rollouts),
+            "SyncVectorEnv(20)": vector(name, "sync", 20, asked.horizon),
+            "AsyncVectorEnv(2)": vector(name, "async", 2, asked.horizon),
+            "AsyncVectorEnv(8)": vector(name, "async", 8, asked.horizon),
+        }
+        found = rates(ways, asked.rounds)
+        row: dict[str, Any] = {"env": name, "steps_per_second": {k: statistics.median(v) for k, v in found.items()}}
+        row["times_faster"] = {
+            k: sorted(a / b for a, b in zip(found["innerloop"], v, strict=True))
+            for k, v in found.items()
+            if k != "innerloop"
+        }
+        if not asked.no_outer:
+            row["seconds"] = {m: meta_iteration(name, m, asked.rounds) for m in ("maml", "anil")}
+        result["rows"].append(row)
+        print(json.dumps(row, indent=2), flush=True)
+    if asked.out:
+        asked.out.parent.mkdir(parents=True, exist_ok=True)
+        asked.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
