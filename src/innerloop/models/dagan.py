@@ -114,6 +114,8 @@ class Generator(nn.Module):
             width = filters
         self.last = Conv2d(width, channels, bias=True)
         reset_parameters(self, generator)
+        for layer in self.noise:  # of variance 1 at the start, as loud as the image's own features beside them
+            nn.init.normal_(layer.weight, std=self.sizes.noise**-0.5, generator=generator)  # pyright: ignore
 
     def forward(
         self, x: Float[Tensor, "images channels height width"], z: Float[Tensor, "images noise"]

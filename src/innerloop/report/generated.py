@@ -33,7 +33,7 @@ def draw_generated(
     sheets = {
         "given": conditions[:rows, None],
         "generated": samples[:rows, :across],
-        "nearest to the\nfirst in training": nearest[:rows, :1],
+        "nearest\ntraining": nearest[:rows, :1],
     }
     height, width = samples.shape[-2:]
     figure = Figure(figsize=(WIDTH, 0.55 + WIDTH / (across + 3) * rows * height / width), layout="constrained")

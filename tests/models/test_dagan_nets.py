@@ -143,6 +143,14 @@ def test_dagan_is_the_generator_with_noise_from_the_argument() -> None:
     assert Dagan(network)(x[:0], stream(1, "z")).shape == (0, 1, 8, 8)
 
 
+def test_noise_starts_as_loud_as_the_image() -> None:
+    """Maps of z of variance 1: Xavier's rule for so many outputs would make them a tenth of that, soon ignored."""
+    generator = Generator((1, 28, 28), Sizes(), stream(0, "g"))
+    z = torch.randn(200, 32, generator=stream(0, "z"))
+    for layer in generator.noise:
+        assert float(layer(z).detach().std()) == pytest.approx(1.0, abs=0.1)
+
+
 def test_same_stream_same_weights() -> None:
     a, b, c = (Generator((1, 8, 8), SMALL, stream(s, "g")).state_dict() for s in (0, 0, 1))
     assert all(torch.equal(a[n], b[n]) for n in a)
