@@ -18,6 +18,8 @@ from innerloop.rl.config import Config, MetaTest
 from innerloop.rl.simulator import Simulator
 from innerloop.rl.trajectories import Trajectories, sample
 
+_EACH = 4
+
 
 @dataclass(frozen=True)
 class Returns:
@@ -102,14 +104,15 @@ def random_search(
 ) -> Returns:
     """A baseline that learns without gradients, from as many trajectories as `meta_test` gives.
 
-    Each step draws `rollouts` policies around the task's best one so far (every weight plus normal noise of standard
-    deviation `spread`), lets each act once, and keeps the one of the largest return, if that is larger than the mean
-    return of the best one so far. The first is `slow`.
+    Each step draws `rollouts` / 4 policies around the best one so far (every weight plus normal noise of standard
+    deviation `spread`), lets each act four times, and takes the one of the largest mean return, if that is larger than
+    the mean return of the best one so far. The first is `slow`.
     """
     settings = settings or config.test
     kind = next(iter(slow.values())).dtype
     tasks = environment.sample_tasks(settings.tasks, stream(settings.seed, "tasks")).to(kind)
-    n, many = len(tasks), settings.rollouts
+    n, each = len(tasks), min(_EACH, settings.rollouts)
+    many = settings.rollouts // each
     best = {name: w.detach().unsqueeze(0).expand(n, *w.shape) for name, w in slow.items()}
 
     def act(weights: Mapping[str, Tensor], where: Tensor, rollouts: int, *path: str | int) -> Tensor:
@@ -117,7 +120,7 @@ def random_search(
         scale = config.env.action_scale
         return sample(policy, slow, weights, environment, where, rollouts, noise, action_scale=scale).returns.mean(1)
 
-    values = [act(best, tasks, many, "rollouts", 0)]
+    values = [act(best, tasks, settings.rollouts, "rollouts", 0)]
     for step in range(1, settings.steps + 1):
         noise = stream(settings.seed, "search", step)
         tried = {
@@ -126,12 +129,12 @@ def random_search(
             )
             for name, w in best.items()
         }
-        one_each = act(tried, tasks.repeat_interleave(many, 0), 1, "search rollouts", step).view(n, many)
-        top, which = one_each.max(1)
+        found = act(tried, tasks.repeat_interleave(many, 0), each, "search rollouts", step).view(n, many)
+        top, which = found.max(1)
         row = torch.arange(n) * many + which
         better = top > values[-1]
         best = {
             name: torch.where(better.view(-1, *[1] * (w.ndim - 1)), tried[name][row], w) for name, w in best.items()
         }
-        values.append(act(best, tasks, many, "rollouts", step))
+        values.append(act(best, tasks, settings.rollouts, "rollouts", step))
     return Returns(torch.stack(values), tasks)
