@@ -50,7 +50,7 @@ with tempfile.TemporaryDirectory() as folder:
     query = [i for i in range(len(files)) if i % 8 >= 2]
     few = FewShotClassifier(cache=Path(folder) / "cache").fit([files[i] for i in support], labels[support])
     one = [files[query[0]]]
-    print("probabilities of one picture:", dict(zip(few.classes_, few.predict_proba(one)[0].round(3), strict=True)))
+    print("probabilities of one picture:", dict(zip(kinds, few.predict_proba(one)[0].round(3).tolist(), strict=True)))
     print("the nearest example:", files[support[few.nearest_support(one)[0]]].name)
     print("accuracy:", few.score([files[i] for i in query], labels[query]))
 

@@ -75,13 +75,14 @@ def test_each_picture_is_found_once_at_any_depth(examples: Path, tmp_path: Path)
     top = save(tmp_path / "new" / "2.webp", (0, 0, 0))
     save(tmp_path / "new" / ".thumbs" / "3.png", (0, 0, 0))
     save(tmp_path / "new" / "a" / ".4.png", (0, 0, 0))
-    save(tmp_path / "new" / "out" / "gallery.png", (0, 0, 0))
+    result = save(tmp_path / "new" / "a" / "result.png", (0, 0, 0))
     (tmp_path / "new" / "film.txt").write_text("")
     bare = save(tmp_path / "5.png", (0, 0, 0)).rename(tmp_path / "bare")
     own = save(tmp_path / "new" / "own.png", (0, 0, 0))
     found, not_used = find_pictures(
         [tmp_path / "new", bare, tmp_path / "new" / ".." / "new" / "a", tmp_path / "gone"],
-        [own, tmp_path / "new" / "out"],
+        examples=[own],
+        without=[result],
     )
     assert found == [top, deep, bare]
     assert {Path(n.name).name: n.reason for n in not_used} == {

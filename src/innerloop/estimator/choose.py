@@ -21,7 +21,7 @@ def choose_method(
     By default those are nil, means, anil, and maml for a run whose way fits. If a class has one image only, nothing
     can be left out: then the name is "nil", and the dictionary is empty. `options` are those of FewShotClassifier.
 
-    The share is measured on few images (its standard error is about half the root of 1/n): a hint, no test result.
+    The share is measured on few images (n of them: its standard error is up to 0.5/√n): a hint, no test result.
     """
     y = np.asarray(y)
     options = {name: value for name, value in options.items() if name != "method"}

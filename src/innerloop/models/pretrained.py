@@ -33,9 +33,9 @@ class Preprocessing:
 EFFICIENTNET_LITE0 = Preprocessing(
     224, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255), (0.875, None)
 )
-"""Mean 127, deviation 128 and the crop are those of the original training and test; the README of the package names
-the customary ImageNet mean instead (0.485 …), with which the net's own top-1 accuracy is 10 points lower. The view of
-the whole picture adds 0.8 points of 1-shot accuracy (docs/estimator.md tells on which classes)."""
+"""Mean 127, deviation 128 and the crop are those of the original training and test. The README of the package names the
+customary ImageNet mean instead (0.485 …), with which the net names fewer pictures right; docs/estimator.md has the
+numbers, and those for the two views."""
 
 
 class ImageFeatures(nn.Module):
