@@ -198,6 +198,16 @@ def test_the_body_sees_each_picture_once(capsys: pytest.CaptureFixture[str]) -> 
     assert Quarters.seen == 9 + 12
 
 
+@pytest.mark.usefixtures("examples")
+def test_results_may_lie_among_the_pictures(new: Path) -> None:
+    """A second call into the same folder sorts the same pictures, and names no result of the first."""
+    for _ in range(2):
+        assert cli.run(["classify", "--support", "examples", "--images", "new", "--out", "new", "--method", "nil"]) == 0
+        value, _ = results("new")
+        assert len(value["pictures"]) == 12
+        assert value["not_used"] == []
+
+
 @pytest.mark.usefixtures("new")
 def test_one_example_a_class(capsys: pytest.CaptureFixture[str]) -> None:
     for name, colour in COLOURS.items():

@@ -137,7 +137,7 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
     from innerloop.estimator.sorting import Sorted, find_pictures, least_certain, read_support, sort_pictures
 
     support = read_support(asked.support)
-    files, not_used = find_pictures(asked.images, (*support.files, asked.out))
+    files, not_used = find_pictures(asked.images, examples=support.files, without=[asked.out / name for name in FILES])
     setting: dict[str, Any] = {
         "model": "pretrained" if asked.run is None else str(asked.run),
         "cache": asked.cache or cache_root() / "features",

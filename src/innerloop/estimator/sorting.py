@@ -99,13 +99,15 @@ def read_support(folder: Path) -> Support:
     return Support(tuple(files), tuple(labels), tuple(images), tuple(not_used))
 
 
-def find_pictures(given: Sequence[Path], without: Iterable[Path] = ()) -> tuple[list[Path], list[NotUsed]]:
+def find_pictures(
+    given: Sequence[Path], *, examples: Iterable[Path] = (), without: Iterable[Path] = ()
+) -> tuple[list[Path], list[NotUsed]]:
     """The files named in `given` and those in its folders, at any depth and each once, and what is not used of them.
 
     Hidden files and folders are passed over, in folders also files whose ending is no picture's (they are named among
-    those not used). `without` are files and folders to leave out: the support set's pictures, the folder of results.
+    those not used, as are the `examples`). The files `without` are left out without a word.
     """
-    left_out = {p.resolve() for p in without}
+    support, left_out = {p.resolve() for p in examples}, {p.resolve() for p in without}
     seen: set[Path] = set()
     found: list[Path] = []
     not_used: list[NotUsed] = []
@@ -116,13 +118,11 @@ def find_pictures(given: Sequence[Path], without: Iterable[Path] = ()) -> tuple[
         inside = start.is_dir()
         for path in _files(start) if inside else [start]:
             real = path.resolve()
-            if real in seen:
+            if real in seen or real in left_out:
                 continue
             seen.add(real)
-            if real in left_out:
+            if real in support:
                 not_used.append(NotUsed(shown(path), "it is an example itself"))
-            elif any(parent in left_out for parent in real.parents):
-                continue
             elif inside and not looks_like_a_picture(path):
                 not_used.append(_no_picture(path))
             else:
