@@ -29,7 +29,7 @@ from tiny import FLAGS, load_blobs
 
 PAPER = {name: (printed(values[0]) or 0.0) / 100 for name, values in TABLE5.items()}
 NAMES = [e.name for e in EXPERIMENTS if e.of_the_paper]
-"""families: test_families.py; shift: test_shift.py"""
+"""families: test_reproduce_families.py; shift: test_shift.py"""
 
 
 def args(out: Path, name: str, *more: str) -> list[str]:

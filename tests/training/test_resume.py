@@ -96,7 +96,7 @@ def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) ->
 
 def test_resumed_after_an_exception_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     train(LEARNED, tmp_path / "whole")
-    whole, calls = training.meta_gradient, []
+    whole, calls = training.objective_gradient, []
 
     def failing(*args: object, **kwargs: object) -> object:
         calls.append(1)
@@ -105,7 +105,7 @@ def test_resumed_after_an_exception_in_a_step(tmp_path: Path, monkeypatch: pytes
         return whole(*args, **kwargs)  # pyright: ignore
 
     with monkeypatch.context() as m:
-        m.setattr(training, "meta_gradient", failing)
+        m.setattr(training, "objective_gradient", failing)
         with pytest.raises(Crash):
             train(LEARNED, tmp_path / "cut")
     assert RunFolder(tmp_path / "cut").load("last").step == 2  # what the last validation kept

@@ -75,8 +75,10 @@ def test_validation_meets_the_same_episodes_each_time_of_validation_classes(
 
 def test_training_meets_training_classes_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     met = []
-    whole = training.meta_gradient
-    monkeypatch.setattr(training, "meta_gradient", lambda p, w, e, *a, **k: (met.append(e), whole(p, w, e, *a, **k))[1])
+    whole = training.objective_gradient
+    monkeypatch.setattr(
+        training, "objective_gradient", lambda p, w, e, *a, **k: (met.append(e), whole(p, w, e, *a, **k))[1]
+    )
     train(CONFIG, tmp_path / "r")
     assert len(met) == 6
     assert not torch.equal(met[0].query_x, met[1].query_x)

@@ -19,7 +19,7 @@ from innerloop.rl.simulator import Simulator
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
-from innerloop.training.train import Interrupted, _stop_on_signals
+from innerloop.training.train import Interrupted, stop_on_signals
 
 _VALIDATION_SEED = 2_000_003
 
@@ -65,7 +65,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     kind = next(iter(slow.values())).dtype
     folder = RunFolder(out)
     last = config.iterations
-    with folder.start(config.to_json(), resume=resume) as checkpoint, _stop_on_signals() as stopped:
+    with folder.start(config.to_json(), resume=resume) as checkpoint, stop_on_signals() as stopped:
         first, best, spent = 0, -math.inf, 0.0
         validation: float | None = None
         if checkpoint:

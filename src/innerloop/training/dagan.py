@@ -23,9 +23,9 @@ from innerloop.training import setup
 from innerloop.training.config import Config, DataName, Folder
 from innerloop.training.train import (
     Interrupted,
-    _optimizer_state,  # pyright: ignore[reportPrivateUsage]
-    _restore_optimizer,  # pyright: ignore[reportPrivateUsage]
-    _stop_on_signals,  # pyright: ignore[reportPrivateUsage]
+    optimizer_state,
+    restore_optimizer,
+    stop_on_signals,
 )
 
 KIND = "dagan"
@@ -171,7 +171,7 @@ def train_dagan(
     ]
     folder = RunFolder(out)
 
-    with folder.start(config.to_json(), resume=resume) as checkpoint, _stop_on_signals() as stopped:
+    with folder.start(config.to_json(), resume=resume) as checkpoint, stop_on_signals() as stopped:
         first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
         if checkpoint:
             first, state = checkpoint.step, checkpoint.state
@@ -182,12 +182,12 @@ def train_dagan(
                 load_weights(network, _part(checkpoint.weights, part), str(out))
             for optimizer, own, part in zip(optimizers, (makers, judges), ("generator", "critic"), strict=True):
                 kept = {k: v for k, v in checkpoint.optimizer.items() if f"/{part}." in k}
-                _restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept), str(out))
+                restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept), str(out))
         began = time.perf_counter()
 
         def keep(step: int) -> None:
             seconds = spent + time.perf_counter() - began
-            moments = _optimizer_state(optimizers[0], makers) | _optimizer_state(optimizers[1], judges)
+            moments = optimizer_state(optimizers[0], makers) | optimizer_state(optimizers[1], judges)
             state = {
                 "step": step,
                 "seconds": seconds,

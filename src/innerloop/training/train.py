@@ -98,7 +98,7 @@ def train(
 
     with (
         folder.start(config.to_json(), resume=resume) as checkpoint,
-        _stop_on_signals() as stopped,
+        stop_on_signals() as stopped,
         _board(writer, out, checkpoint) as board,
     ):
         first, best, spent = 0, -math.inf, 0.0
@@ -111,7 +111,7 @@ def train(
             best, spent, validation = state["best"], state["seconds"], state["validation"]
             sums, count = state["sums"], state["count"]
             restore(parameters, checkpoint.weights, str(out), model)
-            _restore_optimizer(optimizer, parameters, checkpoint, str(out))
+            restore_optimizer(optimizer, parameters, checkpoint, str(out))
         began = time.perf_counter()
 
         def keep(step: int, *, is_best: bool = False, for_good: bool = False) -> None:
@@ -125,7 +125,7 @@ def train(
                 "count": count,
             }
             folder.save(
-                Checkpoint(step, dict(parameters), _optimizer_state(optimizer, parameters), state),
+                Checkpoint(step, dict(parameters), optimizer_state(optimizer, parameters), state),
                 best=is_best,
                 for_good=for_good,
             )
@@ -243,7 +243,7 @@ def load_run(
     return config, model, parameters
 
 
-def _optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
+def optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     for name, p in parameters.items():
         for key, value in optimizer.state.get(p, {}).items():
@@ -251,7 +251,7 @@ def _optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Ten
     return out
 
 
-def _restore_optimizer(
+def restore_optimizer(
     optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint, source: str
 ) -> None:
     kinds: dict[str, set[str]] = {name: set() for name in parameters}
@@ -272,7 +272,7 @@ def _restore_optimizer(
 
 
 @contextmanager
-def _stop_on_signals() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event set by the first Ctrl-C or SIGTERM; a second one interrupts at once."""
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
