@@ -37,12 +37,15 @@ BASE = replace(
 
 def config(name: MethodName) -> Config:
     """The method's preset on BASE, but for what so short a training needs: NIL's cosines sharpened, Reptile with the
-    ten steps that it lives by, iMAML with a rate that its pull bears."""
+    ten steps that it lives by, FOMAML with steps short enough for its approximation, iMAML with a rate that its inner
+    loop bears."""
     c = for_method(BASE, name)
     if name == "nil":
         return replace(c, test=replace(c.test, temperature=10.0))
     if name == "reptile":
         return replace(c, inner=replace(c.inner, steps=10), test=replace(c.test, inner_steps=10))
+    if name == "fomaml":
+        return replace(c, inner=replace(c.inner, lr=0.1))
     if name == "imaml":
         return replace(c, inner=replace(c.inner, lr=0.1, proximal=0.5))
     return c
@@ -207,5 +210,5 @@ def test_senseless_episodes_are_refused(name: MethodName) -> None:
     with pytest.raises((IndexError, RuntimeError), match=r"Target -1 is out of bounds|must be non-negative"):
         outputs(c, model, parameters, bad)
     bad = Episodes(e.support_x[:, :-1], e.support_y, e.query_x, e.query_y)
-    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"support|shape|size"):
+    with pytest.raises((TypeError, ValueError, RuntimeError), match=r"support|labels|shape|size"):
         outputs(c, model, parameters, bad)

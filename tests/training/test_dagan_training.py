@@ -142,7 +142,7 @@ def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_fir
     monkeypatch.setattr(Critic, "forward", spy)
     monkeypatch.setattr(Generator, "forward", lambda self, x, z: x * 0 + x.mean((1, 2, 3), keepdim=True) / 2)
     monkeypatch.setattr(dagan, "_step", lambda optimizer, loss: None)
-    monkeypatch.setattr(dagan, "_optimizer_state", lambda optimizer, own: {})
+    monkeypatch.setattr(dagan, "optimizer_state", lambda optimizer, own: {})
     train_dagan(CONFIG, tmp_path / "r")
     assert len(trained) == 4 * (2 * 2 + 1)  # steps · (critic steps · (values, penalty) + the generator's)
     values = [pair for pair in trained if len(pair[0]) == 8]
