@@ -48,7 +48,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     steps, lr : inner steps and inner rate; None: the run's for its own head, else those in
         `innerloop.estimator.classifier`.
     temperature : what multiplies cosines ("nil") or negative squared distances ("means"); None: the run's for "nil",
-        else 20 and 10. It decides how sure the probabilities are, and in "nil" how much nearer support images count.
+        else 25 and 12.5. It decides how sure the probabilities are, and in "nil" how much nearer support images count.
     statistics : whose batch statistics normalise a query image in models without stored ones: "support", the support
         set's, so that no query image influences another; "batch", those of all of X at once (transductive, the setting
         of the MAML papers, which needs many query images of all classes).
