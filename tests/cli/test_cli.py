@@ -125,7 +125,7 @@ def test_help_of_evaluate_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "says"),
     [
         (["trian"], "did you mean 'train'"),
-        (["xyzzy"], "study, train, evaluate, analyse, reproduce, data"),
+        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, dagan, rl, data"),
         (["train", "--inner.lrr", "1"], "--inner.lr"),
         (["train", "--methd", "anil"], "--method"),
         (["train", "--method", "anli"], "anil"),
@@ -267,7 +267,7 @@ def test_the_classifier_of_all_classes_is_tested_by_its_features(out: Path, caps
     assert cli.run(["evaluate", str(out), "--method", "nil"]) == 0
     second = read_json(out / "eval.json")["evaluations"][1]
     assert second["per_episode"] == first["per_episode"]
-    fails(["evaluate", str(out), "--method", "maml"], "test this body with --method nil", capsys)
+    fails(["evaluate", str(out), "--method", "maml"], "test this body with nil, proto, baseline", capsys)
     assert cli.run(["evaluate", str(out), "--which", "step2"]) == 0
     assert read_json(out / "eval.json")["evaluations"][2]["step"] == 2
     fails(["evaluate", str(out), "--which", "step3"], "it has: best, last, step2, step4", capsys)
