@@ -34,6 +34,7 @@ def test_cosine_logits_equal_a_loop_and_stay_within_the_scale(seed: int, scale: 
 
 def test_cosine_logits_forget_lengths() -> None:
     """Of the features and of the vectors: what Baseline++ is for. No bias that could prefer a class."""
+    torch.manual_seed(0)
     head = CosineLinear(5, 3).double()
     x, out = drawn(4, 5), head(drawn(4, 5)).detach()
     torch.testing.assert_close(head(7 * x).detach(), out)
@@ -46,6 +47,7 @@ def test_cosine_logits_forget_lengths() -> None:
 @pytest.mark.parametrize("readout", ["mean", "flatten"])
 def test_cosine_head_reads_maps_as_the_linear_one(readout) -> None:
     x = drawn(2, 3, 2, 2)
+    torch.manual_seed(0)
     head = CosineLinear(3 if readout == "mean" else 12, 4, readout=readout).double()
     flat = x.mean((2, 3)) if readout == "mean" else x.reshape(2, 12)
     torch.testing.assert_close(features(x, readout), flat)
@@ -127,6 +129,7 @@ def by_the_paper(net: FullContext, query: Tensor, support: Tensor, reads: int) -
 
 @pytest.mark.parametrize("reads", [1, 2, 5])
 def test_full_context_equals_the_equations_of_the_paper(reads: int) -> None:
+    torch.manual_seed(0)
     net = FullContext(3, reads=reads).double()
     query, support = drawn(2, 4, 3), drawn(2, 5, 3, seed=1)
     f, g = net(query, support)
@@ -139,6 +142,7 @@ def test_full_context_equals_the_equations_of_the_paper(reads: int) -> None:
 
 
 def test_the_support_is_torch_s_bidirectional_lstm_with_a_skip() -> None:
+    torch.manual_seed(0)
     net = FullContext(3).double()
     other = torch.nn.LSTM(3, 3, bidirectional=True, batch_first=True).double()
     for cell, end in ((net.forth, ""), (net.back, "_reverse")):
@@ -151,6 +155,7 @@ def test_the_support_is_torch_s_bidirectional_lstm_with_a_skip() -> None:
 
 def test_what_the_context_depends_on() -> None:
     """The order of the support set matters; a query sees the support but no other query, a task no other task."""
+    torch.manual_seed(0)
     net = FullContext(3).double()
     query, support = drawn(2, 4, 3), drawn(2, 5, 3, seed=1)
     f, g = net(query, support)

@@ -316,7 +316,7 @@ def test_a_config_that_makes_no_sense_is_refused(change: dict, says: str) -> Non
 def test_parts_that_make_no_sense_are_refused() -> None:
     for name, least in (("solve_steps", 1), ("second_order_from", 0), ("anneal_steps", 0)):
         with pytest.raises(ValueError, match=f"inner {name} must be at least {least}, got {least - 1}"):
-            Inner(**{name: least - 1})
+            Inner(**{name: least - 1})  # pyright: ignore[reportArgumentType]
 
 
 # ---- presets
@@ -327,7 +327,7 @@ def test_what_presets_change_for_each_method() -> None:
     for m in ("maml", "fomaml", "anil", "nil", "multitask", "multiclass", "unicorn", "centroid"):
         assert for_method(base, m) == replace(base, method=m)
     c = for_method(preset("quick"), "reptile")
-    assert (c.query, c.outer.optimizer, c.outer.lr, c.outer.clip) == (10, "sgd", 1.0, "none")
+    assert (c.outer.optimizer, c.outer.lr, c.outer.schedule, c.outer.clip) == ("sgd", 1.0, "cosine", "none")
     c = for_method(preset("quick"), "imaml")
     assert (c.inner.steps, c.inner.proximal, c.inner.solve_steps, c.test.inner_steps) == (16, 2.0, 5, 16)
     c = for_method(preset("quick"), "meta-sgd")
