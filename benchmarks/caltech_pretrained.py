@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    made_with = environment()
     archive = find(data_root(), ("caltech101_short84", "caltech101"), ("101_ObjectCategories.tar.gz",))
     if archive is None:
         parser.error(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
@@ -106,7 +107,7 @@ def main() -> None:
                 "episodes": given.episodes,
                 "seed": given.seed,
                 "results": results,
-                "environment": environment(),
+                "environment": made_with,
             },
         )
         print(json.dumps(results))
