@@ -19,7 +19,7 @@ from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.methods.attention import cosine_attention
-from innerloop.methods.gradient import body_features, predictor, split_rates, step_outputs
+from innerloop.methods.gradient import body_features, learned, own_weights, predictor, step_outputs
 from innerloop.methods.named import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
 from small import conv_model, each_task, images, small_mlp, targets
 
@@ -104,9 +104,9 @@ def test_step_outputs_with_learned_rates_and_another_loss() -> None:
     for k, out in enumerate(found):
         wanted = predictor(model, with_steps(inner, k), loss=mean_squared_error)(parameters, e)
         torch.testing.assert_close(out, wanted.detach())
-    slow, learned = split_rates(parameters)
+    slow, rates = own_weights(parameters), learned(parameters, "rate")
     assert set(slow) == set(slow_weights(model))
-    assert set(learned) == {"head"}
+    assert set(rates) == {"head"}
 
 
 @pytest.mark.parametrize("tasks", [1, 3])

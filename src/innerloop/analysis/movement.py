@@ -11,7 +11,7 @@ from innerloop.core.functional import Weights, block_names, block_of
 from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.methods.gradient import split_rates
+from innerloop.methods.gradient import learned, own_weights
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def movement(
     """Distance of each block's weights before and after adaptation: mean and ci95 over episodes (Raghu et al. 2020,
     B.3), and the cosine between the updates of different tasks. Normalisation's scale and shift count only if they
     adapt."""
-    slow, rates = split_rates(slow)
+    rates, steps, slow = learned(slow, "rate"), learned(slow, "step"), own_weights(slow)
     squares: dict[str, list[Tensor]] = {name: [] for name in block_names(model)}
     products: dict[str, list[Tensor]] = {name: [] for name in squares}
     odd: dict[str, Tensor] = {}  # the update of a task that waits for its partner, by parameter
@@ -53,7 +53,7 @@ def movement(
         step = task_chunk or len(batch)
         for i in range(0, len(batch), step):
             e = batch[i : i + step]
-            fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
+            fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates, step_weights=steps)
             for name, seen in squares.items():
                 mine, dots = [], []
                 for n in [n for n in fast if block_of(n) == name]:

@@ -14,7 +14,7 @@ from innerloop.core.functional import Weights, block_names, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.methods.gradient import split_rates
+from innerloop.methods.gradient import last_weights, learned, own_weights
 
 Measure = Callable[[Tensor, Tensor], float]
 """(x [points, neurons], y [points, neurons]) -> similarity, NaN where there is nothing to compare"""
@@ -127,8 +127,11 @@ def between(
 
 def _outputs(model: Model, e: Episodes, loss: Loss, statistics: str) -> dict[str, Tensor]:
     net, inner = model[0], model[2] if len(model) == 3 else None
-    slow, rates = split_rates(model[1])
-    fast = {} if inner is None else adapt(net, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates)
+    slow, fast = own_weights(model[1]), {}
+    if inner is not None:
+        rates, steps = learned(model[1], "rate"), learned(model[1], "step")
+        fast = adapt(net, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates, step_weights=steps)
+        slow = last_weights(net, model[1], inner)
     return block_outputs(net, slow, fast, e.query_x, e.support_x if statistics == "support" else None)
 
 

@@ -52,7 +52,7 @@ def predictor(
         )
         if head != "model":
             return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
-        last = at_step(slow, learned(parameters, "step"), inner.steps)
+        last = last_weights(model, parameters, inner)
         return forward(model, last, fast, episodes.query_x, statistics_of=of)
 
     return predict
@@ -131,19 +131,27 @@ def step_outputs(
 
 
 def own_weights(parameters: Weights) -> dict[str, Tensor]:
-    """The slow weights among the meta-parameters."""
-    return {n: p for n, p in parameters.items() if ":" not in n}
+    """The slow weights among the meta-parameters; those that differ from step to step as they are before the first."""
+    slow = {n: p for n, p in parameters.items() if ":" not in n}
+    steps = learned(parameters, "step")
+    return at_step(slow, steps, 0) if steps else slow
+
+
+def last_weights(model: nn.Sequential, parameters: Weights, inner: InnerLoop) -> dict[str, Tensor]:
+    """The slow weights behind the last of `inner`'s steps. Blocks before the first adapted one see no step, and keep
+    those of `own_weights`."""
+    slow, steps = own_weights(parameters), learned(parameters, "step")
+    if not steps:
+        return slow
+    _, rest = split_model(model, resolve_blocks(model, inner.blocks))
+    inside = {n for n, _ in rest.named_parameters()}
+    return at_step(slow, {n: w for n, w in steps.items() if n in inside}, inner.steps)
 
 
 def learned(parameters: Weights, kind: Literal["rate", "step"]) -> dict[str, Tensor]:
     """What else is learned among the meta-parameters: inner rates (keys ``rate:NAME``) or weights that differ from
     step to step (``step:NAME``), by NAME."""
     return {n.removeprefix(f"{kind}:"): p for n, p in parameters.items() if n.startswith(f"{kind}:")}
-
-
-def split_rates(parameters: Weights) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Split meta-parameters into slow weights and learned inner rates (keys ``rate:NAME``)."""
-    return own_weights(parameters), learned(parameters, "rate")
 
 
 def started(model: nn.Sequential, slow: Weights, episodes: Episodes, start: Start) -> dict[str, Tensor]:

@@ -122,7 +122,9 @@ MAML_PLUS_PLUS = Method(
 )
 PROTO_MAML = Method("proto-maml", "all", start="means", source="Triantafillou et al. 2020, arXiv 1903.03096, section 4")
 UNICORN = Method("unicorn", "all", start="shared", source="Ye & Chao 2022, arXiv 2106.16245 (UNICORN-MAML)")
-REPTILE = Method("reptile", "all", objective="reptile", source="Nichol, Achiam, Schulman 2018, arXiv 1803.02999")
+REPTILE = Method(
+    "reptile", "all", objective="reptile", adapt_norm=True, source="Nichol, Achiam, Schulman 2018, arXiv 1803.02999"
+)
 IMAML = Method(
     "imaml",
     "all",

@@ -210,7 +210,10 @@ class Config:
             raise ValueError(f"{self.method} needs a pull to the slow weights: give --inner.proximal, such as 2")
         if i.proximal and kind.objective != "implicit":
             raise ValueError(f"inner.proximal is for imaml, not {self.method}: leave it at 0")
-        if i.second_order_from and (i.first_order or not kind.adapts or kind.first_order):
+        if i.learn_rates and kind.learns == "parameter_rates":
+            raise ValueError(f"{self.method} learns a rate for every parameter already: leave inner.learn_rates off")
+        differentiated = kind.adapts and kind.objective not in ("reptile", "implicit")
+        if i.second_order_from and (i.first_order or kind.first_order or not differentiated):
             raise ValueError(f"second_order_from {i.second_order_from} is for methods of second order")
 
     @property

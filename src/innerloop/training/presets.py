@@ -206,7 +206,8 @@ def for_method(config: Config, method: MethodName) -> Config:
         case "reptile":  # outer steps towards the adapted weights
             c = replace(c, outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine", clip="none"))
         case "imaml":  # Rajeswaran et al. 2019: λ = 2, 16 steps, 5 iterations of conjugate gradients
-            inner = replace(inner, steps=16, proximal=2.0, adapt_norm=True, recompute=False)
+            # the pull alone multiplies the distance by 1 − αλ a step: below a rate of 1 / λ it is a contraction
+            inner = replace(inner, steps=16, lr=min(inner.lr, 0.1), proximal=2.0, adapt_norm=True, recompute=False)
             test = replace(test, inner_steps=16)
         case "matching":
             test = replace(test, temperature=10.0)

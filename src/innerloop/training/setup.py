@@ -244,6 +244,11 @@ def how_tested(config: Config, name: MethodName | None = None) -> Testing:
     if kind.name != config.method:
         if kind.final_head == "pairs":
             raise ValueError(f"siamese compares pairs by a head that only its own training makes, not {config.method}")
+        if config.metric.full_context and kind.final_head == "model":
+            raise ValueError(
+                f"the head of this {config.method} run embeds its features in their context, so {kind.name} cannot "
+                "adapt it; test it with matching, or train without metric.full_context"
+            )
         if config.method == "siamese" and kind.adapts_at_test and kind.final_head == "model":
             raise ValueError(
                 f"siamese's head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
