@@ -21,6 +21,10 @@ COMMANDS = {
     "data": "list, fetch and check data sets",
 }
 
+_LIGHTEST = "--task-chunk (1 needs least), --outer.meta-batch or --query"
+_LIGHTER = {"dagan": "--batch or --sizes.widths", "rl": "--task-chunk (1 needs least), --meta-batch or --rollouts"}
+"""what needs less memory, by command"""
+
 HELP = """usage: innerloop COMMAND [OPTIONS]
 
 Few-shot meta-learning, and the study of why it works.
@@ -66,7 +70,7 @@ def run(args: list[str]) -> int:
     except Exception as error:
         if os.environ.get("INNERLOOP_TRACEBACK"):
             raise
-        sentence = explain(error)
+        sentence = explain(error, name)
         if sentence is None:
             raise
         return fail(sentence, 130 if type(error).__name__ == "Interrupted" else 1)
@@ -78,8 +82,8 @@ def fail(sentence: str, status: int) -> int:
     return status
 
 
-def explain(error: Exception) -> str | None:
-    """The one sentence for an error that a user can meet; None for one that is a bug of ours."""
+def explain(error: Exception, command: str = "") -> str | None:
+    """The one sentence for an error that a user of `command` can meet; None for one that is a bug of ours."""
     from innerloop.runs import RunError
     from innerloop.training import Interrupted
 
@@ -93,5 +97,5 @@ def explain(error: Exception) -> str | None:
         return " ".join(str(error).split()) or type(error).__name__
     text = str(error).lower()
     if isinstance(error, MemoryError) or ("out of memory" in text or "allocate memory" in text):
-        return "not enough memory; lower --task-chunk (1 needs least), --outer.meta-batch or --query"
+        return f"not enough memory; lower {_LIGHTER.get(command, _LIGHTEST)}"
     return None

@@ -8,12 +8,20 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.evaluate import of_images
 from innerloop.cli.reproduce import print_result
 from innerloop.report.reproduction import write_reproduction
 from innerloop.studies import ANALYSIS, Stage, analyse
 
 ABOUT = """Look into a trained run: what freezing blocks costs at test, how much the inner loop changes each block's
 weights and representation (CCA, CKA), and what other heads are worth. Written to RUN/analysis."""
+
+
+INSTEAD = {
+    "rl": "look into it with 'innerloop rl analyse {run}'",
+    "dagan": "see what it makes with 'innerloop dagan --samples-only --out {run}'",
+}
+"""for runs of other commands"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,7 @@ class AnalyseArgs:
 def run(args: Sequence[str]) -> int:
     """Analyse and print."""
     asked = options.parse(AnalyseArgs, args, "analyse", about=ABOUT)
+    of_images(asked.run, INSTEAD)
     with show.progress() as bar:
 
         def report(stage: Stage) -> None:

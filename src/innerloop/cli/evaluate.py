@@ -1,6 +1,6 @@
 """`innerloop evaluate`: test a trained run."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +20,14 @@ from innerloop.training.dagan import enlarger
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
 Options that are left out are those the run was trained with. The result is added to RUN/eval.json."""
+
+
+INSTEAD = {
+    "rl": "test it with 'innerloop rl evaluate {run}'",
+    "dagan": "see what it makes with 'innerloop dagan --samples-only --out {run}', or test another run with "
+    "'innerloop evaluate RUN --enlarge {run}'",
+}
+"""for runs of other commands"""
 
 
 @dataclass(frozen=True)
@@ -81,6 +89,15 @@ def run(args: Sequence[str]) -> int:
     return 0
 
 
+def of_images(path: Path, instead: Mapping[str, str]) -> RunFolder:
+    """The run folder, unless its run is of another kind: for each kind, `instead` says what to do."""
+    folder = RunFolder(path)
+    kind = folder.config.get("kind")
+    if kind in instead:
+        raise RunError(f"{path} is a run of 'innerloop {kind}'; {instead[kind].format(run=path)}")
+    return folder
+
+
 def evaluate_run(
     path: Path,
     *,
@@ -96,7 +113,7 @@ def evaluate_run(
     device: str | None = None,
 ) -> dict[str, Any]:
     """Evaluate a run folder, add the result to its eval.json, and return that entry."""
-    folder = RunFolder(path)
+    folder = of_images(path, INSTEAD)
     earlier = evaluations(path)
     config = Config.from_json(folder.config)
     config = config if device is None else replace(config, device=device)

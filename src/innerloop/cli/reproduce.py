@@ -11,6 +11,7 @@ from innerloop.cli import options, show
 from innerloop.cli.train import detail
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
+from innerloop.rl.config import EnvironmentName
 from innerloop.runs import RunError, read_json
 from innerloop.studies import (
     EXPERIMENTS,
@@ -18,6 +19,7 @@ from innerloop.studies import (
     Bench,
     Budget,
     Experiment,
+    RlBench,
     Stage,
     default_seeds,
     experiment,
@@ -34,7 +36,7 @@ whether the paper's claim holds. Missing runs are trained, unfinished ones conti
 
 names:
 {_NAMES}
-  all                 those of the paper: every one but families and shift
+  all                 the tables and figures of the paper that are about images
 
 --list shows what each needs, and how long that trains."""
 
@@ -53,8 +55,10 @@ class ReproduceArgs:
     """classes an episode"""
     shot: int = 1
     """support images a class"""
+    env: tuple[EnvironmentName, ...] = ("navigation", "cheetah-direction", "cheetah-velocity")
+    """table2-rl and rl-features: the environments (data, way and shot are for the others)"""
     seeds: tuple[int, ...] = ()
-    """seeds of the trainings; by default 0 1 (budget paper: 0 1 2)"""
+    """seeds of the trainings; by default 0 1 (budget paper, table2-rl and rl-features: 0 1 2)"""
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
     again: bool = False
@@ -84,6 +88,9 @@ def run(args: Sequence[str]) -> int:
         raise RunError(f"{asked.out} is a file, not a folder; give another --out")
     if len(set(asked.seeds)) != len(asked.seeds):
         raise ValueError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
+    if experiment(names[0]).rl:
+        run_rl(asked, names)
+        return 0
     with show.progress() as bar:
 
         def report(stage: Stage) -> None:
@@ -105,15 +112,36 @@ def run(args: Sequence[str]) -> int:
         config = bench.config("maml", bench.seeds[0])
         if len(bench.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
             raise ValueError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
-        for name in names:
-            try:
-                if asked.again or finished(name, bench) is None:
-                    reproduce(name, bench)
-            except Interrupted as stopped:
-                raise Interrupted(asked.out, stopped.step, "the same command") from None
-            write_reproduction(place(bench, name))
-            print_result(place(bench, name))
+        make(asked, names, bench)
     return 0
+
+
+def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
+    """Those of reinforcement learning, which have environments instead of data, way and shot."""
+    if not asked.env or len(set(asked.env)) != len(asked.env):
+        raise ValueError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
+    with show.progress() as bar:
+        bench = RlBench(
+            asked.env,
+            asked.budget,
+            asked.out,
+            seeds=asked.seeds or (0, 1, 2),
+            threads=asked.threads,
+            report=lambda stage: bar(stage.title, stage.done, stage.total),
+        )
+        make(asked, names, bench)
+
+
+def make(asked: ReproduceArgs, names: Sequence[str], bench: Bench | RlBench) -> None:
+    """Make each result that is not there yet, and print it."""
+    for name in names:
+        try:
+            if asked.again or finished(name, bench) is None:
+                reproduce(name, bench)
+        except Interrupted as stopped:
+            raise Interrupted(asked.out, stopped.step, "the same command") from None
+        write_reproduction(place(bench, name))
+        print_result(place(bench, name))
 
 
 def print_result(folder: Path) -> None:
@@ -121,7 +149,7 @@ def print_result(folder: Path) -> None:
     value = read_json(folder / "result.json")
     columns = list(zip(header(value), *rows(value), strict=True))
     wide = len(columns) > len(HEADER)  # the files have them all; a terminal has 80 columns
-    kept = [c for c in columns if set(c[1:]) != {NONE} and not (wide and c[0] in ("models", "episodes"))]
+    kept = [c for c in columns if set(c[1:]) != {NONE} and not (wide and c[0] in ("models", "episodes", "tasks"))]
     lines = list(zip(*kept, strict=True))
     show.table(f"{value['title']} ({value['where']})", lines[0], lines[1:], " ".join(notes(value)))
     show.table(

@@ -18,7 +18,16 @@ from innerloop.runs.files import write_bytes
 Value = Mapping[str, Any]
 
 _SCALE = {"accuracy": 100.0, "points": 100.0}
-_DIGITS = {"accuracy": 1, "points": 1, "similarity": 3, "distance": 3, "relative": 3, "ms": 2, "ratio": 2}
+_DIGITS = {
+    "accuracy": 1,
+    "points": 1,
+    "similarity": 3,
+    "distance": 3,
+    "relative": 3,
+    "ms": 2,
+    "ratio": 2,
+    "return": 2,
+}
 _SAID = {
     "accuracy": "%",
     "points": "points",
@@ -27,6 +36,7 @@ _SAID = {
     "relative": "",
     "ms": "ms",
     "ratio": "",
+    "return": "",
 }
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f6f6f")
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "--")
@@ -50,7 +60,8 @@ HEADER = ("", "paper", "ours", "seed_std", "ci95", "models", "episodes")
 
 def header(value: Value) -> tuple[str, ...]:
     """The table's columns: `HEADER` and what this result has measured besides."""
-    return (*HEADER, *_further(value))
+    own = ["tasks" if h == "episodes" and value.get("over") == "test tasks" else h for h in HEADER]
+    return (*own, *_further(value))
 
 
 def _further(value: Value) -> list[str]:
@@ -86,6 +97,8 @@ def claim_rows(value: Value) -> list[tuple[str, str, str, str]]:
 
 def settings(value: Value) -> str:
     """What was run, in a sentence."""
+    if "settings" in value:
+        return str(value["settings"])
     steps = value["inner_steps"]
     batch = value["statistics"] == "batch"
     norm = "the statistics of the set at hand (transductive)" if batch else "the support set's statistics"
@@ -101,14 +114,15 @@ def settings(value: Value) -> str:
 def notes(value: Value) -> list[str]:
     """What a reader has to know."""
     found = [settings(value) + "."]
-    if value["budget"] in ("smoke", "cpu"):
+    if value["budget"] in ("smoke", "cpu") and "settings" not in value:
         found.append(
             "The paper trains longer (its last checkpoints are at 30,000 outer steps), with three seeds; its data or "
             "way may differ: compare the pattern, not the level. `--budget paper` trains that long."
         )
     if value["paper_column"] and any(r["paper"] for r in value["rows"]):
         found.append(f"Paper: {_column(value)}, Raghu et al. 2020; its ± is over three seeds.")
-    found.append("seed_std: standard deviation over seeds. ci95: interval over test episodes of one model.")
+    over = value.get("over", "test episodes")
+    found.append(f"seed_std: standard deviation over seeds. ci95: interval over {over} of one model.")
     return [*found, *value["notes"]]
 
 
@@ -175,11 +189,14 @@ def _bars(value: Value) -> Figure:
 
 
 def _lines(drawing: Value) -> Figure:
-    figure, (axes,) = blank(3.2)
-    for i, s in enumerate(drawing["series"]):
-        axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i], marker=_MARKERS[i], capsize=2.5,
-                      linestyle=("-", "--", ":", "-.")[i % 4], label=s["name"])  # fmt: skip
-    _finish(axes, drawing, len(drawing["series"]) > 1)
+    panels = list(dict.fromkeys(s.get("panel", "") for s in drawing["series"]))
+    figure, all_axes = blank(3.2 * len(panels), rows=len(panels))
+    for panel, axes in zip(panels, all_axes, strict=True):
+        own = [s for s in drawing["series"] if s.get("panel", "") == panel]
+        for i, s in enumerate(own):
+            axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i], marker=_MARKERS[i], capsize=2.5,
+                          linestyle=("-", "--", ":", "-.")[i % 4], label=s["name"])  # fmt: skip
+        _finish(axes, {**drawing, "y": f"{panel}: {drawing['y']}" if panel else drawing["y"]}, len(own) > 1)
     return figure
 
 

@@ -1,7 +1,7 @@
-"""The Gymnasium names: ``gymnasium.make("innerloop/Navigation2D-v0")``.
+"""The Gymnasium names: ``gymnasium.make("innerloop.rl.register:innerloop/Navigation2D-v0")``.
 
-``import innerloop.rl.register`` makes them known; where the package is installed with its entry point, Gymnasium calls
-`register` itself.
+``import innerloop.rl.register`` makes them known, and the name behind the colon is then enough. Gymnasium has no other
+way since 1.0: it no longer looks for entry points of installed packages.
 """
 
 from innerloop.rl.optional import need

@@ -64,6 +64,11 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     slow = slow_weights(policy)
     kind = next(iter(slow.values())).dtype
     folder = RunFolder(out)
+    if folder.finished:
+        raise RunError(
+            f"{out} holds a finished run, which is never overwritten; test it with 'innerloop rl evaluate', or give "
+            "another --out"
+        )
     last = config.iterations
     with folder.start(config.to_json(), resume=resume) as checkpoint, stop_on_signals() as stopped:
         first, best, spent = 0, -math.inf, 0.0

@@ -1,6 +1,6 @@
 """What all reproductions share: run folders that are trained once, and test episodes that are scored once."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episo
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
-from innerloop.studies.result import SeedValue, what_counts
+from innerloop.studies.result import Result, SeedValue, described, what_counts
 from innerloop.studies.study import Stage
 from innerloop.training import Config, Progress, load_run, setup, train
 from innerloop.training.config import DataName
@@ -52,6 +52,27 @@ class Bench:
     report: Callable[[Stage], None] = lambda _: None
     _images: list[ClassImages] = field(default_factory=list)
     _scores: dict[tuple[Any, ...], Evaluation] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What a folder of its results is called."""
+        return f"{self.data}-{self.way}way-{self.shot}shot-{self.budget}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that a result stands or falls with."""
+        return what_counts(self.config("maml", 0)).to_json()
+
+    def folders(self, methods: Sequence[str]) -> list[RunFolder]:
+        """The run folders of these methods, trained or not."""
+        return [self.folder(m, s) for m in methods for s in self.seeds]
+
+    def described(self, result: Result, *, name: str, title: str, where: str, seconds: float) -> dict[str, Any]:
+        """The result as written to result.json."""
+        query = getattr(self.family, "query", self.settings.query)
+        return described(
+            result, self.config("maml", 0), name=name, title=title, where=where, query=query, seconds=seconds
+        )
 
     def config(self, name: MethodName, seed: int) -> Config:
         """The configuration of one run."""
@@ -94,8 +115,7 @@ class Bench:
 
     def folder(self, name: str, seed: int) -> RunFolder:
         """Where a run lies."""
-        run = f"{self.data}-{self.way}way-{self.shot}shot-{self.budget}-{name}-seed{seed}"
-        return RunFolder(self.out / "runs" / run)
+        return RunFolder(self.out / "runs" / f"{self.title}-{name}-seed{seed}")
 
     def train(self, name: MethodName, seed: int) -> RunFolder:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""

@@ -2,14 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from innerloop.studies.bench import Bench
 from innerloop.studies.comparison_tables import table2, table4
 from innerloop.studies.course import figure3, figure5
 from innerloop.studies.families import TRAINED, families
 from innerloop.studies.freezing_table import table1
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Result
+from innerloop.studies.rl_tables import rl_features, table2_rl
 from innerloop.studies.shift import domain_shift
 from innerloop.studies.similarity_tables import figure2, regime_similarity, seeds_regression, table3
 from innerloop.studies.weights_and_cost import cost, distances, permutations
@@ -21,7 +22,8 @@ class Experiment:
 
     name: str
     title: str
-    make: Callable[[Bench], Result]
+    make: Callable[[Any], Result]
+    """takes a Bench, or an RlBench"""
     methods: tuple[str, ...]
     """whose runs it needs"""
     where: str
@@ -30,6 +32,8 @@ class Experiment:
     """whether it compares models of different seeds"""
     of_the_paper: bool = True
     """whether "all" means it too"""
+    rl: bool = False
+    """whether it is about reinforcement learning"""
 
 
 TRAINING_MINUTES = {"maml": 11, "anil": 2, "nil": 2, "multitask": 2, "multiclass": 2}
@@ -88,6 +92,24 @@ EXPERIMENTS = (
         ("maml", "anil", "nil", "proto", "matching", "baseline++", "multiclass"),
         "not in the paper: Chen et al. 2019, section 4.3",
         of_the_paper=False,
+    ),
+    Experiment(
+        "table2-rl",
+        "MAML against ANIL in reinforcement learning",
+        table2_rl,
+        _BOTH,
+        "table 2, columns of reinforcement learning",
+        of_the_paper=False,
+        rl=True,
+    ),
+    Experiment(
+        "rl-features",
+        "Does the policy's body change when it adapts?",
+        rl_features,
+        _MAML,
+        "not in the paper: its question, asked of a policy",
+        of_the_paper=False,
+        rl=True,
     ),
 )
 

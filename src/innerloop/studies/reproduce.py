@@ -8,11 +8,11 @@ from typing import Any
 from innerloop.runs import read_json, write_json
 from innerloop.studies.bench import Bench
 from innerloop.studies.experiments import experiment
-from innerloop.studies.result import described, what_counts
+from innerloop.studies.rl_bench import RlBench
 from innerloop.version import __version__
 
 
-def reproduce(name: str, bench: Bench) -> dict[str, Any]:
+def reproduce(name: str, bench: Bench | RlBench) -> dict[str, Any]:
     """Run the experiment `name` on `bench` and write result.json into its folder, which is returned as a value.
 
     Finished runs under ``bench.out/runs`` are used, unfinished ones continued, missing ones trained.
@@ -20,21 +20,13 @@ def reproduce(name: str, bench: Bench) -> dict[str, Any]:
     what = experiment(name)
     began = time.perf_counter()
     result = what.make(bench)
-    value = described(
-        result,
-        bench.config("maml", 0),
-        name=name,
-        title=what.title,
-        where=what.where,
-        query=getattr(bench.family, "query", bench.settings.query),
-        seconds=time.perf_counter() - began,
-    )
+    value = bench.described(result, name=name, title=what.title, where=what.where, seconds=time.perf_counter() - began)
     value |= {"budget": bench.budget, "seeds": list(bench.seeds), "runs": _runs(name, bench)}
     write_json(place(bench, name) / "result.json", value)
     return value
 
 
-def finished(name: str, bench: Bench) -> dict[str, Any] | None:
+def finished(name: str, bench: Bench | RlBench) -> dict[str, Any] | None:
     """The result that is there already, if it is whole, of this version, configuration and seeds, and of the runs that
     are there now; else None."""
     try:
@@ -43,7 +35,7 @@ def finished(name: str, bench: Bench) -> dict[str, Any] | None:
             value["name"] == name
             and value["innerloop"] == __version__
             and value["seeds"] == list(bench.seeds)
-            and value["config"] == json.loads(json.dumps(what_counts(bench.config("maml", 0)).to_json()))
+            and value["config"] == json.loads(json.dumps(bench.identity))
             and value["runs"] == _runs(name, bench)
             and all(k in value for k in ("rows", "claims", "drawing", "notes"))
         )
@@ -52,23 +44,21 @@ def finished(name: str, bench: Bench) -> dict[str, Any] | None:
     return value if same else None
 
 
-def place(bench: Bench, name: str) -> Path:
+def place(bench: Bench | RlBench, name: str) -> Path:
     """The folder of the result."""
-    return bench.out / f"{bench.data}-{bench.way}way-{bench.shot}shot-{bench.budget}" / name
+    return bench.out / bench.title / name
 
 
-def _runs(name: str, bench: Bench) -> dict[str, Any]:
+def _runs(name: str, bench: Bench | RlBench) -> dict[str, Any]:
     """The finished runs that the experiment takes."""
     found: dict[str, Any] = {}
-    for method in experiment(name).methods:
-        for seed in bench.seeds:
-            folder = bench.folder(method, seed)
-            if folder.finished:
-                summary, env = folder.summary, read_json(folder.path / "env.json")
-                found[folder.path.name] = {
-                    "commit": env.get("commit"),
-                    "train_seconds": summary["seconds"],
-                    "best_step": summary["best_step"],
-                    "best_validation": summary["best_validation"],
-                }
+    for folder in bench.folders(experiment(name).methods):
+        if folder.finished:
+            summary, env = folder.summary, read_json(folder.path / "env.json")
+            found[folder.path.name] = {
+                "commit": env.get("commit"),
+                "train_seconds": summary["seconds"],
+                "best_step": summary["best_step"],
+                "best_validation": summary["best_validation"],
+            }
     return dict(sorted(found.items()))

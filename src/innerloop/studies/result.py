@@ -29,9 +29,9 @@ class Row:
     """One line of a table: a quantity over the seeds."""
 
     label: str
-    unit: Literal["accuracy", "points", "similarity", "distance", "relative", "ms", "ratio"]
+    unit: Literal["accuracy", "points", "similarity", "distance", "relative", "ms", "ratio", "return"]
     """accuracy 0 to 1; points: a difference of accuracies; similarity 0 to 1; distance in units of the weights;
-    relative: distance over the norm of the weights"""
+    relative: distance over the norm of the weights; return: undiscounted sum of rewards"""
     values: tuple[SeedValue, ...]
     paper: str = ""
     """the paper's value as it is printed there, or nothing"""
@@ -101,6 +101,8 @@ class Series:
     """what the paper prints for each x, in the same unit"""
     names: Sequence[str] | None = None
     """what stands at each point of a scatter"""
+    panel: str = ""
+    """lines of different panels are drawn on axes of their own"""
 
 
 def bars_of(name: str, labels: Sequence[str], rows: Sequence[Row], *, by: float = 1.0) -> Series:

@@ -1,0 +1,172 @@
+"""What the reproductions of meta-reinforcement learning share: policies that are trained once, and their meta-tests."""
+
+import datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from innerloop.core.functional import Blocks
+from innerloop.core.statistics import over_episodes
+from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
+from innerloop.rl.meta_test import Returns, meta_test
+from innerloop.rl.presets import preset
+from innerloop.rl.simulator import Simulator
+from innerloop.rl.train import Progress, load_run, train
+from innerloop.runs import RunError, RunFolder, environment
+from innerloop.studies.budget import Budget
+from innerloop.studies.result import Result, SeedValue
+from innerloop.studies.study import Stage
+from innerloop.version import __version__
+
+WORDS: dict[EnvironmentName, str] = {
+    "cheetah-direction": "HalfCheetah-Direction",
+    "cheetah-velocity": "HalfCheetah-Velocity",
+    "navigation": "2D-Navigation",
+}
+
+
+def rl_budget_config(env: EnvironmentName, budget: Budget, method: MethodName, seed: int) -> Config:
+    """The training at that budget. smoke: two tiny iterations; cpu: the preset ENV-cpu; paper: ENV-2019, the protocol
+    whose returns fit the paper's table."""
+    config = preset(f"{env}-{'2019' if budget == 'paper' else 'cpu'}", method)
+    if budget == "smoke":
+        config = replace(
+            config,
+            env=replace(config.env, horizon=8),
+            policy=Policy(hidden=(6, 6)),
+            iterations=2,
+            meta_batch=2,
+            rollouts=3,
+            trpo=replace(config.trpo, curvature_rollouts=0),
+            validation=Validation(every=1, tasks=2),
+            test=MetaTest(tasks=4, rollouts=3, steps=2),
+            threads=1,
+        )
+    return replace(config, seed=seed)
+
+
+@dataclass(frozen=True)
+class TrainedPolicy:
+    """A finished run."""
+
+    config: Config
+    policy: nn.Sequential
+    slow: dict[str, Tensor]
+    environment: Simulator
+    folder: RunFolder
+
+
+@dataclass
+class RlBench:
+    """The runs and test tasks of some environments and one budget."""
+
+    envs: tuple[EnvironmentName, ...]
+    budget: Budget
+    out: Path
+    """the folder under which runs/ lies"""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    threads: int = 0
+    report: Callable[[Stage], None] = lambda _: None
+    _returns: dict[tuple[Any, ...], Returns] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """What a folder of its results is called."""
+        return f"rl-{'-'.join(self.envs)}-{self.budget}"
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The settings that a result stands or falls with."""
+        return {e: replace(self.config(e, "maml", 0), threads=0).to_json() for e in self.envs}
+
+    def config(self, env: EnvironmentName, method: MethodName, seed: int) -> Config:
+        """The configuration of one run."""
+        config = rl_budget_config(env, self.budget, method, seed)
+        return replace(config, threads=self.threads or config.threads)
+
+    def folder(self, env: EnvironmentName, method: str, seed: int) -> RunFolder:
+        """Where a run lies."""
+        return RunFolder(self.out / "runs" / f"{env}-{self.budget}-{method}-seed{seed}")
+
+    def folders(self, methods: Sequence[str]) -> list[RunFolder]:
+        """The run folders of these methods, trained or not."""
+        return [self.folder(e, m, s) for e in self.envs for m in methods for s in self.seeds]
+
+    def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:
+        """The finished run: used if there, continued if begun, trained if not."""
+        config, folder = self.config(env, method, seed), self.folder(env, method, seed)
+        if folder.exists:
+            found = Config.from_json(folder.config)
+            if replace(found, threads=0) != replace(config, threads=0):
+                raise RunError(f"{folder.path} was trained with another configuration; give another --out")
+            if folder.finished:
+                return folder
+            config = found  # begun with other threads: what it was begun with goes on
+
+        def show(p: Progress) -> None:
+            returns = f"return {p.before:.1f} → {p.after:.1f}"
+            self.report(Stage(f"train {method} on {WORDS[env]}, seed {seed}, {returns}", p.step, p.steps))
+
+        return train(config, folder.path, resume=folder.exists, report=show)
+
+    def trained(self, env: EnvironmentName, method: MethodName, seed: int) -> TrainedPolicy:
+        """A run's best checkpoint, trained if need be."""
+        folder = self.train(env, method, seed)
+        config, policy, simulator = load_run(folder.path)
+        config = replace(config, threads=self.threads or config.threads)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        slow = {n: w.detach() for n, w in policy.named_parameters()}
+        return TrainedPolicy(config, policy, slow, simulator, folder)
+
+    def returns(self, env: EnvironmentName, method: MethodName, seed: int, blocks: Blocks | None = None) -> Returns:
+        """What the test tasks return after 0, 1, 2, … inner steps: the same tasks and noise for every run. With
+        `blocks` just these adapt, for one step."""
+        key = (env, method, seed, blocks)
+        if key not in self._returns:
+            run = self.trained(env, method, seed)
+            how = f"{' '.join(blocks) or 'nothing'} adapt" if isinstance(blocks, tuple) else method
+            self.report(Stage(f"test {method} on {WORDS[env]}, seed {seed}: {how}", 0, 1))
+            settings = run.config.test if blocks is None else replace(run.config.test, steps=1)
+            self._returns[key] = meta_test(
+                run.policy, run.slow, run.environment, run.config, settings=settings, blocks=blocks
+            )
+        return self._returns[key]
+
+    def described(self, result: Result, *, name: str, title: str, where: str, seconds: float) -> dict[str, Any]:
+        """The result as written to result.json."""
+        env = environment()
+        return {
+            "name": name,
+            "title": title,
+            "where": where,
+            "innerloop": __version__,
+            "command": env["command"],
+            "commit": env["commit"],
+            "env": env,
+            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "seconds": seconds,
+            "settings": "; ".join(self._said(e) for e in self.envs)
+            + f"; budget {self.budget}, seeds {', '.join(map(str, self.seeds))}",
+            "over": "test tasks",
+            "config": self.identity,
+            **result.to_json(),
+        }
+
+    def _said(self, env: EnvironmentName) -> str:
+        c = self.config(env, "maml", 0)
+        return (
+            f"{WORDS[env]}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories before "
+            f"and after {c.inner.steps} inner step at rate {c.inner.lr:g}, horizon {c.env.horizon}, tested on "
+            f"{c.test.tasks} tasks × {c.test.rollouts} trajectories"
+        )
+
+
+def value_after(returns: Returns, seed: int, step: int) -> SeedValue:
+    """The return after `step` inner steps, over the test tasks."""
+    found = over_episodes(returns.values[step])
+    return SeedValue(seed, found.mean, found.ci95, found.episodes)

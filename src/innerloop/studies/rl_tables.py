@@ -1,0 +1,226 @@
+"""Meta-reinforcement learning: MAML against ANIL, and whether the policy's body changes when it adapts."""
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from innerloop.analysis.cca import mean_cca
+from innerloop.analysis.cka import linear_cka
+from innerloop.analysis.movement import movement
+from innerloop.analysis.similarity import similarity
+from innerloop.core.episodes import Episodes
+from innerloop.core.functional import block_names
+from innerloop.core.inner import with_steps
+from innerloop.core.random import stream
+from innerloop.core.statistics import Estimate, seed_std
+from innerloop.rl import setup
+from innerloop.rl.collect import examples
+from innerloop.rl.config import EnvironmentName, MethodName
+from innerloop.rl.trajectories import sample
+from innerloop.studies.paper import TABLE2_RL
+from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
+from innerloop.studies.rl_bench import WORDS, RlBench, TrainedPolicy, value_after
+from innerloop.studies.study import Stage
+
+BOTH: tuple[MethodName, ...] = ("maml", "anil")
+
+
+def table2_rl(bench: RlBench) -> Result:
+    """The return on new tasks after one inner step; beside it after none, two and three."""
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    for env in bench.envs:
+        own = [_returns_row(bench, env, method) for method in BOTH]
+        rows += own
+        claims.append(_as_good(env, *own))
+    curves = Drawing(
+        "lines",
+        "meta-iteration",
+        "validation return after adaptation",
+        tuple(_curve(bench, env, method) for env in bench.envs for method in BOTH),
+        "seed_std" if len(bench.seeds) > 1 else "",
+    )
+    return Result(
+        tuple(rows),
+        tuple(claims),
+        curves,
+        "table 2",
+        (
+            "ours: undiscounted return after one inner step, of test tasks that no training has drawn, the same for "
+            "all runs. Environment versions, horizon and protocol of the paper are not printed there: compare the "
+            "pattern, not the level.",
+        ),
+    )
+
+
+def rl_features(bench: RlBench) -> Result:
+    """The paper's question for the policy that MAML trains: what freezing its blocks costs, how far each moves in one
+    inner step, and how much its output changes on the same states."""
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    series: list[Series] = []
+    for env in bench.envs:
+        names = block_names(bench.trained(env, "maml", bench.seeds[0]).policy)
+        frozen = [_frozen_row(bench, env, names[i:]) for i in range(len(names) + 1)]
+        moved, alike = _changes(bench, env)
+        rows += [*frozen, *moved.values(), *alike["CKA"].values(), *alike["CCA"].values()]
+        claims += _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
+        labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
+        series.append(bars_of(WORDS[env], labels, frozen))
+    drawing = Drawing(
+        "bars", "blocks frozen at test", "return after one inner step", tuple(series), "ci95 over test tasks"
+    )
+    return Result(
+        tuple(rows),
+        tuple(claims),
+        drawing,
+        notes=(
+            "Movement and similarity: one inner step from trajectories of the policy before it; relative movement is "
+            "the distance over the norm of the block's weights; CKA and CCA compare each block's outputs on those "
+            "states before and after, over test tasks.",
+        ),
+    )
+
+
+def _returns_row(bench: RlBench, env: EnvironmentName, method: MethodName) -> Row:
+    found = {s: bench.returns(env, method, s) for s in bench.seeds}
+    last = min(len(r.values) for r in found.values())
+
+    def average(step: int) -> float:
+        return math.fsum(float(r.values[step].double().mean()) for r in found.values()) / len(found)
+
+    config = bench.config(env, method, bench.seeds[0])
+    seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
+    return Row(
+        f"{WORDS[env]}, {method.upper()}",
+        "return",
+        tuple(value_after(r, s, 1) for s, r in found.items()),
+        TABLE2_RL[method][env],
+        measured={
+            **{f"after {n} steps": average(n) for n in range(last) if n != 1},
+            "iterations": float(config.iterations),
+            "horizon": float(config.env.horizon),
+            "training (min)": math.fsum(seconds) / len(seconds) / 60,
+        },
+    )
+
+
+def _as_good(env: EnvironmentName, maml: Row, anil: Row) -> Claim:
+    spread = maml.seed_std
+    text = f"{anil.mean:.2f} against {maml.mean:.2f}"
+    return Claim(
+        f"ANIL does as well as MAML on {WORDS[env]}",
+        "mean over seeds of ANIL ≥ MAML's − MAML's seed_std",
+        None if spread is None else anil.mean >= maml.mean - spread,
+        text if spread is None else f"{text}, seed_std {spread:.2f}",
+    )
+
+
+def _curve(bench: RlBench, env: EnvironmentName, method: MethodName) -> Series:
+    seen: dict[int, list[float]] = {}
+    for s in bench.seeds:
+        for row in bench.folder(env, method, s).metrics:
+            if "validation" in row:
+                seen.setdefault(row["step"], []).append(row["validation"])
+    whole = {step: v for step, v in sorted(seen.items()) if len(v) == len(bench.seeds)}
+    error = [seed_std(v) for v in whole.values()] if len(bench.seeds) > 1 else None
+    means = [math.fsum(v) / len(v) for v in whole.values()]
+    return Series(method.upper(), list(whole), means, error, panel=WORDS[env])
+
+
+def _frozen_row(bench: RlBench, env: EnvironmentName, adapting: tuple[str, ...]) -> Row:
+    values = tuple(value_after(bench.returns(env, "maml", s, adapting), s, 1) for s in bench.seeds)
+    return Row(f"{WORDS[env]}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
+
+
+def _changes(bench: RlBench, env: EnvironmentName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
+    """Rows of relative movement, and of each similarity, by block."""
+    moved: dict[str, list[SeedValue]] = {}
+    alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
+    for seed in bench.seeds:
+        run = bench.trained(env, "maml", seed)
+        bench.report(Stage(f"change of each block on {WORDS[env]}, seed {seed}", 0, 1))
+        learner = setup.learner(run.config, run.policy)
+        one = with_steps(learner.inner, 1)
+        slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
+        tasks = list(states(run))
+        for m in movement(run.policy, slow, tasks, one, loss=learner.loss):
+            moved.setdefault(m.block, []).append(_value(seed, m.relative))
+        found = similarity(
+            run.policy,
+            slow,
+            tasks,
+            one,
+            measures={"CKA": linear_cka, "CCA": mean_cca},
+            loss=learner.loss,
+        )
+        for measure, blocks in found.items():
+            for block, estimate in blocks.items():
+                if estimate is not None:
+                    alike[measure].setdefault(block, []).append(_value(seed, estimate))
+    name = WORDS[env]
+    return (
+        {b: Row(f"{name}: movement of {b}", "relative", tuple(v)) for b, v in moved.items()},
+        {
+            m: {b: Row(f"{name}: {m} of {b}", "similarity", tuple(v)) for b, v in blocks.items()}
+            for m, blocks in alike.items()
+        },
+    )
+
+
+@torch.no_grad()
+def states(run: TrainedPolicy) -> Iterator[Episodes]:
+    """Each test task as an episode: what the inner step learns from, and as query set the states that were met (those
+    behind an end left out)."""
+    test = run.config.test
+    tasks = run.environment.sample_tasks(test.tasks, stream(test.seed, "tasks"))
+    kind = next(iter(run.slow.values())).dtype
+    found = sample(
+        run.policy,
+        run.slow,
+        {},
+        run.environment,
+        tasks.to(kind),
+        test.rollouts,
+        stream(test.seed, "rollouts", 0),
+        action_scale=run.config.env.action_scale,
+    )
+    data = examples(setup.learner(run.config, run.policy), run.slow, {}, found, run.config)
+    for t in range(len(tasks)):
+        one = slice(t, t + 1)
+        met = data.weight[t] > 0
+        yield Episodes(data.x[one], data.y[one], data.x[one, met], data.y[one, met])
+
+
+def _value(seed: int, e: Estimate) -> SeedValue:
+    return SeedValue(seed, e.mean, e.ci95, e.episodes)
+
+
+def _feature_claims(
+    env: EnvironmentName, body: tuple[str, ...], frozen: list[Row], moved: dict[str, Row], cka: dict[str, Row]
+) -> list[Claim]:
+    name = WORDS[env]
+    everything, head, nothing = frozen[0].mean, frozen[len(body)].mean, frozen[-1].mean
+    gain, kept = everything - nothing, head - nothing
+    alike = [cka[b].mean for b in body if b in cka]
+    return [
+        Claim(
+            f"The body need not adapt ({name})",
+            "the head alone keeps at least 90 % of what one inner step of all blocks gains",
+            None if gain <= 0 else kept >= 0.9 * gain,
+            f"all blocks {gain:+.2f}, the head alone {kept:+.2f}",
+        ),
+        Claim(
+            f"The inner loop leaves the body's representation alike ({name})",
+            "CKA of every body block ≥ 0.9",
+            at_least(alike, 0.9),
+            ", ".join(f"{b} {cka[b].mean:.3f}" for b in body if b in cka),
+        ),
+        Claim(
+            f"The head moves most ({name})",
+            "relative movement of every body block at most the head's",
+            at_most([moved[b].mean - moved["head"].mean for b in body], 0.0),
+            ", ".join(f"{b} {r.mean:.4f}" for b, r in moved.items()),
+        ),
+    ]
