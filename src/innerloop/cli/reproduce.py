@@ -127,7 +127,7 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
             asked.out,
             seeds=asked.seeds or (0, 1, 2),
             threads=asked.threads,
-            report=lambda stage: bar(stage.title, stage.done, stage.total),
+            report=lambda stage: bar(stage.title, stage.done, stage.total, stage.detail, stage.first),
         )
         make(asked, names, bench)
 

@@ -50,6 +50,15 @@ def rl_budget_config(env: EnvironmentName, budget: Budget, method: MethodName, s
 
 
 @dataclass(frozen=True)
+class RlStage(Stage):
+    """What a study is doing, and in a training the returns so far."""
+
+    detail: str = ""
+    first: int = 0
+    """meta-iteration that this process began at"""
+
+
+@dataclass(frozen=True)
 class TrainedPolicy:
     """A finished run."""
 
@@ -70,7 +79,7 @@ class RlBench:
     """the folder under which runs/ lies"""
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 0
-    report: Callable[[Stage], None] = lambda _: None
+    report: Callable[[RlStage], None] = lambda _: None
     _returns: dict[tuple[Any, ...], Returns] = field(default_factory=dict)
 
     @property
@@ -109,7 +118,8 @@ class RlBench:
 
         def show(p: Progress) -> None:
             returns = f"return {p.before:.1f} → {p.after:.1f}"
-            self.report(Stage(f"train {method} on {WORDS[env]}, seed {seed}, {returns}", p.step, p.steps))
+            title = f"train {method} on {WORDS[env]}, seed {seed}"
+            self.report(RlStage(title, p.step, p.steps, detail=returns, first=p.first))
 
         return train(config, folder.path, resume=folder.exists, report=show)
 
@@ -130,7 +140,7 @@ class RlBench:
         if key not in self._returns:
             run = self.trained(env, method, seed)
             how = f"{' '.join(blocks) or 'nothing'} adapt" if isinstance(blocks, tuple) else method
-            self.report(Stage(f"test {method} on {WORDS[env]}, seed {seed}: {how}", 0, 1))
+            self.report(RlStage(f"test {method} on {WORDS[env]}, seed {seed}: {how}", 0, 1))
             settings = run.config.test if blocks is None else replace(run.config.test, steps=1)
             self._returns[key] = meta_test(
                 run.policy, run.slow, run.environment, run.config, settings=settings, blocks=blocks
@@ -160,9 +170,9 @@ class RlBench:
     def _said(self, env: EnvironmentName) -> str:
         c = self.config(env, "maml", 0)
         return (
-            f"{WORDS[env]}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories before "
-            f"and after {c.inner.steps} inner step at rate {c.inner.lr:g}, horizon {c.env.horizon}, tested on "
-            f"{c.test.tasks} tasks × {c.test.rollouts} trajectories"
+            f"{WORDS[env]}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories "
+            f"before and after {c.inner.steps} inner step{'' if c.inner.steps == 1 else 's'} at rate {c.inner.lr:g}, "
+            f"horizon {c.env.horizon}, tested on {c.test.tasks} tasks × {c.test.rollouts} trajectories"
         )
 
 

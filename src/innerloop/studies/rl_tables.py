@@ -20,8 +20,7 @@ from innerloop.rl.config import EnvironmentName, MethodName
 from innerloop.rl.trajectories import sample
 from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.rl_bench import WORDS, RlBench, TrainedPolicy, value_after
-from innerloop.studies.study import Stage
+from innerloop.studies.rl_bench import WORDS, RlBench, RlStage, TrainedPolicy, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
 
@@ -37,7 +36,7 @@ def table2_rl(bench: RlBench) -> Result:
     curves = Drawing(
         "lines",
         "meta-iteration",
-        "validation return after adaptation",
+        "return on validation tasks",
         tuple(_curve(bench, env, method) for env in bench.envs for method in BOTH),
         "seed_std" if len(bench.seeds) > 1 else "",
     )
@@ -90,7 +89,6 @@ def _returns_row(bench: RlBench, env: EnvironmentName, method: MethodName) -> Ro
     def average(step: int) -> float:
         return math.fsum(float(r.values[step].double().mean()) for r in found.values()) / len(found)
 
-    config = bench.config(env, method, bench.seeds[0])
     seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
     return Row(
         f"{WORDS[env]}, {method.upper()}",
@@ -99,8 +97,6 @@ def _returns_row(bench: RlBench, env: EnvironmentName, method: MethodName) -> Ro
         TABLE2_RL[method][env],
         measured={
             **{f"after {n} steps": average(n) for n in range(last) if n != 1},
-            "iterations": float(config.iterations),
-            "horizon": float(config.env.horizon),
             "training (min)": math.fsum(seconds) / len(seconds) / 60,
         },
     )
@@ -140,7 +136,7 @@ def _changes(bench: RlBench, env: EnvironmentName) -> tuple[dict[str, Row], dict
     alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
     for seed in bench.seeds:
         run = bench.trained(env, "maml", seed)
-        bench.report(Stage(f"change of each block on {WORDS[env]}, seed {seed}", 0, 1))
+        bench.report(RlStage(f"change of each block on {WORDS[env]}, seed {seed}", 0, 1))
         learner = setup.learner(run.config, run.policy)
         one = with_steps(learner.inner, 1)
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
