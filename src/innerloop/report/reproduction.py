@@ -196,7 +196,7 @@ def _lines(drawing: Value) -> Figure:
         for i, s in enumerate(own):
             axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i], marker=_MARKERS[i], capsize=2.5,
                           linestyle=("-", "--", ":", "-.")[i % 4], label=s["name"])  # fmt: skip
-        _finish(axes, {**drawing, "y": f"{panel}: {drawing['y']}" if panel else drawing["y"]}, len(own) > 1)
+        _finish(axes, {**drawing, "y": f"{panel}\n{drawing['y']}" if panel else drawing["y"]}, len(own) > 1)
     return figure
 
 

@@ -1,0 +1,190 @@
+"""`reproduce table2-rl` and `rl-features` in miniature."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from innerloop import cli
+from innerloop.cli import reproduce
+from innerloop.core.functional import block_names, forward
+from innerloop.core.inner import adapt, with_steps
+from innerloop.core.random import stream
+from innerloop.core.statistics import over_episodes
+from innerloop.report.reproduction import write_reproduction
+from innerloop.rl import setup
+from innerloop.rl.train import load_run
+from innerloop.runs import RunError, read_json
+from innerloop.studies.rl_bench import RlBench
+from innerloop.studies.rl_tables import states
+
+ARGS = ["--env", "navigation", "--budget", "smoke", "--seeds", "0", "1"]
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("rl")
+    for name in ("table2-rl", "rl-features"):
+        assert cli.run(["reproduce", name, *ARGS, "--out", str(where)]) == 0
+    return where
+
+
+def result(out: Path, name: str) -> dict[str, Any]:
+    return read_json(out / "rl-navigation-smoke" / name / "result.json")
+
+
+def bench(out: Path) -> RlBench:
+    return RlBench(("navigation",), "smoke", out, seeds=(0, 1))
+
+
+def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> None:
+    rows = {r["label"]: r for r in result(out, "table2-rl")["rows"]}
+    assert list(rows) == ["2D-Navigation, MAML", "2D-Navigation, ANIL"]
+    assert [r["paper"] for r in rows.values()] == ["-20.3 ± 3.2", "-20.1 ± 2.3"]
+    for method in ("maml", "anil"):
+        row = rows[f"2D-Navigation, {method.upper()}"]
+        for value in row["values"]:
+            path = out / "runs" / f"navigation-smoke-{method}-seed{value['seed']}"
+            assert cli.run(["rl", "evaluate", str(path)]) == 0
+            steps = read_json(path / "eval.json")["evaluations"][-1]["steps"]
+            assert value["mean"] == pytest.approx(steps[1]["mean"], abs=1e-6)
+            assert value["ci95"] == pytest.approx(steps[1]["ci95"], abs=1e-6)
+        assert set(row["measured"]) == {"after 0 steps", "after 2 steps", "training (min)"}
+
+
+def test_all_runs_meet_the_same_tasks(out: Path) -> None:
+    b = bench(out)
+    found = [b.returns("navigation", m, s).tasks for m in ("maml", "anil") for s in (0, 1)]
+    for tasks in found[1:]:
+        torch.testing.assert_close(tasks, found[0])
+    env = load_run(b.folder("navigation", "maml", 0).path)[2]
+    for seed in (0, 1):  # and not those of the training
+        trained_on = env.sample_tasks(2, stream(seed, "tasks", 0))
+        assert float(torch.cdist(trained_on, found[0]).min()) > 1e-6
+
+
+def test_nothing_frozen_is_the_method_and_all_frozen_is_no_step(out: Path) -> None:
+    b = bench(out)
+    rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
+    for index, seed in enumerate((0, 1)):
+        whole = b.returns("navigation", "maml", seed).values
+        everything = rows["2D-Navigation: hidden1 hidden2 head adapts"]["values"][index]["mean"]
+        assert everything == pytest.approx(over_episodes(whole[1]).mean, abs=1e-6)
+    # with no step to take, the policy is the same before and after; only the noise of its actions differs
+    run = b.trained("navigation", "maml", 0)
+    still = b.returns("navigation", "maml", 0, ())
+    assert still.values.shape == (2, run.config.test.tasks)
+    nothing = rows["2D-Navigation: nothing adapts"]["values"][0]["mean"]
+    assert nothing == pytest.approx(over_episodes(still.values[1]).mean, abs=1e-6)
+
+
+def test_movement_and_similarity_are_those_of_one_step_by_hand(out: Path) -> None:
+    """A slow loop over tasks and blocks."""
+    b = bench(out)
+    rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
+    run = b.trained("navigation", "maml", 0)
+    learner = setup.learner(run.config, run.policy)
+    one = with_steps(learner.inner, 1)
+    names = block_names(run.policy)
+    moved: dict[str, list[float]] = {n: [] for n in names}
+    alike: dict[str, list[float]] = {n: [] for n in names}
+    for e in states(run):
+        with torch.no_grad():
+            fast = adapt(run.policy, run.slow, e.support_x, e.support_y, one, loss=learner.loss)
+        for i, name in enumerate(names):
+            own = [n for n in fast if n.startswith(f"{name}.")]
+            change = sum(float((fast[n][0] - run.slow[n]).double().square().sum()) for n in own) ** 0.5
+            moved[name].append(change / sum(float(run.slow[n].double().square().sum()) for n in own) ** 0.5)
+            part = run.policy[: i + 1]
+            mine = {n: w for n, w in fast.items() if n.split(".")[0] in names[: i + 1]}
+            with torch.no_grad():
+                before = forward(part, run.slow, {}, e.query_x)[0].double()
+                after = forward(part, run.slow, mine, e.query_x)[0].double()
+            x, y = before - before.mean(0), after - after.mean(0)
+            cross = (x.T @ y).square().sum()
+            alike[name].append(float(cross / ((x.T @ x).norm() * (y.T @ y).norm())))
+    for name in names:
+        m = rows[f"2D-Navigation: movement of {name}"]["values"][0]["mean"]
+        assert m == pytest.approx(sum(moved[name]) / len(moved[name]), rel=1e-4)
+        c = rows[f"2D-Navigation: CKA of {name}"]["values"][0]["mean"]
+        assert c == pytest.approx(sum(alike[name]) / len(alike[name]), rel=1e-4)
+
+
+def test_states_behind_an_end_are_left_out(out: Path) -> None:
+    run = bench(out).trained("navigation", "maml", 0)
+    for e in states(run):
+        assert bool((e.query_y[..., -1] == 1).all())
+        assert e.query_x.shape[1] == int(e.support_y[..., -1].sum())
+
+
+def test_anil_s_body_stands_still_in_a_frozen_test(out: Path) -> None:
+    """With the head alone adapting, MAML's policy changes in nothing else."""
+    run = bench(out).trained("navigation", "maml", 0)
+    learner = setup.learner(run.config, run.policy, blocks=("head",))
+    e = next(states(run))
+    fast = adapt(run.policy, run.slow, e.support_x, e.support_y, learner.inner, loss=learner.loss)
+    assert {n.split(".")[0] for n in fast} == {"head"}
+
+
+def test_results_that_are_there_are_not_made_again(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = out / "rl-navigation-smoke" / "table2-rl" / "result.json"
+    before = file.stat().st_mtime_ns
+    assert cli.run(["reproduce", "table2-rl", *ARGS, "--out", str(out)]) == 0
+    assert file.stat().st_mtime_ns == before
+    assert "ANIL does as well as MAML" in capsys.readouterr().out
+    assert cli.run(["reproduce", "table2-rl", *ARGS, "--again", "--out", str(out)]) == 0
+    assert file.stat().st_mtime_ns > before
+
+
+def test_its_files_say_what_was_run(out: Path) -> None:
+    folder = out / "rl-navigation-smoke" / "table2-rl"
+    text = (folder / "table.md").read_text("utf-8")
+    for said in ("horizon 8", "2 meta-iterations of 2 tasks", "seeds 0, 1", "interval over test tasks", "| tasks |"):
+        assert said in text
+    assert "outer steps" not in text
+    with (folder / "table.csv").open(encoding="utf-8") as f:
+        assert [r["unit"] for r in csv.DictReader(f)] == ["return", "return"]
+    drawing = result(out, "table2-rl")["drawing"]
+    assert [s["panel"] for s in drawing["series"]] == ["2D-Navigation"] * 2
+    assert [s["x"] for s in drawing["series"]] == [[1, 2]] * 2
+
+
+def test_panels_have_axes_of_their_own(out: Path, tmp_path: Path) -> None:
+    value = result(out, "table2-rl")
+    one = value["drawing"]["series"]
+    value["drawing"]["series"] = [*one, *({**s, "panel": "another"} for s in one)]
+    (tmp_path / "result.json").write_text(json.dumps(value), "utf-8")
+    write_reproduction(tmp_path)
+    both = (tmp_path / "figure.svg").read_text("utf-8").count('id="axes_')
+    alone = (out / "rl-navigation-smoke" / "table2-rl" / "figure.svg").read_text("utf-8").count('id="axes_')
+    assert (both, alone) == (2, 1)
+
+
+def test_a_single_seed_leaves_the_claim_open(out: Path) -> None:
+    args = ["reproduce", "table2-rl", "--env", "navigation", "--budget", "smoke", "--seeds", "0", "--out", str(out)]
+    assert cli.run(args) == 0
+    assert result(out, "table2-rl")["claims"][0]["holds"] is None
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["--env", "navigation", "navigation"], "each once, got navigation navigation"),
+        (["--seeds", "1", "1"], "seeds must differ"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(args: list[str], says: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=says):
+        reproduce.run(["table2-rl", *args, "--out", str(tmp_path)])
+
+
+def test_a_run_of_another_configuration_is_not_taken_for_it(out: Path, tmp_path: Path) -> None:
+    config = out / "runs" / "navigation-smoke-maml-seed0" / "config.json"
+    place = tmp_path / "runs" / "navigation-smoke-maml-seed0"
+    place.mkdir(parents=True)
+    (place / "config.json").write_text(config.read_text("utf-8").replace('"iterations": 2', '"iterations": 3'), "utf-8")
+    with pytest.raises(RunError, match="another configuration"):
+        RlBench(("navigation",), "smoke", tmp_path).train("navigation", "maml", 0)
