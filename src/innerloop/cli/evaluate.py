@@ -93,7 +93,7 @@ def of_images(path: Path, instead: Mapping[str, str]) -> RunFolder:
     """The run folder, unless its run is of another kind: for each kind, `instead` says what to do."""
     folder = RunFolder(path)
     kind = folder.config.get("kind")
-    if kind in instead:
+    if isinstance(kind, str) and kind in instead:
         raise RunError(f"{path} is a run of 'innerloop {kind}'; {instead[kind].format(run=path)}")
     return folder
 

@@ -1,4 +1,4 @@
-"""`innerloop rl train | evaluate | render`: meta-reinforcement learning."""
+"""`innerloop rl train | evaluate | analyse | render`: meta-reinforcement learning."""
 
 import difflib
 import os
@@ -13,8 +13,10 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import evaluations
+from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
+from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures, setup
 from innerloop.rl.config import BLOCKS, Config, MethodName
 from innerloop.rl.meta_test import meta_test, random_search
@@ -23,13 +25,16 @@ from innerloop.rl.train import Progress, load_run, train
 from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunFolder, environment, write_json
 from innerloop.runs.files import write_bytes
+from innerloop.studies import ANALYSIS, analyse_policy
 
 USAGE = """usage: innerloop rl train [OPTIONS]
        innerloop rl evaluate RUN [OPTIONS]
+       innerloop rl analyse RUN [OPTIONS]
        innerloop rl render RUN [OPTIONS]
 
 train      meta-train a policy (MAML, ANIL, …) into a run folder and test it
 evaluate   returns of new tasks after 0, 1, 2, … steps of adaptation; also freezing, fine-tuning and random search
+analyse    what the inner step does to each block (movement, CKA, CCA), and what freezing blocks at test costs
 render     pictures of a trained run: learning curve, trajectories before and after adaptation, a GIF
 
   innerloop rl ACTION --help    all options of an action, with their defaults"""
@@ -81,6 +86,18 @@ class EvaluateArgs:
 
 
 @dataclass(frozen=True)
+class AnalyseArgs:
+    """Options of `innerloop rl analyse`."""
+
+    run: tyro.conf.Positional[Path]
+    """a run folder"""
+    which: Literal["best", "last"] = "best"
+    """checkpoint"""
+    threads: int = 0
+    """CPU threads (default: the run's)"""
+
+
+@dataclass(frozen=True)
 class RenderArgs:
     """Options of `innerloop rl render`."""
 
@@ -99,7 +116,7 @@ class RenderArgs:
 
 
 def run(args: Sequence[str]) -> int:
-    """Train, evaluate or render."""
+    """Train, evaluate, analyse or render."""
     if not args or args[0] in ("-h", "--help"):
         print(USAGE)
         return 0
@@ -108,6 +125,8 @@ def run(args: Sequence[str]) -> int:
         return run_train(rest)
     if action == "evaluate":
         return run_evaluate(rest)
+    if action == "analyse":
+        return run_analyse(rest)
     if action == "render":
         return run_render(rest)
     print(f"innerloop rl: unknown action {action!r}\n\n{USAGE}", file=sys.stderr)
@@ -193,6 +212,22 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
     write_json(folder.path / "eval.json", {"evaluations": [*rows, row]})
     return row
+
+
+def run_analyse(args: Sequence[str]) -> int:
+    """Look into a run and print what came out."""
+    about = "What the inner step does to each block, and what freezing costs. Written to RUN/analysis."
+    asked = options.parse(AnalyseArgs, args, "rl analyse", about=about)
+    with show.progress() as bar:
+        analyse_policy(
+            asked.run,
+            which=asked.which,
+            threads=asked.threads,
+            report=lambda stage: bar(stage.title, stage.done, stage.total),
+        )
+    write_reproduction(asked.run / ANALYSIS)
+    print_result(asked.run / ANALYSIS)
+    return 0
 
 
 def run_render(args: Sequence[str]) -> int:

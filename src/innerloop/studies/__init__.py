@@ -6,6 +6,7 @@ from innerloop.studies.bench import Bench
 from innerloop.studies.budget import Budget, default_seeds
 from innerloop.studies.experiments import EXPERIMENTS, TRAINING_MINUTES, Experiment, experiment
 from innerloop.studies.reproduce import finished, place, reproduce
+from innerloop.studies.rl_analyse import analyse_policy
 from innerloop.studies.rl_bench import RlBench
 from innerloop.studies.study import Stage, study
 
@@ -19,6 +20,7 @@ __all__ = [
     "RlBench",
     "Stage",
     "analyse",
+    "analyse_policy",
     "default_seeds",
     "experiment",
     "finished",

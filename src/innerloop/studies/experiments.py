@@ -106,7 +106,7 @@ EXPERIMENTS = (
         "rl-features",
         "Does the policy's body change when it adapts?",
         rl_features,
-        _MAML,
+        _BOTH,
         "not in the paper: its question, asked of a policy",
         of_the_paper=False,
         rl=True,

@@ -79,6 +79,8 @@ class RlBench:
     """the folder under which runs/ lies"""
     seeds: tuple[int, ...] = (0, 1, 2)
     threads: int = 0
+    which: str = "best"
+    """checkpoint: best or last"""
     report: Callable[[RlStage], None] = lambda _: None
     _returns: dict[tuple[Any, ...], Returns] = field(default_factory=dict)
 
@@ -124,9 +126,9 @@ class RlBench:
         return train(config, folder.path, resume=folder.exists, report=show)
 
     def trained(self, env: EnvironmentName, method: MethodName, seed: int) -> TrainedPolicy:
-        """A run's best checkpoint, trained if need be."""
+        """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
-        config, policy, simulator = load_run(folder.path)
+        config, policy, simulator = load_run(folder.path, self.which)
         config = replace(config, threads=self.threads or config.threads)
         if config.threads:
             torch.set_num_threads(config.threads)
@@ -160,14 +162,15 @@ class RlBench:
             "env": env,
             "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
             "seconds": seconds,
-            "settings": "; ".join(self._said(e) for e in self.envs)
+            "settings": "; ".join(self.said(e) for e in self.envs)
             + f"; budget {self.budget}, seeds {', '.join(map(str, self.seeds))}",
             "over": "test tasks",
             "config": self.identity,
             **result.to_json(),
         }
 
-    def _said(self, env: EnvironmentName) -> str:
+    def said(self, env: EnvironmentName) -> str:
+        """What is run in one environment."""
         c = self.config(env, "maml", 0)
         return (
             f"{WORDS[env]}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories "

@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
 
 from innerloop.analysis.cca import mean_cca
 from innerloop.analysis.cka import linear_cka
@@ -16,13 +17,18 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, seed_std
 from innerloop.rl import setup
 from innerloop.rl.collect import examples
-from innerloop.rl.config import EnvironmentName, MethodName
+from innerloop.rl.config import BLOCKS, EnvironmentName, MethodName
 from innerloop.rl.trajectories import sample
 from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
 from innerloop.studies.rl_bench import WORDS, RlBench, RlStage, TrainedPolicy, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
+FEATURES = (
+    "Movement and similarity: one inner step from trajectories of the policy before it; relative movement is the "
+    "distance over the norm of the block's weights; CKA and CCA compare each block's outputs on those states before "
+    "and after, over test tasks."
+)
 
 
 def table2_rl(bench: RlBench) -> Result:
@@ -54,32 +60,37 @@ def table2_rl(bench: RlBench) -> Result:
 
 
 def rl_features(bench: RlBench) -> Result:
-    """The paper's question for the policy that MAML trains: what freezing its blocks costs, how far each moves in one
-    inner step, and how much its output changes on the same states."""
+    """The paper's question for the policies that MAML trains: what freezing their blocks costs, how far each moves in
+    one inner step, and how much its output changes on the same states; and for ANIL's, whose bodies stay."""
     rows: list[Row] = []
     claims: list[Claim] = []
     series: list[Series] = []
     for env in bench.envs:
-        names = block_names(bench.trained(env, "maml", bench.seeds[0]).policy)
-        frozen = [_frozen_row(bench, env, names[i:]) for i in range(len(names) + 1)]
-        moved, alike = _changes(bench, env)
-        rows += [*frozen, *moved.values(), *alike["CKA"].values(), *alike["CCA"].values()]
-        claims += _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
-        labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
-        series.append(bars_of(WORDS[env], labels, frozen))
+        for method in BOTH:
+            frozen, changed, said = features(bench, env, method)
+            rows += [*frozen, *changed]
+            claims += said
+            if frozen:
+                names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
+                labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
+                series.append(bars_of(WORDS[env], labels, frozen))
     drawing = Drawing(
         "bars", "blocks frozen at test", "return after one inner step", tuple(series), "ci95 over test tasks"
     )
-    return Result(
-        tuple(rows),
-        tuple(claims),
-        drawing,
-        notes=(
-            "Movement and similarity: one inner step from trajectories of the policy before it; relative movement is "
-            "the distance over the norm of the block's weights; CKA and CCA compare each block's outputs on those "
-            "states before and after, over test tasks.",
-        ),
-    )
+    return Result(tuple(rows), tuple(claims), drawing, notes=(FEATURES,))
+
+
+def features(bench: RlBench, env: EnvironmentName, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
+    """Rows of freezing (where all blocks adapt) and of change, and what they say."""
+    names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
+    moved, alike = _changes(bench, env, method)
+    changed = [*moved.values(), *alike["CKA"].values(), *alike["CCA"].values()]
+    if BLOCKS[method] == "head":
+        return [], changed, [_body_stays(env, method, names[:-1], moved, alike["CKA"])]
+    if BLOCKS[method] != "all":
+        return [], changed, []
+    frozen = [_frozen_row(bench, env, method, names[i:]) for i in range(len(names) + 1)]
+    return frozen, changed, _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
 
 
 def _returns_row(bench: RlBench, env: EnvironmentName, method: MethodName) -> Row:
@@ -125,18 +136,20 @@ def _curve(bench: RlBench, env: EnvironmentName, method: MethodName) -> Series:
     return Series(method.upper(), list(whole), means, error, panel=WORDS[env])
 
 
-def _frozen_row(bench: RlBench, env: EnvironmentName, adapting: tuple[str, ...]) -> Row:
-    values = tuple(value_after(bench.returns(env, "maml", s, adapting), s, 1) for s in bench.seeds)
+def _frozen_row(bench: RlBench, env: EnvironmentName, method: MethodName, adapting: tuple[str, ...]) -> Row:
+    values = tuple(value_after(bench.returns(env, method, s, adapting), s, 1) for s in bench.seeds)
     return Row(f"{WORDS[env]}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
 
 
-def _changes(bench: RlBench, env: EnvironmentName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
+def _changes(
+    bench: RlBench, env: EnvironmentName, method: MethodName
+) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
     """Rows of relative movement, and of each similarity, by block."""
     moved: dict[str, list[SeedValue]] = {}
     alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
     for seed in bench.seeds:
-        run = bench.trained(env, "maml", seed)
-        bench.report(RlStage(f"change of each block on {WORDS[env]}, seed {seed}", 0, 1))
+        run = bench.trained(env, method, seed)
+        bench.report(RlStage(f"change of each block, {method} on {WORDS[env]}, seed {seed}", 0, 1))
         learner = setup.learner(run.config, run.policy)
         one = with_steps(learner.inner, 1)
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
@@ -148,14 +161,14 @@ def _changes(bench: RlBench, env: EnvironmentName) -> tuple[dict[str, Row], dict
             slow,
             tasks,
             one,
-            measures={"CKA": linear_cka, "CCA": mean_cca},
+            measures={"CKA": linear_cka, "CCA": cca_if_enough},
             loss=learner.loss,
         )
         for measure, blocks in found.items():
             for block, estimate in blocks.items():
                 if estimate is not None:
                     alike[measure].setdefault(block, []).append(_value(seed, estimate))
-    name = WORDS[env]
+    name = WORDS[env] + (f", {method.upper()}" if method != "maml" else "")
     return (
         {b: Row(f"{name}: movement of {b}", "relative", tuple(v)) for b, v in moved.items()},
         {
@@ -189,6 +202,11 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
         yield Episodes(data.x[one], data.y[one], data.x[one, met], data.y[one, met])
 
 
+def cca_if_enough(x: Tensor, y: Tensor) -> float:
+    """Mean CCA; NaN, which counts nowhere, with fewer than two states a neuron: trajectories can end early."""
+    return mean_cca(x, y) if len(x) >= 2 * max(x.shape[1], y.shape[1]) else float("nan")
+
+
 def _value(seed: int, e: Estimate) -> SeedValue:
     return SeedValue(seed, e.mean, e.ci95, e.episodes)
 
@@ -220,3 +238,16 @@ def _feature_claims(
             ", ".join(f"{b} {r.mean:.4f}" for b, r in moved.items()),
         ),
     ]
+
+
+def _body_stays(
+    env: EnvironmentName, method: MethodName, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
+) -> Claim:
+    far = max(v.mean for b in body for v in moved[b].values)
+    alike = [v.mean for b in body if b in cka for v in cka[b].values]
+    return Claim(
+        f"{method.upper()}'s body is the same before and after ({WORDS[env]})",
+        "movement of every body block exactly 0, its CKA at least 1 − 1e-6",
+        far == 0 and (at_least(alike, 1 - 1e-6) is not False),
+        f"largest movement {far:g}" + (f", lowest CKA {min(alike):.6f}" if alike else ""),
+    )

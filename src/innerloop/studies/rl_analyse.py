@@ -1,0 +1,64 @@
+"""One meta-RL run looked into: what its inner step does to each block, and what freezing blocks at test costs."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from innerloop.rl.config import Config, EnvironmentName, MethodName
+from innerloop.runs import RunFolder, write_json
+from innerloop.studies.analyse import WHERE
+from innerloop.studies.result import Drawing, Result, bars_of
+from innerloop.studies.rl_bench import WORDS, RlBench, RlStage
+from innerloop.studies.rl_tables import FEATURES, features
+
+
+@dataclass
+class OneRun(RlBench):
+    """A run folder as a bench: its own configuration, nothing is trained."""
+
+    path: Path = Path()
+
+    def config(self, env: EnvironmentName, method: MethodName, seed: int) -> Config:  # noqa: ARG002
+        """The run's own."""
+        return Config.from_json(RunFolder(self.path).config)
+
+    def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:  # noqa: ARG002
+        """The run as it is."""
+        return RunFolder(self.path)
+
+
+def analyse_policy(
+    path: Path, *, which: str = "best", threads: int = 0, report: Callable[[RlStage], None] = lambda _: None
+) -> dict[str, Any]:
+    """Look into the run folder `path` and write RUN/analysis/result.json, which is returned as a value.
+
+    Raises ValueError for a run without an inner loop.
+    """
+    began = time.perf_counter()
+    config = Config.from_json(RunFolder(path).config)
+    env, method = config.env.name, config.method
+    if not config.adapts:
+        raise ValueError(
+            f"{path} was trained with {method}, which has no inner loop to look into; 'innerloop rl evaluate {path} "
+            "--adapt all' fine-tunes it"
+        )
+    bench = OneRun((env,), "cpu", path, seeds=(config.seed,), threads=threads, which=which, report=report, path=path)
+    frozen, changed, claims = features(bench, env, method)
+    alike = [r for r in changed if ": CKA of " in r.label]
+    names = [r.label.split(": CKA of ")[1] for r in alike]
+    drawing = Drawing(
+        "bars", "", "CKA before / after", (bars_of(method.upper(), names, alike),), "ci95 over test tasks"
+    )
+    step = RunFolder(path).load(which).step
+    value = bench.described(
+        Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
+        name=WHERE,
+        title=f"{method.upper()} on {WORDS[env]}",
+        where=f"run {path.name}, {which} checkpoint: meta-iteration {step:,} of {config.iterations:,}",
+        seconds=time.perf_counter() - began,
+    )
+    value |= {"settings": bench.said(env), "budget": "", "seeds": [config.seed], "step": step}
+    write_json(path / WHERE / "result.json", value)
+    return value
