@@ -3,6 +3,8 @@
 import json
 import math
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +188,25 @@ def test_memory_advice_names_options_of_the_command(command: str, has: str, hasn
     assert said is not None
     assert has in said
     assert hasnot not in said
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["table2-rl", "--data", "omniglot"], "--data has no effect"),
+        (["rl-features", "--shot", "5"], "--shot has no effect"),
+        (["table1", "--env", "navigation"], "--env has no effect"),
+    ],
+)
+def test_options_without_effect_are_refused(args: list[str], says: str, tmp_path: Path, capsys) -> None:
+    assert cli.run(["reproduce", *args, "--budget", "smoke", "--out", str(tmp_path)]) == 1
+    assert says in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_gymnasium_finds_the_names_through_the_module() -> None:
+    """In a process of its own, in which nothing has registered them."""
+    pytest.importorskip("gymnasium")
+    make = "import gymnasium; gymnasium.make('innerloop.rl.register:innerloop/Navigation2D-v0').reset(seed=0)"
+    done = subprocess.run([sys.executable, "-c", make], capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr

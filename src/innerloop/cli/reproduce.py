@@ -91,6 +91,8 @@ def run(args: Sequence[str]) -> int:
     if experiment(names[0]).rl:
         run_rl(asked, names)
         return 0
+    if asked.env != ReproduceArgs().env:
+        raise ValueError(f"{asked.name} is about images: --env has no effect on it")
     with show.progress() as bar:
 
         def report(stage: Stage) -> None:
@@ -118,6 +120,11 @@ def run(args: Sequence[str]) -> int:
 
 def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
+    images = ("data", "way", "shot", "data_dir", "device")
+    if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
+        raise ValueError(
+            f"{asked.name} is about environments (--env): --{given[0].replace('_', '-')} has no effect on it"
+        )
     if not asked.env or len(set(asked.env)) != len(asked.env):
         raise ValueError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
     with show.progress() as bar:
@@ -173,7 +180,7 @@ def print_list() -> None:
             e.name,
             f"{e.title} ({e.where})",
             ", ".join(e.methods),
-            f"{sum(TRAINING_MINUTES.get(m, TRAINING_MINUTES['maml']) for m in e.methods)} min",
+            NONE if e.rl else f"{_minutes(e)} min",
         )
         for e in EXPERIMENTS
     ]
@@ -183,6 +190,7 @@ def print_list() -> None:
         lines,
         "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside it "
         "takes up to four minutes a name. "
-        "Budget smoke: seconds. Budget paper: a GPU or a night.",
+        "Budget smoke: seconds. Budget paper: a GPU or a night. table2-rl and rl-features train policies in the "
+        "environments of --env: minutes a run for navigation on a core of its own, hours for the half-cheetahs.",
         words=True,
     )
