@@ -285,7 +285,7 @@ BUGS = [
     *_bugs(
         "studies/rl_tables.py",
         ("states behind an end compared", "met = data.weight[t] > 0", "met = data.weight[t] > -1", "rl tables"),
-        ("one step too many in the table", "tuple(value_after(r, s, 1) for s, r in found.items())", "tuple(value_after(r, s, 2) for s, r in found.items())", "rl tables"),
+        ("the same step in all rows", "tuple(value_after(r, s, step) for s, r in found.items())", "tuple(value_after(r, s, 1) for s, r in found.items())", "rl tables"),
         ("the paper's values exchanged", "TABLE2_RL[method][env]", 'TABLE2_RL["anil" if method == "maml" else "maml"][env]', "rl tables"),
     ),
     *_bugs(

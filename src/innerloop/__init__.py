@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from innerloop.core.random import stream as stream
     from innerloop.data.catalogue import load as load
     from innerloop.data.sinusoid import Sinusoid as Sinusoid
+    from innerloop.estimator import FewShotClassifier as FewShotClassifier
+    from innerloop.estimator import choose_method as choose_method
     from innerloop.evaluation import EvalSettings as EvalSettings
     from innerloop.evaluation import evaluate as evaluate
     from innerloop.methods.gradient import predictor as predictor
@@ -39,6 +41,7 @@ _WHERE = {
     "core.random": ("stream",),
     "data.catalogue": ("load",),
     "data.sinusoid": ("Sinusoid",),
+    "estimator": ("FewShotClassifier", "choose_method"),
     "evaluation": ("EvalSettings", "evaluate"),
     "methods.gradient": ("predictor",),
 }

@@ -72,6 +72,20 @@ def test_top_level_help_does_not_wait_for_torch() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=100)
 
 
+def test_as_a_module_it_is_the_same_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "innerloop", "--version"], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.split()[-1]) == (0, innerloop.__version__)
+    done = subprocess.run([sys.executable, "-m", "innerloop", "trian"], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+
+
+def test_every_name_of_the_package_is_there() -> None:
+    from innerloop.estimator import classifier
+
+    assert all(hasattr(innerloop, name) for name in innerloop.__all__)
+    assert innerloop.FewShotClassifier is classifier.FewShotClassifier
+
+
 @pytest.mark.parametrize("command", ["train", "study"])
 def test_help_lists_presets_and_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = help_of([command], capsys)

@@ -105,3 +105,16 @@ def test_what_is_no_picture_is_one_sentence_with_its_name(tmp_path: Path) -> Non
 
 def test_the_limit_is_what_the_sentence_says() -> None:
     assert pictures.LARGEST == 100_000_000
+
+
+def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPS would be handed to Ghostscript, whatever the file is called."""
+    from PIL import EpsImagePlugin
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("Ghostscript was called")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    for name in ("a.eps", "a.png"):
+        with pytest.raises(PictureError, match="no known image format"):
+            load_picture(saved(tmp_path / name, Image.fromarray(PIXELS), format="EPS"))

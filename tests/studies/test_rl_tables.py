@@ -42,17 +42,19 @@ def bench(out: Path) -> RlBench:
 
 def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> None:
     rows = {r["label"]: r for r in result(out, "table2-rl")["rows"]}
-    assert list(rows) == ["2D-Navigation, MAML", "2D-Navigation, ANIL"]
-    assert [r["paper"] for r in rows.values()] == ["-20.3 ± 3.2", "-20.1 ± 2.3"]
+    steps = ("0 steps", "1 step", "2 steps")
+    assert list(rows) == [f"2D-Navigation, {m}, {s}" for m in ("MAML", "ANIL") for s in steps]
+    assert [r["paper"] for r in rows.values()] == ["", "-20.3 ± 3.2", "", "", "-20.1 ± 2.3", ""]
     for method in ("maml", "anil"):
-        row = rows[f"2D-Navigation, {method.upper()}"]
-        for value in row["values"]:
-            path = out / "runs" / f"navigation-smoke-{method}-seed{value['seed']}"
+        for seed in (0, 1):
+            path = out / "runs" / f"navigation-smoke-{method}-seed{seed}"
             assert cli.run(["rl", "evaluate", str(path)]) == 0
-            steps = read_json(path / "eval.json")["evaluations"][-1]["steps"]
-            assert value["mean"] == pytest.approx(steps[1]["mean"], abs=1e-6)
-            assert value["ci95"] == pytest.approx(steps[1]["ci95"], abs=1e-6)
-        assert set(row["measured"]) == {"after 0 steps", "after 2 steps", "training (min)"}
+            tested = read_json(path / "eval.json")["evaluations"][-1]["steps"]
+            for step, found in zip(steps, tested, strict=True):
+                value = rows[f"2D-Navigation, {method.upper()}, {step}"]["values"][seed]
+                assert value["mean"] == pytest.approx(found["mean"], abs=1e-6)
+                assert value["ci95"] == pytest.approx(found["ci95"], abs=1e-6)
+        assert set(rows[f"2D-Navigation, {method.upper()}, 1 step"]["measured"]) == {"training (min)"}
 
 
 def test_all_runs_meet_the_same_tasks(out: Path) -> None:
@@ -146,7 +148,7 @@ def test_its_files_say_what_was_run(out: Path) -> None:
         assert said in text
     assert "outer steps" not in text
     with (folder / "table.csv").open(encoding="utf-8") as f:
-        assert [r["unit"] for r in csv.DictReader(f)] == ["return", "return"]
+        assert [r["unit"] for r in csv.DictReader(f)] == ["return"] * 6
     drawing = result(out, "table2-rl")["drawing"]
     assert [s["panel"] for s in drawing["series"]] == ["2D-Navigation"] * 2
     assert [s["x"] for s in drawing["series"]] == [[1, 2]] * 2

@@ -1,5 +1,6 @@
 """Pictures as people have them: any file becomes a plain RGB image, or one sentence that says why not."""
 
+import functools
 import warnings
 from pathlib import Path
 
@@ -11,6 +12,14 @@ LARGEST = 100_000_000
 """pixels: beyond it a picture is refused (it would take 300 MB, and a forged one any amount)"""
 SHRUNK = 1024
 """JPEGs are decoded at a half, a quarter or an eighth of their size where that leaves so many pixels a side"""
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read: all that it decodes itself. EPS goes to Ghostscript, which runs the
+    program that such a file is; WMF to Windows."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
 class PictureError(ValueError):
@@ -28,7 +37,7 @@ def load_picture(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about size, odd EXIF or palettes
-            with Image.open(path) as opened:
+            with Image.open(path, formats=formats()) as opened:
                 opened.draft(None, (SHRUNK, SHRUNK))
                 width, height = opened.size
                 if width * height > LARGEST:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from innerloop.report.drawing import blank, grid, png, style, svg
@@ -163,8 +164,25 @@ def draw(value: Value) -> Figure:
 def _bars(value: Value) -> Figure:
     drawing = value["drawing"]
     chance = None if "accuracy" not in drawing["y"] else 100 / value["way"]
-    figure, (axes,) = blank(3.2)
-    series = drawing["series"]
+    panels = _panels(drawing)
+    figure, all_axes = blank(3.2 * len(panels), rows=len(panels))
+    for (panel, series), axes in zip(panels.items(), all_axes, strict=True):
+        _bars_on(axes, value, series, chance)
+        _finish(axes, _in_panel(drawing, panel), len(series) > 1 or any(s["paper"] for s in series))
+    return figure
+
+
+def _panels(drawing: Value) -> dict[str, list[Value]]:
+    """The series by the axes that they are drawn on."""
+    panels = dict.fromkeys(s.get("panel", "") for s in drawing["series"])
+    return {p: [s for s in drawing["series"] if s.get("panel", "") == p] for p in panels}
+
+
+def _in_panel(drawing: Value, panel: str) -> Value:
+    return {**drawing, "y": f"{panel}\n{drawing['y']}"} if panel else drawing
+
+
+def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None) -> None:
     width = 0.8 / len(series)
     for i, s in enumerate(series):
         at = [j + (i - (len(series) - 1) / 2) * width for j in range(len(s["x"]))]
@@ -175,8 +193,10 @@ def _bars(value: Value) -> Figure:
                       markersize=6, label=None if i else f"paper ({_column(value)})")  # fmt: skip
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
             inside = bool(s["paper"])  # at the foot of the bar, where no marker of the paper's can hide it
-            axes.annotate(f"{y:.1f}" if max(s["y"]) > 2 else f"{y:.2f}", (x, 0 if inside else y + e), xytext=(0, 3),
-                          textcoords="offset points", ha="center", fontsize=8.5,
+            down = y < 0  # a negative bar has its end below
+            axes.annotate(f"{y:.1f}" if max(map(abs, s["y"])) > 2 else f"{y:.2f}",
+                          (x, 0 if inside else y - e if down else y + e), xytext=(0, -3 if down else 3),
+                          textcoords="offset points", ha="center", va="top" if down else "baseline", fontsize=8.5,
                           color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
     labels = [str(x) for x in series[0]["x"]]
     narrow = max(len(part) for label in labels for part in label.split("\n")) * len(labels) > 60
@@ -184,19 +204,16 @@ def _bars(value: Value) -> Figure:
     if chance is not None:
         axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1.2)
         axes.annotate("guess", (1.01, chance), xycoords=("axes fraction", "data"), fontsize=8.5, va="center")
-    _finish(axes, drawing, len(series) > 1 or any(s["paper"] for s in series))
-    return figure
 
 
 def _lines(drawing: Value) -> Figure:
-    panels = list(dict.fromkeys(s.get("panel", "") for s in drawing["series"]))
+    panels = _panels(drawing)
     figure, all_axes = blank(3.2 * len(panels), rows=len(panels))
-    for panel, axes in zip(panels, all_axes, strict=True):
-        own = [s for s in drawing["series"] if s.get("panel", "") == panel]
+    for (panel, own), axes in zip(panels.items(), all_axes, strict=True):
         for i, s in enumerate(own):
             axes.errorbar(s["x"], s["y"], yerr=s["error"], color=_COLOURS[i], marker=_MARKERS[i], capsize=2.5,
                           linestyle=("-", "--", ":", "-.")[i % 4], label=s["name"])  # fmt: skip
-        _finish(axes, {**drawing, "y": f"{panel}\n{drawing['y']}" if panel else drawing["y"]}, len(own) > 1)
+        _finish(axes, _in_panel(drawing, panel), len(own) > 1)
     return figure
 
 
