@@ -17,6 +17,7 @@ def test_every_number_of_the_results_comes_from_results() -> None:
     spec.loader.exec_module(module)
     written = README.split(module.START)[1].split(module.END)[0]
     assert written.strip() == module.section().strip()
+    assert (ROOT / "docs" / "results.md").read_text() == module.page()
 
 
 def test_the_snippet_of_the_readme_runs(capsys) -> None:
