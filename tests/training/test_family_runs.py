@@ -380,6 +380,11 @@ def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: MethodName)
     before = predict(parameters, e)
     idle = {n: (2 * w if f"step:{n}" in parameters else w) for n, w in parameters.items()}
     torch.testing.assert_close(predict(idle, e), before)
+    # blocks that do not adapt see no step: only their first row counts, for support and query alike
+    late = {n: torch.cat([w[:1], 2 * w[1:]]) if n.startswith("step:") else w for n, w in parameters.items()}
+    torch.testing.assert_close(predict(late, e), before)
+    first = {n: torch.cat([2 * w[:1], w[1:]]) if n.startswith("step:") else w for n, w in parameters.items()}
+    assert not torch.allclose(predict(first, e), before)
 
 
 def test_reptile_trains_every_parameter() -> None:
