@@ -125,6 +125,13 @@ def test_too_few_classes_are_an_error() -> None:
         unseen_classes(OMNIGLOT, VINYALS, "glyphs", split="test")
 
 
+def test_a_model_of_another_data_set_is_not_tested_on_fc100() -> None:
+    """Its own test classes were, under the name of fc100."""
+    with pytest.raises(ValueError, match="a model of cifar_fs cannot be tested on fc100"):
+        unseen_classes(replace(CONFIG, data="cifar_fs"), CIFAR, "fc100")
+    assert unseen_classes(replace(CONFIG, data="fc100"), FC, "fc100").data.class_names == FC.split("test").class_names
+
+
 def test_the_target_takes_the_shape_of_the_source() -> None:
     found = unseen_classes(OMNIGLOT, VINYALS, "glyphs").data
     assert found.image_shape == VINYALS.image_shape == (1, 16, 16)
@@ -147,6 +154,14 @@ def test_way_shot_and_query_are_the_same_on_both_sides() -> None:
 def scored(values: Sequence[float]) -> Evaluation:
     final = over_episodes(torch.tensor(values))
     return Evaluation(final, (final,), tuple(values), EvalSettings(episodes=len(values)))
+
+
+def test_one_shot_within_an_alphabet_is_not_called_five() -> None:
+    """The episodes had one shot, and eval.json said five."""
+    five = replace(OMNIGLOT, shot=5)
+    unseen = unseen_classes(five, VINYALS, "omniglot-within")
+    with pytest.raises(ValueError, match="one-shot protocol; it cannot be had with 5 shots"):
+        task_families(five, VINYALS, "omniglot-within", unseen)
 
 
 def test_the_drop_has_the_interval_of_independent_means() -> None:

@@ -283,8 +283,13 @@ def unseen_classes(
     """The target's classes that a model trained as `config` says, on `source` with its splits, has not met.
 
     Met are those of the training split and of the validation split, by which the checkpoint was chosen. Raises
-    ValueError if fewer are left than an episode needs.
+    ValueError if fewer are left than an episode needs, and for fc100 with a model of another data set.
     """
+    if target == "fc100" and config.data != "fc100":
+        raise ValueError(
+            f"a model of {config.data} cannot be tested on fc100: most of fc100's test classes are training classes of "
+            "cifar_fs; train on fc100 too, and compare the two runs"
+        )
     if target.startswith("omniglot"):
         name, whole, split = "omniglot", load("omniglot", split_scheme="lake", data_dir=data_dir), "test"
     elif target == "fc100":
@@ -308,7 +313,9 @@ def unseen_classes(
 
 def task_families(config: Config, source: ClassImages, target: Target, unseen: Unseen) -> tuple[TaskFamily, TaskFamily]:
     """In-domain tasks and those of the target, with the same way, shot and query: batch norm by the statistics of the
-    query set would else favour the larger one."""
+    query set would else favour the larger one. Raises ValueError for omniglot-within with more than one shot."""
+    if target == "omniglot-within" and config.shot != 1:
+        raise ValueError(f"{target} is a one-shot protocol; it cannot be had with {config.shot} shots")
     home = source.split("test")
     left = [int(d.count.min()) - config.shot for d in (home, unseen.data)]
     query = 1 if target == "omniglot-within" else max(1, min(config.test.query, *left))
