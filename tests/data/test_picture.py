@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from innerloop.data.caltech101 import square
 from innerloop.data.picture import picture
 from innerloop.data.places import DataCorrupt
 
@@ -86,3 +87,17 @@ def test_a_cut_image_is_unreadable(png: Png) -> None:
     whole = png(np.random.default_rng(0).integers(0, 256, (40, 40, 3)))
     with pytest.raises(DataCorrupt, match=r"cats/8\.png"):
         picture(whole[: len(whole) // 2], 8, 3, "cats/8.png")
+
+
+def test_a_program_that_draws_is_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """EPS under a picture's name, in a folder or an archive of somebody else, would be handed to Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    def run(*_: object, **__: object) -> None:
+        raise AssertionError("Ghostscript was called")
+
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
+    content = saved(Image.new("RGB", (8, 8)), "EPS")
+    for read in (lambda: picture(content, 8, 3, "a.png"), lambda: square(content, 8, "a.png")):
+        with pytest.raises(DataCorrupt, match=r"cannot read the image a\.png: no known image format"):
+            read()

@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 from innerloop.core.episodes import ClassImages
 from innerloop.core.random import stream
 from innerloop.data.lists import split_lines
-from innerloop.data.picture import flat
+from innerloop.data.picture import flat, formats
 from innerloop.data.places import DataCorrupt, find
 from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
@@ -120,7 +120,7 @@ def square(content: bytes, size: int, name: str) -> NDArray[np.uint8]:
     in the one error, DataCorrupt.
     """
     try:
-        with Image.open(BytesIO(content)) as opened:
+        with Image.open(BytesIO(content), formats=formats()) as opened:
             opened.load()
             whole = flat(ImageOps.exif_transpose(opened), "RGB")
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error

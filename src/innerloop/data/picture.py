@@ -1,5 +1,6 @@
 """One image file becomes one uint8 array of a fixed size."""
 
+import functools
 import io
 import warnings
 
@@ -10,6 +11,14 @@ from PIL import Image, ImageOps
 from innerloop.data.places import DataCorrupt
 
 
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read: all that it decodes itself. EPS goes to Ghostscript, which runs the
+    program that such a file is; WMF to Windows."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
+
+
 def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.uint8]:
     """Decode an image to uint8 [channels, size, size]; `channels` is 1 (grey) or 3 (RGB).
 
@@ -18,7 +27,7 @@ def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.u
     animation the first frame counts. `name` stands for the file in the one error, DataCorrupt.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as opened:
+        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=formats()) as opened:
             warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
             opened.load()
             plain = flat(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")

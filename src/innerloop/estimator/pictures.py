@@ -1,25 +1,16 @@
 """Pictures as people have them: any file becomes a plain RGB image, or one sentence that says why not."""
 
-import functools
 import warnings
 from pathlib import Path
 
 from PIL import Image, ImageOps
 
-from innerloop.data.picture import flat
+from innerloop.data.picture import flat, formats
 
 LARGEST = 100_000_000
 """pixels: beyond it a picture is refused (it would take 300 MB, and a forged one any amount)"""
 SHRUNK = 1024
 """JPEGs are decoded at a half, a quarter or an eighth of their size where that leaves so many pixels a side"""
-
-
-@functools.cache
-def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read: all that it decodes itself. EPS goes to Ghostscript, which runs the
-    program that such a file is; WMF to Windows."""
-    Image.init()
-    return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
 class PictureError(ValueError):
