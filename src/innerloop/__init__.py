@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from innerloop.evaluation import EvalSettings as EvalSettings
     from innerloop.evaluation import evaluate as evaluate
     from innerloop.methods.gradient import predictor as predictor
+    from innerloop.models.pretrained import pretrained as pretrained
 
 _WHERE = {
     "core.episodes": ("ClassImages", "Episodes", "ImageTasks"),
@@ -44,10 +45,13 @@ _WHERE = {
     "estimator": ("FewShotClassifier", "choose_method"),
     "evaluation": ("EvalSettings", "evaluate"),
     "methods.gradient": ("predictor",),
+    "models.pretrained": ("pretrained",),
 }
+_EXTRA = ("estimator",)
+"""modules that need packages of an extra: `from innerloop import *` leaves them alone"""
 _MODULE_OF = {name: module for module, names in _WHERE.items() for name in names}
 
-__all__ = ["__version__", *_MODULE_OF]  # pyright: ignore[reportUnsupportedDunderAll]
+__all__ = ["__version__", *(n for n, m in _MODULE_OF.items() if m not in _EXTRA)]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

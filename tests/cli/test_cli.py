@@ -80,10 +80,28 @@ def test_as_a_module_it_is_the_same_command() -> None:
 
 
 def test_every_name_of_the_package_is_there() -> None:
-    from innerloop.estimator import classifier
+    from innerloop.estimator import choose_method, classifier
+    from innerloop.models.pretrained import pretrained
 
     assert all(hasattr(innerloop, name) for name in innerloop.__all__)
     assert innerloop.FewShotClassifier is classifier.FewShotClassifier
+    assert innerloop.choose_method is choose_method
+    assert innerloop.pretrained is pretrained
+
+
+def test_all_names_can_be_had_without_the_extras() -> None:
+    """`from innerloop import *` needs nothing that a plain installation has not; a name that does says what."""
+    code = (
+        "import sys\n"
+        "sys.modules['sklearn'] = sys.modules['efficientnet_lite_pytorch'] = None\n"
+        "from innerloop import *\n"
+        "import innerloop\n"
+        "for get in (lambda: innerloop.FewShotClassifier, innerloop.pretrained):\n"
+        "    try: get()\n"
+        "    except ImportError as e: assert 'pip install' in str(e)\n"
+        "    else: raise SystemExit(1)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 @pytest.mark.parametrize("command", ["train", "study"])
