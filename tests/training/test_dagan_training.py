@@ -130,9 +130,8 @@ def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_fir
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     greys = constant(lambda c: 10 * c)
-    greys.images.add_(
-        (torch.arange(len(greys.images)) % 4).to(torch.uint8)[:, None, None, None]
-    )  # no two alike in a class
+    shade = (torch.arange(len(greys.images)) % 8).to(torch.uint8)  # no two images of a class are alike
+    greys.images.add_(shade[:, None, None, None])
     monkeypatch.setattr(setup, "load_images", lambda config, data_dir=None: greys)
     trained: list[tuple[Tensor, Tensor]] = []
     forward = Critic.forward
