@@ -2,7 +2,13 @@
 
 import importlib.util
 import re
+import shlex
 from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from innerloop import cli
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -20,9 +26,36 @@ def test_every_number_of_the_results_comes_from_results() -> None:
     assert (ROOT / "docs" / "results.md").read_text() == module.page()
 
 
+def block(after: str, language: str) -> str:
+    """The first block in that language after a line of the README."""
+    found = re.search(rf"^{re.escape(after)}$.*?```{language}\n(.*?)```", README, re.S | re.M)
+    assert found, after
+    return found[1]
+
+
+def test_the_commands_for_own_pictures_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches an option or a name that was renamed, and a file that is no longer written."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "cache"))
+    for place in ("examples/red", "examples/blue", "photos"):
+        Path(place).mkdir(parents=True)
+        Image.new("RGB", (32, 32), place.split("/")[-1].replace("photos", "red")).save(Path(place) / "a.png")
+    commands = block("<!-- pictures -->", "sh").splitlines()
+    for line in commands[1:]:
+        assert cli.run(shlex.split(line, comments=True)[1:]) == 0, line
+    assert commands[0].startswith("pip install")
+    for name in re.findall(r"[\w/]+\.(?:html|csv|json)", commands[1]):
+        assert (Path("classified") / Path(name).name).exists(), name
+    capsys.readouterr()
+    exec(compile(block("<!-- pictures-python -->", "python"), "README.md", "exec"), {})
+    assert capsys.readouterr().out == f"{Path('photos/a.png')} red\n"
+
+
 def test_the_snippet_of_the_readme_runs(capsys) -> None:
     """Catches a name that was renamed in the library only."""
-    (snippet,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    snippet = block("## In Python", "python")
     exec(compile(snippet, "README.md", "exec"), {})
     assert "ci95" in capsys.readouterr().out
 
