@@ -163,30 +163,6 @@ def study_lines() -> list[str]:
     return lines
 
 
-def pretrained_rows() -> list[str]:
-    """The pre-trained body without any training: one row a method."""
-    file = RESULTS / "caltech101-pretrained.json"
-    if not file.exists():
-        return []
-    value = read(file)
-    by = {(r["method"], r["shot"]): f"{100 * r['accuracy']:.1f} ± {100 * r['ci95']:.1f}" for r in value["results"]}
-    shots = sorted({shot for _, shot in by})
-    return [
-        f"The pre-trained body of `innerloop classify` and `FewShotClassifier` on Caltech-101, without any training: accuracy (%) ± `ci95` over "
-        f"{value['episodes']} episodes of {value['way']} of {len(value['classes'])} classes, {value['query']} query images each, seed {value['seed']}. "
-        "Many of the classes are among ImageNet's, or near them. [docs/estimator.md](docs/estimator.md) tells how its defaults were chosen, on "
-        "other classes.",
-        "",
-        f"| method | {' | '.join(f'{s}-shot' for s in shots)} | from |",
-        "| --- " * (2 + len(shots)) + "|",
-        *(
-            f"| {m} | {' | '.join(by.get((m, s), '') for s in shots)} | [{file.stem}](results/{file.name}), "
-            f"{short(value['environment']['commit'])} |"
-            for m in dict.fromkeys(m for m, _ in by)
-        ),
-    ]
-
-
 def reproduction_lines() -> list[str]:
     """Each claim of the paper and what became of it, one column a data set."""
     found: dict[tuple[str, str], dict[str, str]] = {}
@@ -261,8 +237,6 @@ def section() -> str:
             *rows,
             "",
         ]
-    if lines := pretrained_rows():
-        parts += [*lines, ""]
     if rows := policy_rows():
         parts += [
             "Meta-RL, return on held-out tasks after 0 to 3 inner steps (mean over seeds ± ci95 over tasks, seed_std); published: after adaptation, ± over seeds, Raghu et al. 2020. "
