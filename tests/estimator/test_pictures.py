@@ -1,6 +1,7 @@
 """Any file becomes a plain RGB picture, or one sentence that names it."""
 
 import io
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -101,6 +102,12 @@ def test_what_is_no_picture_is_one_sentence_with_its_name(tmp_path: Path) -> Non
         assert str(path) in message, path
         assert "\n" not in message, path
         assert isinstance(caught.value, ValueError)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(PictureError, match="it is no regular file"):
+        load_picture(tmp_path / "pipe.png")
 
 
 def test_the_limit_is_what_the_sentence_says() -> None:

@@ -69,7 +69,7 @@ def test_a_run_classifies_any_way_and_any_form_of_picture(tmp_path: Path, monkey
     few = FewShotClassifier(path).fit(x, y)
     flat = FewShotClassifier(path).fit(x.reshape(10, 256), y)
     np.testing.assert_allclose(flat.predict_proba(x.reshape(10, 256)), few.predict_proba(x), atol=1e-6)
-    assert flat.n_features_in_ == 256
+    assert flat.n_features_in_ == 256  # pyright: ignore[reportAttributeAccessIssue]  (scikit-learn sets it)
     # files: black ink on white paper becomes the white on black that glyphs are
     ink = [Image.fromarray(255 - (255 * p[0]).round().astype(np.uint8)) for p in x]
     pictures = FewShotClassifier(path).fit(ink, y)

@@ -54,6 +54,57 @@ def test_a_class_is_a_folder(examples: Path) -> None:
     }
 
 
+def test_what_lies_too_deep_or_is_no_file_is_named(examples: Path, tmp_path: Path) -> None:
+    """Links that lead nowhere or in a circle, folders and pipes; they were passed over without a word, and a pipe that
+    was given as a picture was waited for."""
+    for place in (examples / "red", tmp_path / "new"):
+        save(place / "deep" / "a.png", (9, 9, 9))
+        (place / "gone.png").symlink_to("nothing")
+        (place / "round.png").symlink_to("round.png")
+        (place / "up").symlink_to("..")
+        os.mkfifo(place / "pipe.png")
+    support = read_support(examples)
+    assert support.classes["red"] == 2
+    reasons = {Path(n.name).name: n.reason for n in support.not_used}
+    assert reasons["deep"] == "it is a folder, and the pictures of a class lie in the class folder itself"
+    assert reasons.keys() == {"deep", "gone.png", "round.png", "up", "pipe.png"}
+    found, not_used = find_pictures([tmp_path / "new", tmp_path / "new" / "pipe.png"])
+    assert found == [tmp_path / "new" / "deep" / "a.png"]
+    reasons = {Path(n.name).name: n.reason for n in not_used}
+    assert reasons["gone.png"] == "it is a link to nothing"
+    assert "symbolic links" in reasons["round.png"]
+    assert reasons["up"] == "it is a link to a folder, which is not followed"
+    assert reasons["pipe.png"] == "it is no regular file"
+
+
+def test_a_folder_that_may_not_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "closed" / "a.png", (0, 0, 0))
+    b = save(tmp_path / "open" / "b.png", (0, 0, 0))
+    scan = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("closed"):  # whoever runs the tests may be allowed everything
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert find_pictures([tmp_path]) == (
+        [b],
+        [NotUsed(str(tmp_path / "closed"), "it cannot be opened: Permission denied")],
+    )
+
+
+def test_one_picture_is_one_example(examples: Path) -> None:
+    """A copy within a class would make leave-one-out right for nothing; in two classes it says nothing."""
+    Image.open(examples / "red" / "0.png").save(examples / "red" / "copy.bmp")
+    support = read_support(examples)
+    assert support.classes["red"] == 2
+    assert [n.reason for n in support.not_used] == ["it shows the same as 0.png"]
+    Image.open(examples / "blue" / "1.png").save(examples / "red" / "copy.bmp")
+    with pytest.raises(ValueError, match=r"blue/1\.png and .*red/copy\.bmp are the same picture in two classes"):
+        read_support(examples)
+
+
 def test_what_is_wrong_with_the_examples_is_said(examples: Path, tmp_path: Path) -> None:
     (examples / "yellow").mkdir()
     with pytest.raises(ValueError, match=r"the class folder .*yellow has no picture that can be read$"):

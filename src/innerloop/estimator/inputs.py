@@ -74,10 +74,12 @@ class Images:
         item = self.items[i]
         digest = hashlib.sha256()
         if isinstance(item, str | Path):
+            if not Path(item).is_file():
+                load_picture(item)  # says what is wrong with it
             try:
                 content = Path(item).read_bytes()
             except OSError:
-                load_picture(item)  # says what is wrong with it
+                load_picture(item)
                 raise
             digest.update(b"file\0" + content)
         elif isinstance(item, Image.Image):

@@ -1,5 +1,6 @@
 """Pictures as people have them: any file becomes a plain RGB image, or one sentence that says why not."""
 
+import stat
 import warnings
 from pathlib import Path
 
@@ -28,6 +29,9 @@ def load_picture(path: str | Path) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about size, odd EXIF or palettes
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # a pipe would be waited for, for ever
+                raise PictureError(f"cannot read the picture {path}: it is no regular file")
             with Image.open(path, formats=formats()) as opened:
                 opened.draft(None, (SHRUNK, SHRUNK))
                 width, height = opened.size

@@ -1,6 +1,9 @@
 """Folders of pictures as people have them, sorted by a few examples of each class."""
 
+import hashlib
 import math
+import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,8 +64,9 @@ class Sorted:
 def read_support(folder: Path) -> Support:
     """The examples in `folder`, one sub-folder a class, named after it.
 
-    Hidden files are passed over; what is no picture, or lies in no sub-folder, is in `not_used`. Raises ValueError,
-    naming the folder, if there are fewer than two classes or a class has no picture that can be read.
+    Hidden files are passed over; what is no picture, lies in no sub-folder or too deep, or shows the same as another
+    example of its class, is in `not_used`. Raises ValueError, naming the folder, if there are fewer than two classes or
+    a class has no picture that can be read, or naming the files, if one picture is in two classes.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -81,17 +85,27 @@ def read_support(folder: Path) -> Support:
     files: list[Path] = []
     labels: list[str] = []
     images: list[Image.Image] = []
+    seen: dict[bytes, int] = {}
     for place in names:
-        inside = sorted(p for p in place.iterdir() if _visible(p) and p.is_file())
+        inside = sorted(p for p in place.iterdir() if _visible(p))
         bad = []
         for path in inside:
-            read = read_picture(path) if looks_like_a_picture(path) else _no_picture(path)
+            read = _no_file(path) or (read_picture(path) if looks_like_a_picture(path) else _no_picture(path))
             if isinstance(read, NotUsed):
                 bad.append(read)
-            else:
+                continue
+            twin = seen.setdefault(_content(read), len(files))
+            if twin == len(files):
                 files.append(path)
                 labels.append(shown(place.name))
                 images.append(read)
+            elif files[twin].parent == place:
+                bad.append(NotUsed(shown(path), f"it shows the same as {shown(files[twin].name)}"))
+            else:
+                raise ValueError(
+                    f"{shown(files[twin])} and {shown(path)} are the same picture in two classes; it can be an example "
+                    "of one only: take it out of the other"
+                )
         if len(bad) == len(inside):
             why = f" (for instance {bad[0].name}: {bad[0].reason})" if bad else ""
             raise ValueError(f"the class folder {shown(place)} has no picture that can be read{why}")
@@ -105,7 +119,8 @@ def find_pictures(
     """The files named in `given` and those in its folders, at any depth and each once, and what is not used of them.
 
     Hidden files and folders are passed over, in folders also files whose ending is no picture's (they are named among
-    those not used, as are the `examples`). The files `without` are left out without a word.
+    those not used, as are the `examples`, links to folders, and what cannot be opened). The files `without` are left
+    out without a word.
     """
     support, left_out = {p.resolve() for p in examples}, {p.resolve() for p in without}
     seen: set[Path] = set()
@@ -116,7 +131,12 @@ def find_pictures(
             not_used.append(NotUsed(shown(start), "there is no such file or folder"))
             continue
         inside = start.is_dir()
-        for path in _files(start) if inside else [start]:
+        paths, closed = _files(start) if inside else ([start], [])
+        not_used += closed
+        for path in paths:
+            if fault := _no_file(path):
+                not_used.append(fault)
+                continue
             real = path.resolve()
             if real in seen or real in left_out:
                 continue
@@ -184,9 +204,37 @@ def _no_picture(path: Path) -> NotUsed:
     )
 
 
-def _files(folder: Path) -> list[Path]:
-    inside = (p for p in folder.rglob("*") if all(map(_visible, (p, *p.relative_to(folder).parents[:-1]))))
-    return sorted(p for p in inside if p.is_file())
+def _no_file(path: Path) -> NotUsed | None:
+    """Why this is no file that could be opened, if so. A pipe would be waited for, for ever."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return NotUsed(shown(path), "it is a link to nothing")
+    except OSError as error:
+        return NotUsed(shown(path), f"it cannot be opened: {error.strerror}")
+    if stat.S_ISDIR(mode):
+        return NotUsed(shown(path), "it is a folder, and the pictures of a class lie in the class folder itself")
+    return None if stat.S_ISREG(mode) else NotUsed(shown(path), "it is no regular file")
+
+
+def _content(image: Image.Image) -> bytes:
+    return hashlib.sha256(f"{image.size}\0".encode() + image.tobytes()).digest()
+
+
+def _files(folder: Path) -> tuple[list[Path], list[NotUsed]]:
+    """What is no folder, at any depth, and the folders that were not looked into."""
+    closed: list[NotUsed] = []
+    found: list[Path] = []
+
+    def refuse(error: OSError) -> None:
+        closed.append(NotUsed(shown(error.filename), f"it cannot be opened: {error.strerror}"))
+
+    for place, folders, files in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if _visible(Path(name))]
+        links = [path for name in folders if (path := Path(place, name)).is_symlink()]
+        closed += [NotUsed(shown(path), "it is a link to a folder, which is not followed") for path in links]
+        found += [path for name in files if _visible(path := Path(place, name))]
+    return sorted(found), closed
 
 
 def _visible(path: Path) -> bool:

@@ -242,8 +242,9 @@ def _more_head_steps(config: Config) -> Config:
     return replace(
         config,
         inner=replace(config.inner, steps=20, lr=0.1 if config.way == 5 else config.inner.lr),
-        outer=replace(config.outer, steps=7_000 if config.way == 5 else config.outer.steps),
-        test=replace(config.test, inner_steps=30),
+        outer=replace(config.outer, steps=7_000 if config.way == 5 else 16_000),
+        # at 20 ways, validation episodes of an earlier run went on rising after 30 steps: 95.05, 95.32 % after 100
+        test=replace(config.test, inner_steps=30 if config.way == 5 else 100),
         task_chunk=config.outer.meta_batch,
     )
 
@@ -252,7 +253,7 @@ def preset(name: str, method: MethodName | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
     What a method changes is in `for_method`; besides, the presets for a CPU give ANIL more of its cheap inner steps,
-    and with 5 ways another rate and half the outer steps.
+    with 5 ways another rate and fewer outer steps, with 20 ways more.
     """
     for p in PRESETS:
         if p.name == name:
