@@ -79,6 +79,18 @@ def test_as_a_module_it_is_the_same_command() -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.parametrize(("args", "unbuffered"), [(["--help"], ""), (["--help"], "1"), (["train", "--help"], "")])
+def test_a_reader_that_has_gone_is_no_error(args: list[str], unbuffered: str) -> None:
+    """`innerloop --help | head -1` printed a traceback."""
+    read, write = os.pipe()
+    os.close(read)
+    env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "innerloop", *args]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, env=env, timeout=120)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
 def test_every_name_of_the_package_is_there() -> None:
     from innerloop.estimator import choose_method, classifier
     from innerloop.models.pretrained import pretrained

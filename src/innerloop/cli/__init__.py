@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from innerloop.cli.memory import keep_freed_memory
 from innerloop.version import __version__
 
 COMMANDS = {
@@ -41,7 +42,13 @@ Try:  innerloop study
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    status = 0
+    try:
+        status = run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of our output has gone, as in `innerloop --help | head -1`
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    sys.exit(status)
 
 
 def run(args: list[str]) -> int:
@@ -58,6 +65,7 @@ def run(args: list[str]) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         return fail(f"there is no command {name!r}{hint} (commands: {', '.join(COMMANDS)})", 2)
     try:
+        keep_freed_memory()
         command = importlib.import_module(f"innerloop.cli.{name}")
         return command.run(args[1:])
     except SystemExit as done:  # --help, or wrong usage that the parser has explained
@@ -65,8 +73,7 @@ def run(args: list[str]) -> int:
     except KeyboardInterrupt:
         return fail("interrupted", 130)
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115  the reader of our output has gone
-        return 0
+        raise
     except Exception as error:
         if os.environ.get("INNERLOOP_TRACEBACK"):
             raise
