@@ -198,6 +198,9 @@ def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None
                           (x, 0 if inside else y - e if down else y + e), xytext=(0, -3 if down else 3),
                           textcoords="offset points", ha="center", va="top" if down else "baseline", fontsize=8.5,
                           color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
+    low, high = axes.get_ylim()
+    if low < 0 and not any(s["paper"] for s in series):
+        axes.set_ylim(low - 0.06 * (high - low), high)  # for the number below the deepest bar
     labels = [str(x) for x in series[0]["x"]]
     narrow = max(len(part) for label in labels for part in label.split("\n")) * len(labels) > 60
     axes.set_xticks(range(len(labels)), labels, rotation=20 if narrow else 0, ha="right" if narrow else "center")

@@ -98,10 +98,11 @@ def film(
     fast: Weights,
     config: Config,
     *,
-    every: int = 2,
+    pictures: int = 100,
 ) -> list[np.ndarray]:
-    """RGB pictures of a policy at its mean action in a Gymnasium environment; `fast` are the weights of this one task
-    ([1, …] each, empty for none)."""
+    """RGB pictures, about so many a whole episode, of a policy at its mean action in a Gymnasium environment; `fast`
+    are the weights of this one task ([1, …] each, empty for none)."""
+    every = max(1, config.env.horizon // pictures)
     kind = next(iter(slow.values())).dtype
     seen, _ = env.reset(seed=0, options={"task": task})
     out = [env.render()]
