@@ -125,6 +125,30 @@ def families_lines() -> list[str]:
     return [*lines, "", f"![accuracy against the time of adaptation](results/reproduce/{first}/families/figure.png)"]
 
 
+def shift_lines() -> list[str]:
+    """What each method loses on data that it was not trained on."""
+    lines = []
+    for file in sorted(RESULTS.glob("reproduce/*/shift/result.json")):
+        r = read(file)
+        where = file.parent.relative_to(ROOT)
+        by: dict[str, dict[str, str]] = {}
+        for row in r["rows"]:
+            name, target = row["label"].split(" → ")
+            m = row["measured"]
+            drop = f"{m['drop (points)']:.1f} ± {m['drop ci95']:.1f}"
+            by.setdefault(target, {})[name] = f"{100 * row['mean']:.1f} ± {100 * row['ci95']:.1f} (drop {drop})"
+        methods = list(dict.fromkeys(name for cells in by.values() for name in cells))
+        lines += [
+            f"{r['data']} {r['way']}-way {r['shot']}-shot, {r['outer_steps']:,} steps, seeds {', '.join(map(str, r['seeds']))} ([table]({where}/table.md), {short(r['commit'])}):",
+            "",
+            f"| method | {' | '.join(f'→ {target}' for target in by)} |",
+            "| --- " * (1 + len(by)) + "|",
+            *(f"| {name} | {' | '.join(cells.get(name, '') for cells in by.values())} |" for name in methods),
+            "",
+        ]
+    return lines
+
+
 def policy_rows() -> list[str]:
     """Returns of the meta-trained policies after each number of inner steps."""
     rows = []
@@ -255,7 +279,9 @@ def section() -> str:
     if rows := policy_rows():
         parts += [
             "Meta-RL, return on held-out tasks after 0 to 3 inner steps (mean over seeds ± ci95 over tasks, seed_std); published: after adaptation, ± over seeds, Raghu et al. 2020. "
-            + ("" if any("HalfCheetah" in row for row in rows) else "The half-cheetahs have not been trained here yet."),
+            + (
+                "" if any("HalfCheetah" in row for row in rows) else "The half-cheetahs have not been trained here yet."
+            ),
             "",
             "| environment, method | return | published | from |",
             "| --- | --- | --- | --- |",
@@ -320,6 +346,13 @@ def page() -> str:
         "## Every family",
         "",
         *families_lines(),
+        "",
+        "## Domain shift",
+        "",
+        "`innerloop reproduce shift`: accuracy (%) on classes of another data set, ± ci95 over episodes of one model a seed, and the drop from in-domain ± its ci95. "
+        "A target may be harder for any model: compare drops between methods. What is left out as known, and paired differences, are in the table.",
+        "",
+        *shift_lines(),
     ]
     return "\n".join(parts).replace("](results/", "](../results/") + "\n"
 

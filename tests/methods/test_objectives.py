@@ -3,6 +3,7 @@ against closed forms, plain loops and finite differences."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from innerloop.core.outer import Objective, objective_gradient
 from innerloop.core.random import stream
 from innerloop.methods.attention import euclidean_means
 from innerloop.methods.gradient import body_features, predictor, step_outputs
-from innerloop.methods.objectives import conjugate_gradients, implicit, multi_step, reptile, step_shares
+from innerloop.methods.objectives import batches, conjugate_gradients, implicit, multi_step, reptile, step_shares
 from innerloop.methods.starts import class_means, head_start
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from innerloop.models.head import CosineLinear, PairHead
@@ -367,14 +368,17 @@ def test_a_start_needs_a_linear_head() -> None:
 
 
 def plain_descent(model: nn.Sequential, e: Episodes, t: int, steps: int, rate: float, loss) -> dict[str, Tensor]:
-    """θ_m of task t by torch's own optimizer on support and query together; the model ends as it began."""
+    """θ_m of task t by torch's own optimizer on support and query together, each step on every so many-th image in the
+    order of the classes; the model ends as it began."""
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     names = adapted_parameters(model, InnerLoop())
     optimizer = torch.optim.SGD([model.get_parameter(n) for n in names], lr=rate)
     x, y = torch.cat([e.support_x[t], e.query_x[t]]), torch.cat([e.support_y[t], e.query_y[t]])
-    for _ in range(steps):
+    order = list(range(len(y))) if y.is_floating_point() else sorted(range(len(y)), key=lambda i: int(y[i]))
+    for step in range(steps):
+        mine = [i for place, i in enumerate(order) if place % steps == step]
         optimizer.zero_grad()
-        loss(model(x), y).backward()
+        loss(model(x[mine]), y[mine]).backward()
         optimizer.step()
     after = {n: model.get_parameter(n).detach().clone() for n in names}
     with torch.no_grad():
@@ -413,7 +417,9 @@ def test_an_outer_step_of_rate_1_on_one_task_ends_at_its_fast_weights() -> None:
     slow = slow_weights(model)
     x, y = torch.cat([e.support_x, e.query_x], 1), torch.cat([e.support_y, e.query_y], 1)
     with torch.no_grad():
-        end = adapt(model, slow, x, y, inner)
+        end = {}
+        for own_x, own_y in batches(x, y, 3):
+            end = adapt(model, slow, own_x, own_y, replace(inner, steps=1), start=end)
     found = gradient(reptile(model, inner), slow, e)
     optimizer = torch.optim.SGD(list(slow.values()), lr=1.0)
     for n, p in slow.items():
@@ -422,6 +428,23 @@ def test_an_outer_step_of_rate_1_on_one_task_ends_at_its_fast_weights() -> None:
     assert set(end) == set(slow)
     for n, p in slow.items():
         close(end[n][0], p)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 40])
+def test_each_inner_step_of_reptile_has_other_images_of_all_classes(steps: int) -> None:
+    """Without replacement: the same images in every step leave nothing but joint training."""
+    g = torch.Generator().manual_seed(0)
+    labels = torch.stack([torch.arange(3).repeat(5)[torch.randperm(15, generator=g)] for _ in range(2)])
+    x = (torch.arange(15) + 100 * labels + 1000 * torch.arange(2)[:, None])[..., None].double()
+    found = list(batches(x, labels, steps))
+    assert len(found) == steps
+    for t in range(2):
+        first = [int(v) for own, _ in found[:5] for v in own[t, :, 0]]
+        assert sorted(first) == sorted(int(v) for v in x[t, :, 0])
+        for step, (own, own_labels) in enumerate(found):
+            assert torch.equal((own[t, :, 0] % 1000 // 100).long(), own_labels[t])
+            assert set(own_labels[t].tolist()) == {0, 1, 2}
+            assert torch.equal(own, found[step % 5][0])
 
 
 # ---- iMAML

@@ -328,6 +328,8 @@ def test_what_presets_change_for_each_method() -> None:
         assert for_method(base, m) == replace(base, method=m)
     c = for_method(preset("quick"), "reptile")
     assert (c.outer.optimizer, c.outer.lr, c.outer.schedule, c.outer.clip) == ("sgd", 1.0, "cosine", "none")
+    assert (c.query + c.shot, c.inner.steps) == (10, 10)
+    assert for_method(preset("mini-imagenet-5way-5shot"), "reptile").query == 5
     c = for_method(preset("quick"), "imaml")
     assert (c.inner.steps, c.inner.proximal, c.inner.solve_steps, c.test.inner_steps) == (16, 2.0, 5, 16)
     c = for_method(preset("quick"), "meta-sgd")
@@ -389,7 +391,7 @@ def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: MethodName)
 
 def test_reptile_trains_every_parameter() -> None:
     """Its outer gradient is θ − θ_m: what does not adapt is never trained. Theirs trains all variables."""
-    c = for_method(CONFIG, "reptile")
+    c = replace(for_method(CONFIG, "reptile"), query=CONFIG.query)
     model = setup.build_model(c, blobs())
     batch = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
     found = objective_gradient(setup.objective(c, model, 0), slow_weights(model), batch).gradient

@@ -1,7 +1,8 @@
 """What the outer loop minimises where that is not the query loss after the last inner step: MAML++'s loss after every
 step, Reptile's and iMAML's gradients."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -58,23 +59,47 @@ def multi_step(
 def reptile(model: nn.Sequential, inner: InnerLoop, *, loss: Loss = cross_entropy) -> Objective:
     """The gradient θ − θ_m, averaged over the tasks: Nichol et al. 2018, algorithm 2.
 
-    A task is learnt from all its images, support and query together, as theirs has one training set. With the outer
-    optimizer sgd and rate ε this is θ ← θ + ε (θ_m − θ). The loss reported is that on the query images afterwards,
-    which have been learnt from: it is no test.
+    A task is learnt from all its images, support and query together, as theirs has one training set. Each inner step
+    takes another batch of them (`batches`): it is the inner product of the gradients of different batches that makes
+    Reptile more than joint training (their section 5). With the outer optimizer sgd and rate ε this is
+    θ ← θ + ε (θ_m − θ). The loss reported is that on the query images afterwards, which have been learnt from: it is
+    no test.
     """
+    one_step = replace(inner, steps=1)
 
     def objective(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
         slow = own_weights(parameters)
         x = torch.cat([episodes.support_x, episodes.query_x], 1)
         y = torch.cat([episodes.support_y, episodes.query_y], 1)
         with torch.no_grad():
-            fast = adapt(model, slow, x, y, inner, loss=loss)
+            fast = adapt(model, slow, x, y, replace(inner, steps=0), loss=loss)
+            for own_x, own_y in batches(x, y, inner.steps):
+                fast = adapt(model, slow, own_x, own_y, one_step, loss=loss, start=fast)
             output = forward(model, slow, fast, episodes.query_x)
             value = loss(output, episodes.query_y)
             direction = {n: slow[n] - w for n, w in fast.items()}
         return _with_gradient(value, slow, direction), output
 
     return objective
+
+
+def batches(x: Tensor, y: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """One batch of each task's images [tasks, n, …] for each of `steps` inner steps.
+
+    The images, class by class, are dealt out one at a time until none is left, into a batch for each step, or as many
+    as a class has images on average if that is less; further steps take the batches in turn again.
+    """
+    n, classes, least = x.shape[1], None, 1
+    if y.ndim == 2 and not y.is_floating_point():
+        classes, least = y.argsort(dim=1, stable=True), int(y[0].unique().numel())
+    piles = max(1, min(steps, n // least))
+    for step in range(steps):
+        if classes is None:
+            yield x[:, step % piles :: piles], y[:, step % piles :: piles]
+        else:
+            mine = classes[:, step % piles :: piles]
+            rows = torch.arange(len(x), device=x.device)[:, None]
+            yield x[rows, mine], y[rows, mine]
 
 
 def implicit(model: nn.Sequential, inner: InnerLoop, *, iterations: int = 5, loss: Loss = cross_entropy) -> Objective:

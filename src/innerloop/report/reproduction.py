@@ -184,6 +184,8 @@ def _in_panel(drawing: Value, panel: str) -> Value:
 
 def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None) -> None:
     width = 0.8 / len(series)
+    places = 1 if max((abs(y) for s in series for y in s["y"]), default=0.0) > 2 else 2
+    size = 8.5 if len(series) * len(series[0]["x"]) <= 16 else 7
     for i, s in enumerate(series):
         at = [j + (i - (len(series) - 1) / 2) * width for j in range(len(s["x"]))]
         axes.bar(at, s["y"], width * 0.92, yerr=s["error"], color=_COLOURS[i], hatch=_HATCHES[i], edgecolor="#ffffff",
@@ -194,9 +196,8 @@ def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
             inside = bool(s["paper"])  # at the foot of the bar, where no marker of the paper's can hide it
             down = y < 0  # a negative bar has its end below
-            axes.annotate(f"{y:.1f}" if max(map(abs, s["y"])) > 2 else f"{y:.2f}",
-                          (x, 0 if inside else y - e if down else y + e), xytext=(0, -3 if down else 3),
-                          textcoords="offset points", ha="center", va="top" if down else "baseline", fontsize=8.5,
+            axes.annotate(f"{y:.{places}f}", (x, 0 if inside else y - e if down else y + e), xytext=(0, -3 if down else 3),
+                          textcoords="offset points", ha="center", va="top" if down else "baseline", fontsize=size,
                           color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
     low, high = axes.get_ylim()
     if low < 0 and not any(s["paper"] for s in series):

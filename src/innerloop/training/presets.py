@@ -204,6 +204,8 @@ def for_method(config: Config, method: MethodName) -> Config:
         case "proto-maml":  # the head begins where it classifies already
             inner, test = replace(inner, lr=inner.lr / 10), replace(test, inner_steps=inner.steps)
         case "reptile":  # outer steps towards the adapted weights
+            if not config.regression:  # 10 images a class, as theirs, one of each in every inner step
+                c, inner = replace(c, query=max(1, 10 - c.shot)), replace(inner, steps=10)
             c = replace(c, outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine", clip="none"))
         case "imaml":  # Rajeswaran et al. 2019: λ = 2, 16 steps, 5 iterations of conjugate gradients
             # the pull alone multiplies the distance by 1 − αλ a step: below a rate of 1 / λ it is a contraction
