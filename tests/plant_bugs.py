@@ -213,7 +213,7 @@ BUGS = [
         ("the output before any step has a share", "next(outputs)  # before any step", "pass  # before any step", "shares"),
         ("Reptile walks away", "direction = {n: slow[n] - w for n, w in fast.items()}", "direction = {n: w - slow[n] for n, w in fast.items()}", "reptile"),
         ("Reptile learns from the support set alone", "in batches(x, y, inner.steps)", "in batches(episodes.support_x, episodes.support_y, inner.steps)", "reptile"),
-        ("Reptile's steps see the same images", "step % piles :: piles", "0 :: piles", "reptile"),
+        ("Reptile's steps see the same images", "slice(step % piles, None, piles)", "slice(0, None, piles)", "reptile"),
         ("Reptile begins each step anew", "loss=loss, start=fast)", "loss=loss)", "reptile"),
         ("iMAML multiplies by λ", "[a + h / inner.proximal for", "[a + h * inner.proximal for", "implicit"),
         ("iMAML's curvature at the query set", "forward(model, held, leaves, episodes.support_x, twice=True), episodes.support_y", "forward(model, held, leaves, episodes.query_x, twice=True), episodes.query_y", "implicit"),

@@ -93,13 +93,13 @@ def batches(x: Tensor, y: Tensor, steps: int) -> Iterator[tuple[Tensor, Tensor]]
     if y.ndim == 2 and not y.is_floating_point():
         classes, least = y.argsort(dim=1, stable=True), int(y[0].unique().numel())
     piles = max(1, min(steps, n // least))
+    rows = torch.arange(len(x), device=x.device)[:, None]
     for step in range(steps):
+        mine = slice(step % piles, None, piles)
         if classes is None:
-            yield x[:, step % piles :: piles], y[:, step % piles :: piles]
+            yield x[:, mine], y[:, mine]
         else:
-            mine = classes[:, step % piles :: piles]
-            rows = torch.arange(len(x), device=x.device)[:, None]
-            yield x[rows, mine], y[rows, mine]
+            yield x[rows, classes[:, mine]], y[rows, classes[:, mine]]
 
 
 def implicit(model: nn.Sequential, inner: InnerLoop, *, iterations: int = 5, loss: Loss = cross_entropy) -> Objective:
