@@ -196,8 +196,9 @@ def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
             inside = bool(s["paper"])  # at the foot of the bar, where no marker of the paper's can hide it
             down = y < 0  # a negative bar has its end below
-            axes.annotate(f"{y:.{places}f}", (x, 0 if inside else y - e if down else y + e), xytext=(0, -3 if down else 3),
-                          textcoords="offset points", ha="center", va="top" if down else "baseline", fontsize=size,
+            end = 0 if inside else y - e if down else y + e
+            axes.annotate(f"{y:.{places}f}", (x, end), xytext=(0, -3 if down else 3), textcoords="offset points",
+                          ha="center", va="top" if down else "baseline", fontsize=size,
                           color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
     low, high = axes.get_ylim()
     if low < 0 and not any(s["paper"] for s in series):
