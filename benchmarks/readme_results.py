@@ -21,6 +21,7 @@ EARLIER = ("-mean", "-undistorted", "-rate2", "-9000", "-stride")
 PAPER = {
     ("omniglot", 5, 1, "maml"): "98.7 ± 0.4 (ci95; Finn et al. 2017)",
     ("omniglot", 20, 1, "maml"): "93.7 ± 0.7 (seed_std; Raghu et al. 2020)",
+    ("omniglot", 20, 1, "proto"): "96.0 (Snell et al. 2017)",
     ("omniglot", 20, 1, "anil"): "96.2 ± 0.5 (seed_std; Raghu et al. 2020)",
 }
 

@@ -213,6 +213,6 @@ def print_evaluation(path: Path, row: dict[str, Any]) -> None:
         f"{row['method']} on {row['data']}, {row['split']} classes ({which})",
         ("inner steps", f"{row['metric']} ± ci95"),
         rows,
-        f"{row['episodes']} episodes, {row['shot']} shots{more}, {what}, seed {settings['seed']}; "
-        f"in {path / 'eval.json'}",
+        f"{row['episodes']} episodes, {row['shot']} shot{'s' * (row['shot'] > 1)}{more}, {what}, "
+        f"seed {settings['seed']}; in {path / 'eval.json'}",
     )
