@@ -16,6 +16,7 @@ from PIL import Image
 
 import innerloop
 from innerloop import cli
+from innerloop.cli.evaluate import printed_steps
 from innerloop.data.sources import SOURCES
 from innerloop.runs import RunFolder, read_json
 from innerloop.training import PRESETS, setup
@@ -528,3 +529,10 @@ def test_ctrl_c_of_a_process(tmp_path: Path) -> None:
     assert err.startswith("innerloop: stopped at step ")
     assert err.count("\n") == 1
     assert RunFolder(out).load("last").step >= 1
+
+
+def test_a_table_of_many_inner_steps_keeps_its_ends() -> None:
+    assert printed_steps(0) == [0]
+    assert printed_steps(20) == list(range(21))
+    assert printed_steps(100) == [0, 1, *range(10, 101, 10)]
+    assert printed_steps(21) == [0, 1, 3, 6, 9, 12, 15, 18, 21]

@@ -192,8 +192,19 @@ def evaluations(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def printed_steps(last: int) -> list[int]:
+    """Which of the steps 0 … `last` a table prints: all up to 20, of more the first two and about ten on to the last.
+
+    RUN/eval.json has every one.
+    """
+    if last <= 20:
+        return list(range(last + 1))
+    stride = -(-last // 10)
+    return sorted({0, 1, *range(stride, last, stride), last})
+
+
 def print_evaluation(path: Path, row: dict[str, Any]) -> None:
-    """One evaluation as a table: the score after each inner step."""
+    """One evaluation as a table: the score after each inner step, or after some of many."""
     regression = row["metric"] != "accuracy"
 
     def number(e: dict[str, float]) -> str:
@@ -202,7 +213,7 @@ def print_evaluation(path: Path, row: dict[str, Any]) -> None:
         return f"{100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} %"
 
     steps = row["steps"]
-    rows = [(str(i) if len(steps) > 1 else "–", number(e)) for i, e in enumerate(steps)]
+    rows = [(str(i) if len(steps) > 1 else "–", number(steps[i])) for i in printed_steps(len(steps) - 1)]
     settings = asdict(EvalSettings(**row["settings"]))
     norm = "transductive" if settings["statistics"] == "batch" else "non-transductive"
     what = f"{row['query']} query points" if regression else f"{row['query']} query a class, {settings['statistics']}"
