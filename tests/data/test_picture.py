@@ -101,3 +101,9 @@ def test_a_program_that_draws_is_not_run(monkeypatch: pytest.MonkeyPatch) -> Non
     for read in (lambda: picture(content, 8, 3, "a.png"), lambda: square(content, 8, "a.png")):
         with pytest.raises(DataCorrupt, match=r"cannot read the image a\.png: no known image format"):
             read()
+
+
+def test_exif_that_cannot_be_read_turns_nothing() -> None:
+    out = io.BytesIO()
+    Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4)).save(out, "PNG", exif=b"Exif\0\0garbage")
+    assert picture(out.getvalue(), 4, 1, "x")[0, 3].tolist() == [12, 13, 14, 15]

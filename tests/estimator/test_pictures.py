@@ -43,6 +43,8 @@ def test_every_mode_becomes_the_same_picture(tmp_path: Path) -> None:
         ("palette.gif", Image.new("RGB", (4, 4), (200, 200, 200)).quantize(4), 200),
         ("cmyk.jpg", Image.new("CMYK", (4, 4), (55, 55, 55, 0)), 200),
         ("bits.png", Image.new("1", (4, 4), 1), 255),
+        ("floats.tif", Image.new("F", (4, 4), 200.0), 200),
+        ("shares.tif", Image.new("F", (4, 4), 200 / 255), 200),
         ("clear.png", clear, 255),
     ]:
         found = load_picture(saved(tmp_path / name, image))
@@ -50,11 +52,42 @@ def test_every_mode_becomes_the_same_picture(tmp_path: Path) -> None:
         assert np.abs(np.asarray(found).astype(int) - value).max() <= 2, name
 
 
+def test_a_float_that_is_no_number_is_black_and_leaves_the_others(tmp_path: Path) -> None:
+    values = np.full((4, 4), 200 / 255, np.float32)
+    values[0, 0] = np.nan
+    found = np.asarray(load_picture(saved(tmp_path / "hole.tif", Image.fromarray(values))))
+    assert found[0, 0].tolist() == [0, 0, 0]
+    assert (found[1:] == 200).all()
+
+
 def test_the_cameras_rotation_is_undone(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     found = load_picture(saved(tmp_path / "turned.jpg", Image.fromarray(PIXELS), exif=exif))
     assert found.size == (8, 12)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_exif_that_cannot_be_read_turns_nothing(tmp_path: Path, ending: str) -> None:
+    """One such picture ended the whole of `innerloop classify`: what was read was asked for its EXIF once more."""
+    path = saved(tmp_path / f"odd.{ending}", Image.fromarray(PIXELS), exif=b"Exif\0\0garbage")
+    assert load_picture(path).size == (12, 8)
+    found = pictures.plain(load_picture(path))
+    assert found.size == (12, 8)
+    with Image.open(path) as opened:
+        assert np.array_equal(np.asarray(pictures.plain(opened)), np.asarray(found))
+
+
+def test_a_picture_is_turned_once_and_its_giver_keeps_what_it_was(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    with Image.open(saved(tmp_path / "turned.png", Image.fromarray(PIXELS), exif=exif)) as given:
+        assert given.getexif()[0x0112] == 6
+        once = pictures.plain(given)
+        assert np.array_equal(np.asarray(once), np.rot90(PIXELS, -1))
+        assert np.array_equal(np.asarray(pictures.plain(once)), np.asarray(once))
+        assert given.getexif()[0x0112] == 6
+        assert "exif" in given.info
 
 
 def test_a_large_jpeg_is_read_smaller_but_not_small(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """One image file becomes one uint8 array of a fixed size."""
 
+import contextlib
 import functools
 import io
 import warnings
@@ -22,15 +23,15 @@ def formats() -> tuple[str, ...]:
 def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.uint8]:
     """Decode an image to uint8 [channels, size, size]; `channels` is 1 (grey) or 3 (RGB).
 
-    The camera's EXIF rotation is undone, transparency is laid over white, 16-bit grey is scaled to 8 bits,
-    and the picture is resized by Lanczos, its sides apart (no crop, as is usual for mini-ImageNet). Of an
+    The camera's EXIF rotation is undone, transparency is laid over white, 16-bit grey and floats are scaled to 8
+    bits, and the picture is resized by Lanczos, its sides apart (no crop, as is usual for mini-ImageNet). Of an
     animation the first frame counts. `name` stands for the file in the one error, DataCorrupt.
     """
     try:
         with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=formats()) as opened:
             warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
             opened.load()
-            plain = flat(ImageOps.exif_transpose(opened), "L" if channels == 1 else "RGB")
+            plain = flat(upright(opened), "L" if channels == 1 else "RGB")
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         reason = "no known image format" if isinstance(e, Image.UnidentifiedImageError) else e
         raise DataCorrupt(f"cannot read the image {name}: {reason}") from e
@@ -40,12 +41,23 @@ def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.u
     return pixels[None] if channels == 1 else np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as the camera's EXIF says; EXIF that cannot be read turns nothing."""
+    image.load()
+    with contextlib.suppress(Exception):  # SyntaxError, struct.error, ValueError …
+        return ImageOps.exif_transpose(image)
+    return image
+
+
 def flat(image: Image.Image, mode: str) -> Image.Image:
-    """The image in `mode` (L or RGB) without transparency."""
+    """The image in `mode` (L or RGB) without transparency; whole numbers of 16 bits and more are taken to lie in
+    0..65535, floats in 0..1 if none is above 1, else in 0..255."""
     if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64))
         if image.mode.startswith("I"):
-            values = values / 257.0  # 0..65535 to 0..255
+            values = values / 257.0
+        elif values.max() <= 1:
+            values = values * 255.0
         image = Image.fromarray(values.round().clip(0, 255).astype(np.uint8))
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")

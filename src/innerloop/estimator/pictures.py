@@ -4,9 +4,9 @@ import stat
 import warnings
 from pathlib import Path
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from innerloop.data.picture import flat, formats
+from innerloop.data.picture import flat, formats, upright
 
 LARGEST = 100_000_000
 """pixels: beyond it a picture is refused (it would take 300 MB, and a forged one any amount)"""
@@ -58,5 +58,7 @@ def load_picture(path: str | Path) -> Image.Image:
 
 
 def plain(image: Image.Image) -> Image.Image:
-    """An image at hand as RGB without transparency, the right way up."""
-    return flat(ImageOps.exif_transpose(image), "RGB")
+    """An image at hand as RGB without transparency, the right way up, and without anything but its pixels."""
+    out = flat(upright(image), "RGB")
+    out.info = {}  # what that says has been done
+    return out
