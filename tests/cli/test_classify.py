@@ -1,8 +1,11 @@
 """`innerloop classify`: whole calls on pictures of plain colours, their files, and pictures as people have them."""
 
 import csv
+import html
 import json
+import os
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -208,6 +211,29 @@ def test_results_may_lie_among_the_pictures(new: Path) -> None:
         assert value["not_used"] == []
 
 
+@pytest.mark.usefixtures("examples", "new")
+def test_a_folder_that_may_not_be_written_to_is_said_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = os.access
+    closed = Path.cwd()  # whoever runs the tests may be allowed everything
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).absolute() != closed and access(path, mode))
+    fails(["--support", "examples", "--images", "new"], "the folder .* may not be written to; give another", capsys)
+    assert Quarters.seen == 0
+
+
+@pytest.mark.usefixtures("examples")
+def test_names_whose_bytes_are_no_text(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given by name they stand in the command, too; the page that shows it could not be written, after all the work."""
+    name, out = os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"out\xe9")
+    Image.new("RGB", (9, 9), COLOURS["red"]).save(name)
+    monkeypatch.setattr(sys, "argv", ["innerloop", "classify", "--images", name, "a\nb"])
+    assert classify(name, "--method", "nil", "--out", out) == 0
+    capsys.readouterr().out.encode()
+    assert r"--images 'caf\udce9.png' 'a\nb'" in html.unescape((Path(out) / "gallery.html").read_text())
+    assert results(out)[1][0]["file"] == r"caf\udce9.png"
+
+
 @pytest.mark.usefixtures("new")
 def test_one_example_a_class(capsys: pytest.CaptureFixture[str]) -> None:
     for name, colour in COLOURS.items():
@@ -229,7 +255,9 @@ def test_results_of_others_are_left_alone(capsys: pytest.CaptureFixture[str]) ->
     Path("mine/predictions.json").write_text('{"also": "precious"}')
     fails([*args, "--out", "mine"], r"mine/predictions\.json is not from", capsys)
     assert Path("mine/predictions.csv").read_text() == "precious"
-    fails([*args, "--out", "new/red/0.png"], "is a file, not a folder", capsys)
+    fails([*args, "--out", "new/red/0.png"], r"new/red/0\.png is a file, not a folder", capsys)
+    fails([*args, "--out", "new/red/0.png/deep/er"], r"new/red/0\.png is a file, not a folder", capsys)
+    assert Quarters.seen == 0, "said before any work"
     assert classify("new") == 0
     Path("classified/note.txt").write_text("kept")
     assert classify("new/red", "--no-gallery") == 0

@@ -49,7 +49,7 @@ def test_a_class_is_a_folder(examples: Path) -> None:
     assert support.images[0].getpixel((0, 0)) == COLOURS["blue"]
     assert {Path(n.name).name: n.reason for n in support.not_used} == {
         "stray.png": "it lies in no class folder",
-        "notes.txt": "its name ends in '.txt', as no picture's does",
+        "notes.txt": "its name ends in '.txt', which is no format that is read",
         "broken.jpg": next(n.reason for n in support.not_used if n.name.endswith("broken.jpg")),
     }
 
@@ -75,6 +75,16 @@ def test_what_lies_too_deep_or_is_no_file_is_named(examples: Path, tmp_path: Pat
     assert "symbolic links" in reasons["round.png"]
     assert reasons["up"] == "it is a link to a folder, which is not followed"
     assert reasons["pipe.png"] == "it is no regular file"
+
+
+def test_a_name_that_cannot_be_asked_for_is_named(tmp_path: Path) -> None:
+    """It ended the whole call."""
+    a = save(tmp_path / "a.png", (0, 0, 0))
+    long = tmp_path / ("x" * 300 + ".png")
+    found, not_used = find_pictures([long, a / "b.png", a])
+    assert found == [a]
+    assert [n.name for n in not_used] == [str(long), str(a / "b.png")]
+    assert all(n.reason.startswith("it cannot be opened: ") for n in not_used)
 
 
 def test_a_folder_that_may_not_be_opened_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +148,7 @@ def test_each_picture_is_found_once_at_any_depth(examples: Path, tmp_path: Path)
     assert found == [top, deep, bare]
     assert {Path(n.name).name: n.reason for n in not_used} == {
         "own.png": "it is an example itself",
-        "film.txt": "its name ends in '.txt', as no picture's does",
+        "film.txt": "its name ends in '.txt', which is no format that is read",
         "gone": "there is no such file or folder",
     }
 

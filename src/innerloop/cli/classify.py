@@ -3,6 +3,7 @@
 import csv
 import datetime
 import io
+import os
 import shlex
 import time
 from collections.abc import Sequence
@@ -115,8 +116,11 @@ def _check(asked: ClassifyArgs) -> None:
         raise ValueError(f"--threads must be 0 or more, got {asked.threads}")
     if not asked.images:
         raise ValueError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
-    if asked.out.exists() and not asked.out.is_dir():
-        raise RunError(f"{asked.out} is a file, not a folder; give another --out")
+    held = next(p for p in (asked.out, *asked.out.absolute().parents) if os.path.lexists(p))
+    if not held.is_dir():
+        raise RunError(f"{held} is a file, not a folder; give another --out")
+    if not os.access(held, os.W_OK | os.X_OK):
+        raise RunError(f"the folder {held} may not be written to; give another --out")
     if (there := [name for name in FILES if (asked.out / name).exists()]) and not _ours(asked.out):
         raise RunError(
             f"{asked.out / there[0]} is not from innerloop classify and is left as it is; give another --out"
@@ -265,7 +269,7 @@ def _gallery(
 
     env = summary["env"]
     made = (
-        ("command", shlex.join(env["command"])),
+        ("command", shown(shlex.join(env["command"]))),
         ("commit", env["commit"] or "not known (not run from a source tree)"),
         ("date", summary["date"]),
         ("time taken", duration(summary["seconds"])),
@@ -297,6 +301,8 @@ def _print(
     not_used: Sequence["NotUsed"],
     seconds: float,
 ) -> None:
+    from innerloop.estimator.sorting import shown
+
     table = []
     for name, examples in support.classes.items():
         own = [r for r in rows if r.guesses[0][0] == name]
@@ -326,14 +332,14 @@ def _print(
             ],
         )
         if not few and len(again) > SHOWN:
-            print(f"... and {len(again) - SHOWN} more, marked in {asked.out / FILES[1]}")
+            print(f"... and {len(again) - SHOWN} more, marked in {shown(asked.out / FILES[1])}")
     for line in _left_out((*support.not_used, *not_used)):
         show.console.print(line, markup=False)
     show.console.print(
-        f"{len(rows)} pictures sorted in {duration(seconds)}: {asked.out / FILES[1]}, {FILES[0]}", markup=False
+        f"{len(rows)} pictures sorted in {duration(seconds)}: {shown(asked.out / FILES[1])}, {FILES[0]}", markup=False
     )
     if asked.gallery:
-        show.console.print(f"Look at {(asked.out / FILES[2]).resolve()}", markup=False)
+        show.console.print(f"Look at {shown((asked.out / FILES[2]).resolve())}", markup=False)
 
 
 def _left_out(not_used: Sequence["NotUsed"]) -> list[str]:

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,8 @@ class FeatureCache:
     folder: Path
     body: str
     """the `identity` of the body"""
+    _said: set[str] = field(default_factory=set, compare=False, repr=False)
+    """warnings given: a folder that is closed or full is so for every image, and is said once"""
 
     def read(self, image: str) -> NDArray[np.float32] | None:
         """The features of the image with that digest; None where there are none, or a file that does not hold."""
@@ -46,7 +48,7 @@ class FeatureCache:
         except FileNotFoundError:
             return None
         except OSError as error:
-            _log.warning("cannot read features from the cache (%s); they are computed", error)
+            self._say(f"cannot read features from the cache {self.folder} ({error.strerror}); they are computed")
             return None
         head = len(_MAGIC)
         payload = content[head + _DIGEST :]
@@ -67,9 +69,14 @@ class FeatureCache:
                 file.write(_MAGIC + _seal(key, payload) + payload)
             Path(part).replace(path)
         except OSError as error:
-            _log.warning("cannot keep features in the cache %s (%s)", self.folder, error)
+            self._say(f"cannot keep features in the cache {self.folder} ({error.strerror})")
             if part is not None:
                 Path(part).unlink(missing_ok=True)
+
+    def _say(self, warning: str) -> None:
+        if warning not in self._said:
+            self._said.add(warning)
+            _log.warning(warning)
 
     def _place(self, image: str) -> tuple[Path, str]:
         key = hashlib.sha256(f"{self.body} {image}".encode()).hexdigest()

@@ -127,10 +127,14 @@ def find_pictures(
     found: list[Path] = []
     not_used: list[NotUsed] = []
     for start in given:
-        if not start.exists():
+        try:
+            inside = stat.S_ISDIR(start.stat().st_mode)
+        except FileNotFoundError:
             not_used.append(NotUsed(shown(start), "there is no such file or folder"))
             continue
-        inside = start.is_dir()
+        except OSError as error:  # may not be looked at, a name too long, a link in a circle
+            not_used.append(NotUsed(shown(start), f"it cannot be opened: {error.strerror}"))
+            continue
         paths, closed = _files(start) if inside else ([start], [])
         not_used += closed
         for path in paths:
@@ -200,7 +204,9 @@ def least_certain(probabilities: Sequence[float], share: float) -> set[int]:
 def _no_picture(path: Path) -> NotUsed:
     return NotUsed(
         shown(path),
-        f"its name ends in {path.suffix!r}, as no picture's does" if path.suffix else "its name has no ending",
+        f"its name ends in {shown(path.suffix)!r}, which is no format that is read"
+        if path.suffix
+        else "its name has no ending",
     )
 
 
