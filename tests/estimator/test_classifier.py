@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.estimator import METHODS, FewShotClassifier, choose_method
 from innerloop.estimator.bodies import resolve
+from innerloop.estimator.choose import _turned
 from innerloop.estimator.heads import UnitLinear, adapt_head
 from innerloop.models import conv4
 
@@ -200,6 +202,21 @@ def test_data_that_does_not_fit_is_said() -> None:
             getattr(FewShotClassifier(), call)(F_)
 
 
+def test_a_fit_that_fails_leaves_nothing_to_predict_with(tmp_path: Path) -> None:
+    """It left the new labels on the old support set."""
+    few = FewShotClassifier(network()).fit(IMAGES, Y)
+    with pytest.raises(ValueError, match="there is no picture"):
+        few.fit([tmp_path / f"{i}.png" for i in range(6)], np.array(["p", "q", "r"])[Y])
+    with pytest.raises(NotFittedError):
+        few.predict(IMAGES)
+    assert few.fit(IMAGES, Y).predict(IMAGES).shape == (6,)
+
+
+def test_one_image_a_class_is_no_regression() -> None:
+    """scikit-learn warns of as many classes as samples; warnings are errors here."""
+    assert FewShotClassifier().fit(RNG.normal(size=(30, 4)), np.arange(30)).classes_.shape == (30,)
+
+
 def test_nothing_draws_from_the_global_generator() -> None:
     given = network(5)
     before = torch.get_rng_state()
@@ -232,12 +249,12 @@ def test_choose_method_is_leave_one_out() -> None:
 
 def test_choose_method_for_pictures_uses_the_same_numbers() -> None:
     """Features made once give what a fit of the pictures without the left-out one gives; also with batch statistics."""
-    body = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Flatten(), nn.Linear(256, 6))))
+    body = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Flatten(), nn.Linear(256, 9))))
     with torch.no_grad():
         for p in body.parameters():
             p.copy_(torch.randn(p.shape, generator=stream(1)))
     for model in (body, network(5)):
-        _, shares = choose_method(list(IMAGES), Y, model=model, methods=["nil", "anil"], steps=3)
+        _, shares = choose_method(list(IMAGES), Y, model=model, methods=["nil", "means", "anil"], steps=3)
         for method, share in shares.items():
             right = 0
             for i in range(6):
@@ -247,8 +264,18 @@ def test_choose_method_for_pictures_uses_the_same_numbers() -> None:
             assert share == right / 6
 
 
+def test_turned_features_have_the_same_lengths_and_angles() -> None:
+    for n, d in ((4, 30), (30, 4)):
+        x = RNG.normal(size=(n, d)).astype(np.float32)
+        turned = _turned(x)
+        assert turned.shape == (n, 4)
+        np.testing.assert_allclose(turned @ turned.T, x.astype(np.float64) @ x.T, atol=1e-5)
+
+
 def test_choose_method_with_one_shot_is_the_default() -> None:
     assert choose_method(F_[::3], L[::3]) == ("nil", {})
+    with pytest.warns(UserWarning, match="column-vector"):
+        assert choose_method(F_, L[:, None]) == choose_method(F_, L)
     with pytest.raises(ValueError, match="methods is empty"):
         choose_method(F_, L, methods=[])
     assert METHODS == ("nil", "means", "anil", "finetune", "maml")

@@ -113,6 +113,18 @@ def test_one_picture_is_not_a_list(tmp_path: Path) -> None:
         images([tmp_path / "absent.png"], Wanted()).digest(0)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_a_picture_in_memory_that_is_cut_off_is_named(tmp_path: Path) -> None:
+    """Pillow reads the pixels of an opened file when they are asked for."""
+    Image.fromarray(RGB[0]).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes()[:-200])
+    with Image.open(tmp_path / "b.png") as cut:
+        given = images([Image.fromarray(RGB[0]), cut], Wanted(8, 3))
+        for ask in (given.digest, lambda i: given.stack([i])):
+            with pytest.raises(PictureError, match=r"cannot read the picture X\[1\]: "):
+                ask(1)
+
+
 def test_rows_are_features_flat_images_or_what_a_model_takes() -> None:
     rows = RNG.random((3, 12))
     assert torch.equal(Reader(True, None).read(rows), torch.from_numpy(rows))  # type: ignore[arg-type]

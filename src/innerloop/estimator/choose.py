@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.utils.validation import column_or_1d
 
 from innerloop.estimator.classifier import FewShotClassifier
 
@@ -23,7 +24,7 @@ def choose_method(
 
     The share is measured on few images (n of them: its standard error is up to 0.5/√n): a hint, no test result.
     """
-    y = np.asarray(y)
+    y = column_or_1d(y, warn=True)
     options = {name: value for name, value in options.items() if name != "method"}
     first = FewShotClassifier(model, method="nil", **options).fit(X, y)
     methods = first.fitting_methods() if methods is None else tuple(methods)
@@ -36,7 +37,7 @@ def choose_method(
         given: Any = X
         changes: dict[str, Any] = {"method": method}
         if first.has_fixed_features and not first.adapts_network(method):  # they are made once
-            given = first.support_features_
+            given = _turned(first.support_features_)
             changes["model"] = "pretrained"
             if method == "nil":
                 changes["temperature"] = first.temperature_
@@ -48,6 +49,12 @@ def choose_method(
             right += int(found[0] == y[i])
         shares[method] = right / len(y)
     return max(shares, key=lambda m: shares[m]), shares
+
+
+def _turned(features: NDArray[Any]) -> NDArray[np.float64]:
+    """[n, d] -> [n, min(n, d)], with the same lengths and angles: all that a head from zero, cosines and distances
+    see, in fewer numbers where the examples are few."""
+    return np.linalg.qr(features.astype(np.float64).T)[1].T
 
 
 def _take(X: Any, rows: NDArray[np.int64]) -> Any:

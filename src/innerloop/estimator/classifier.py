@@ -1,5 +1,6 @@
 """A few-shot classifier with the face of scikit-learn: `fit` is the inner loop on the support set."""
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,11 +97,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.device = device
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":
-        """The inner loop on the support set X with its labels y [n], of any type that sorts.
+        """The inner loop on the support set X with its labels y [n]: whole numbers, text or booleans.
 
         Raises ValueError for parameters and data that do not fit, PictureError (a ValueError) for a file that cannot
         be read, RunError for a run folder that cannot be used.
         """
+        self._fitted = False  # a fit that fails leaves no mixture of two support sets
         self._check_parameters()
         body, given, labels = self._support(X, y)
         self._labels = torch.from_numpy(labels)
@@ -125,7 +127,11 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.support_features_ = support.numpy()
         if self.method == "anil" and not self._own_head:
             self._head = adapt_head(self._support_features, self._labels, self._inner(FRESH_HEAD))
+        self._fitted = True
         return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return getattr(self, "_fitted", False)
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest label of each image [n]."""
@@ -157,12 +163,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def adapts_network(self, method: str) -> bool:
         """Whether that method runs its inner loop through the network, rather than on features."""
         check_is_fitted(self)
-        return method in ("finetune", "maml") or (method == "anil" and self._fits)
+        return self._through_network(method)
 
     def fitting_methods(self) -> tuple[str, ...]:
         """The methods for this model and support set, without fine-tuning, which takes minutes."""
         check_is_fitted(self)
         return ("nil", "means", "anil", *(("maml",) if self._has_own_loop else ()))
+
+    def _through_network(self, method: str) -> bool:
+        return method in ("finetune", "maml") or (method == "anil" and self._fits)
 
     def _features(self, given: Tensor | Images) -> Tensor:
         if isinstance(given, Tensor):
@@ -199,7 +208,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 else f"{body.run or 'this model'} has none; use nil, means, anil or finetune"
             )
             raise ValueError(f"method 'maml' is the inner loop that a run was trained with: {has}")
-        self._own_head = self.adapts_network(self.method)
+        self._own_head = self._through_network(self.method)
         if not self._own_head:
             return without_adapting(body, given, self.statistics, self._feature_cache(body))
         if self.method == "maml" and trained:
@@ -265,7 +274,9 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         y = column_or_1d(y, warn=True)
         if len(y) != len(given):
             raise ValueError(f"X has {len(given)} images, y has {len(y)} labels; there must be one for each")
-        check_classification_targets(y)
+        with warnings.catch_warnings():  # that one image a class looks like a regression
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+            check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs 2 or more classes")

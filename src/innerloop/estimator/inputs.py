@@ -85,19 +85,25 @@ class Images:
                 raise
             digest.update(f"file {_READING}\0".encode() + content)
         elif isinstance(item, Image.Image):
-            image = plain(item)
+            image = self._plain(i)
             digest.update(f"picture {image.size}\0".encode() + image.tobytes())
         else:
             array = np.ascontiguousarray(item)
             digest.update(f"array {array.dtype.str} {array.shape}\0".encode() + array.tobytes())
         return digest.hexdigest()
 
+    def _plain(self, i: int) -> Image.Image:
+        try:
+            return plain(self.items[i])
+        except (OSError, SyntaxError, ValueError) as error:  # opened, but its pixels are read only now
+            raise PictureError(f"cannot read the picture X[{i}]: {' '.join(str(error).split())}") from error
+
     def _views(self, i: int, count: int | None) -> list[Tensor]:
         """The first `count` views of image i, float32 [channels, height, width], or a row of numbers as it is."""
         item = self.items[i]
         crops = self.wanted.crops[:count]
         if isinstance(item, str | Path | Image.Image):
-            pixels = np.asarray(load_picture(item) if not isinstance(item, Image.Image) else plain(item))
+            pixels = np.asarray(self._plain(i) if isinstance(item, Image.Image) else load_picture(item))
             return [self._prepare(pixels.transpose(2, 0, 1), c, invert=self.wanted.invert) for c in crops]
         return [self._prepare(np.asarray(item), c, invert=False) for c in crops]
 
