@@ -230,7 +230,9 @@ def test_names_whose_bytes_are_no_text(capsys: pytest.CaptureFixture[str], monke
     monkeypatch.setattr(sys, "argv", ["innerloop", "classify", "--images", name, "a\nb"])
     assert classify(name, "--method", "nil", "--out", out) == 0
     capsys.readouterr().out.encode()
-    assert r"--images 'caf\udce9.png' 'a\nb'" in html.unescape((Path(out) / "gallery.html").read_text())
+    page = html.unescape((Path(out) / "gallery.html").read_text())
+    assert r"--images 'caf\udce9.png' 'a\nb'" in page
+    assert r">caf\udce9.png</div>" in page, "a folder ends with /, not with the sign of an escape"
     assert results(out)[1][0]["file"] == r"caf\udce9.png"
 
 

@@ -69,8 +69,18 @@ def test_grey_and_colour() -> None:
 def test_transparency_lies_on_white() -> None:
     rgba = np.concatenate([RGB, np.full((2, 10, 14, 1), 51, np.uint8)], 3)
     expected = 0.2 * torch.from_numpy(RGB).permute(0, 3, 1, 2) / 255 + 0.8
-    torch.testing.assert_close(tensors(rgba, Wanted(None, 3)), expected)
+    torch.testing.assert_close(tensors(rgba, Wanted(None, 3)), expected, atol=0.51 / 255, rtol=0)
+    torch.testing.assert_close(tensors(rgba / 255, Wanted(None, 3)), expected)
     torch.testing.assert_close(tensors([Image.fromarray(x) for x in rgba]), expected, atol=1 / 255, rtol=0)
+
+
+def test_what_cannot_be_seen_has_no_colour_at_the_edges() -> None:
+    """A white square on a transparent black ground is white all over, resized too; edges were grey."""
+    rgba = np.zeros((1, 10, 10, 4), np.uint8)
+    rgba[:, 3:7, 3:7] = 255
+    for wanted in (Wanted(None, 3), Wanted(7, 3), Wanted(7, 1, (0.875,))):
+        for form in (rgba, rgba / 255, [Image.fromarray(rgba[0])]):
+            assert float(tensors(form, wanted).min()) > 0.999
 
 
 def test_pictures_are_inverted_for_white_on_black_but_arrays_are_not() -> None:

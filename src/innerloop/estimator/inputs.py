@@ -18,7 +18,7 @@ from innerloop.estimator.pictures import PictureError, load_picture, plain
 Kind = Literal["features", "arrays", "pictures"]
 _CHANNELS = (1, 3, 4)
 _READING = 2
-"""another number whenever `load_picture` makes other pixels of a file: those of before lie in people's caches"""
+"""another number whenever the same picture becomes other pixels: features of the old ones lie in people's caches"""
 _GREY = (0.299, 0.587, 0.114)
 """ITU-R 601, the weights of Pillow's "L\""""
 
@@ -74,7 +74,7 @@ class Images:
     def digest(self, i: int) -> str:
         """SHA-256 of image i as it was given: a file's bytes, or type, shape and pixels."""
         item = self.items[i]
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(f"{_READING}\0".encode())
         if isinstance(item, str | Path):
             if not Path(item).is_file():
                 load_picture(item)  # says what is wrong with it
@@ -83,7 +83,7 @@ class Images:
             except OSError:
                 load_picture(item)
                 raise
-            digest.update(f"file {_READING}\0".encode() + content)
+            digest.update(b"file\0" + content)
         elif isinstance(item, Image.Image):
             image = self._plain(i)
             digest.update(f"picture {image.size}\0".encode() + image.tobytes())
@@ -126,13 +126,13 @@ class Images:
             pixels = pixels.astype(np.float32)
         elif pixels.dtype != np.uint8:
             pixels = pixels.astype(np.uint8)  # `arrays` has seen that they are in 0..255
+        if len(pixels) == 4 and w.channels in (1, 3):
+            pixels = _on_white(pixels)
         if w.size is not None:
             pixels = _resize(pixels, w, crop)
         x = torch.from_numpy(np.ascontiguousarray(pixels, dtype=np.float32))
         if pixels.dtype == np.uint8:
             x = x / 255
-        if len(x) == 4 and w.channels in (1, 3):  # laid over white
-            x = x[:3] * x[3:] + (1 - x[3:])
         if len(x) == 3 and w.channels == 1:
             x = (torch.tensor(_GREY)[:, None, None] * x).sum(0, keepdim=True)
         elif len(x) == 1 and w.channels == 3:
@@ -193,6 +193,14 @@ def _arrays(array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
     if array.dtype.kind in "ui" and (low < 0 or high > 255):
         raise ValueError(f"images of integers must lie in 0..255, these are in {low}..{high}")
     return array
+
+
+def _on_white(rgba: NDArray[Any]) -> NDArray[Any]:
+    """[4, h, w] -> [3, h, w]; before it is resized, lest the colour of what cannot be seen bleed into the edges."""
+    white = 255 if rgba.dtype == np.uint8 else 1
+    share = rgba[3:] / np.float32(white)
+    rgb = rgba[:3] * share + white * (1 - share)
+    return rgb.round().astype(np.uint8) if rgba.dtype == np.uint8 else rgb
 
 
 def _resize(pixels: NDArray[Any], wanted: Wanted, crop: float | None) -> NDArray[Any]:

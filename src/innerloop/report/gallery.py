@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -32,6 +32,11 @@ class Thumbnail:
     width: int
     height: int
     jpeg: bytes
+
+    @property
+    def file(self) -> str:
+        """The name without its folders."""
+        return PurePath(self.name).name
 
     @property
     def uri(self) -> str:
