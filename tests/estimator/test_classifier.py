@@ -16,7 +16,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.estimator import METHODS, FewShotClassifier, choose_method
 from innerloop.estimator.bodies import resolve
-from innerloop.estimator.choose import _turned
+from innerloop.estimator.choose import _turned, left_out_rows
 from innerloop.estimator.heads import UnitLinear, adapt_head
 from innerloop.models import conv4
 
@@ -43,6 +43,15 @@ def test_nil_is_attention_over_support_images() -> None:
     assert model.nearest_support(QUERY).tolist() == nearest
     assert np.array_equal(model.features(QUERY), QUERY)
     assert np.array_equal(model.support_features_, F_)
+
+
+def test_nil_counts_the_mean_vote_of_a_class() -> None:
+    """Twice as many images of a class, each one doubled, say nothing new; by the sum of votes they would."""
+    more = np.concatenate([F_, F_[:3]])  # the class 5 twice
+    model = FewShotClassifier(temperature=3.0).fit(more, np.concatenate([L, L[:3]]))
+    np.testing.assert_allclose(
+        model.predict_proba(QUERY), FewShotClassifier(temperature=3.0).fit(F_, L).predict_proba(QUERY)
+    )
 
 
 def test_means_is_the_nearest_class_mean() -> None:
@@ -245,6 +254,19 @@ def test_choose_method_is_leave_one_out() -> None:
             right += FewShotClassifier(method=method).fit(F_[rest], L[rest]).predict(F_[[i]])[0] == L[i]
         assert share == right / 9
     assert shares[name] == max(shares.values())
+
+
+def test_of_many_images_some_of_each_class_are_left_out() -> None:
+    assert left_out_rows(L).tolist() == list(range(9))
+    y = np.array(["b", "a", "c", "a"] * 100)
+    rows = left_out_rows(y)
+    assert len(set(rows.tolist())) == 100
+    assert {c: (y[rows] == c).sum() for c in "abc"} == {"a": 50, "b": 25, "c": 25}
+    x = np.eye(3)[(y == "b") + 2 * (y == "c")] + 0.01 * RNG.normal(size=(400, 3))
+    y[rows[0]] = "c" if y[rows[0]] != "c" else "a"  # one wrong label, and it is one of the hundred that are asked
+    again = left_out_rows(y)
+    wrong = np.flatnonzero(y[again] != np.array(list("abc"))[x[again].argmax(1)])
+    assert choose_method(x, y, methods=["means"])[1] == {"means": 1 - len(wrong) / 100}
 
 
 def test_choose_method_for_pictures_uses_the_same_numbers() -> None:

@@ -187,6 +187,7 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
 
 def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
     from innerloop.estimator import choose_method
+    from innerloop.estimator.choose import MOST
 
     if method != "auto":
         return Choice(method, "as asked", {})
@@ -194,7 +195,9 @@ def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
     if not shares:
         return Choice(name, "by default: a class has one example only, so that none can be left out to try others", {})
     said = ", ".join(f"{m} {in_percent(s)}" for m, s in shares.items())
-    why = f"right most often where each of the {len(support.labels)} examples is named from the others ({said})"
+    many = len(support.labels)
+    asked = f"each of the {many} examples is" if many <= MOST else f"{MOST} of the {many} examples are each"
+    why = f"right most often where {asked} named from the others ({said})"
     if list(shares.values()).count(shares[name]) > 1:
         why += "; among equals the first"
     return Choice(name, why, shares)

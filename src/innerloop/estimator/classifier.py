@@ -41,11 +41,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     model : "pretrained" (a body of ImageNet features, extra `pretrained`), the path of an innerloop run folder (its
         data need not be there), or an `nn.Sequential` of named blocks. A model of one block is a body alone; of two or
         more, the last is the head. The model itself is never changed.
-    method : "nil": each support image votes for its class by the cosine of features (no inner loop); "means": nearest
-        class mean; "anil": a linear head adapts; "finetune": a head adapts, then all blocks; "maml": the inner loop
-        that the run was trained with, whichever blocks that adapts (for a run whose way fits). "anil" and "finetune"
-        start from the model's own head if that was trained with an inner loop (a user's model: in any way) and has as
-        many outputs as y has classes, else from one at zero.
+    method : "nil": each support image votes for its class by the cosine of features (no inner loop), and the mean
+        vote of a class counts, which for classes of equally many is the papers' sum; "means": nearest class mean;
+        "anil": a linear head adapts; "finetune": a head adapts, then all blocks; "maml": the inner loop that the run
+        was trained with, whichever blocks that adapts (for a run whose way fits). "anil" and "finetune" start from the
+        model's own head if that was trained with an inner loop (a user's model: in any way) and has as many outputs as
+        y has classes, else from one at zero.
     steps, lr : inner steps and inner rate; None: the run's for its own head, else those in
         `innerloop.estimator.classifier`.
     temperature : what multiplies cosines ("nil") or negative squared distances ("means"); None: the run's for "nil",
@@ -193,7 +194,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 with torch.no_grad():
                     logits = self._head(query)
             else:
-                logits = cosine_attention(query[None], support[None], y[None], temperature=self.temperature_)[0]
+                votes = cosine_attention(query[None], support[None], y[None], temperature=self.temperature_)[0]
+                logits = votes - torch.bincount(y).log()
         if not bool(logits.isfinite().all()):
             raise FloatingPointError("an output is not finite: the adapted weights diverged; lower lr")
         return logits
