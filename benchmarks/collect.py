@@ -10,7 +10,10 @@ import shutil
 import sys
 from pathlib import Path
 
-FILES = ("config.json", "env.json", "eval.json", "finished.json", "metrics.jsonl", "summary.json")
+FILES = (
+    *("config.json", "env.json", "eval.json", "finished.json", "metrics.jsonl", "summary.json"),
+    *("generated.json", "generated.png"),  # of a DAGAN
+)
 
 REPRODUCTION = ("result.json", "table.md", "table.csv", "figure.png", "figure.svg")
 

@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from innerloop.core.statistics import paired_difference
 from innerloop.studies import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +52,7 @@ def accuracy_rows(*, earlier: bool) -> list[str]:
             continue
         for e in read(folder / "eval.json")["evaluations"]:
             statistics = e["settings"]["statistics"]
-            if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600:
+            if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600 or e.get("enlarged"):
                 continue
             steps = len(e["steps"]) - 1
             body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
@@ -64,6 +67,47 @@ def accuracy_rows(*, earlier: bool) -> list[str]:
                 f"{config['seed']} | {paper} | [{folder.name}](results/{folder.name}), {short(env['commit'])} |"
             )
     return rows
+
+
+def enlarged_rows() -> list[str]:
+    """Accuracy with an enlarged support set, and the paired difference to the plain one on the same episodes."""
+    rows = []
+    for folder in sorted(RESULTS.iterdir()):
+        if not (folder / "eval.json").exists():
+            continue
+        config = read(folder / "config.json")
+        found = read(folder / "eval.json")["evaluations"]
+        for e in found:
+            if not e.get("enlarged"):
+                continue
+            same = ("method", "checkpoint", "step", "split", "shot", "query", "settings")
+            (plain,) = (p for p in found if not p.get("enlarged") and all(p[k] == e[k] for k in same))
+            gap = paired_difference(torch.tensor(e["per_episode"]), torch.tensor(plain["per_episode"]))
+            by, copies = e["enlarged"].rsplit(" × ", 1)
+            by = by if by in ("affine", "elastic", "crop", "flip") else "DAGAN"
+            body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
+            rows.append(
+                f"| {config['data']} {config['way']}-way {e['shot']}-shot | {e['method'].upper()}{body} | {copies} by {by} "
+                f"| {100 * plain['mean']:.2f} ± {100 * plain['ci95']:.2f} | {100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} "
+                f"| {100 * gap.mean:+.2f} ± {100 * gap.ci95:.2f} | [{folder.name}](results/{folder.name}), {short(e['commit'])} |"
+            )
+    return rows
+
+
+def enlarged_lines() -> list[str]:
+    """The table of enlarged support sets."""
+    if not (rows := enlarged_rows()):
+        return []
+    return [
+        "New images beside each support image, at test only (`innerloop evaluate RUN --enlarge`): accuracy (%) ± ci95 over test episodes without and with them, and the "
+        "difference on the same episodes ± its ci95. The DAGAN: [results/dagan-omniglot](results/dagan-omniglot) (its samples: `generated.png`), trained on the same training "
+        "classes; affine copies are the honest baseline.",
+        "",
+        "| task | method | new images | without | with | difference | from |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        *rows,
+        "",
+    ]
 
 
 def sinusoid_rows() -> list[str]:
@@ -349,6 +393,7 @@ def page() -> str:
         "",
         *families_lines(),
         "",
+        *(["## Data augmentation", "", *lines] if (lines := enlarged_lines()) else []),
         "## Domain shift",
         "",
         "`innerloop reproduce shift`: accuracy (%) on classes of another data set, ± ci95 over episodes of one model a seed, and the drop from in-domain ± its ci95. "
