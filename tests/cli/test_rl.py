@@ -4,10 +4,14 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from innerloop.cli import rl
+from innerloop.core.random import stream
+from innerloop.rl import pictures
 from innerloop.rl.presets import PRESETS
+from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunError, RunFolder, read_json
 
 FLAGS = shlex.split("""
@@ -75,6 +79,22 @@ def test_train_evaluate_render(tmp_path: Path, capsys: pytest.CaptureFixture[str
             assert picture.size[0] > 200
     with Image.open(out / "film.gif") as film:
         assert getattr(film, "n_frames", 1) > 1
+
+
+@pytest.mark.parametrize("tasks", [0, -3, 61])
+def test_a_picture_of_no_or_too_many_tasks_is_refused(tasks: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"1 to 60 tasks, got --tasks {tasks}"):
+        rl.run(["render", str(tmp_path), "--tasks", str(tasks)])
+
+
+def test_many_cheetahs_are_drawn_in_rows() -> None:
+    states = torch.randn(14, 2, 5, 20, generator=stream(0, "states"))
+    found = Trajectories(states, states[..., :6], states[..., 0], torch.ones(14, 2, 5, dtype=torch.bool))
+    figure = pictures.cheetah_paths([found, found], torch.linspace(0, 2, 14)[:, None], 17)
+    assert tuple(figure.get_size_inches()) == pytest.approx((6 * 1.9, 3 * 2.2))
+    drawn = [a for a in figure.axes if a.lines]
+    assert [a.get_title() for a in drawn] == [f"task {float(x):.2g}" for x in torch.linspace(0, 2, 14)]
+    assert drawn[13].lines[0].get_ydata() == pytest.approx(states[13, 0, :, 17].numpy())
 
 
 def test_without_adaptation_there_is_one_row_of_returns(tmp_path: Path) -> None:

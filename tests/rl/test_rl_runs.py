@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +13,17 @@ import torch
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
 from innerloop.rl import setup
-from innerloop.rl.collect import collect
+from innerloop.rl.advantage import advantages
+from innerloop.rl.collect import collect, examples
 from innerloop.rl.config import BLOCKS, Config, Environment, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.optional import need
 from innerloop.rl.presets import PRESETS, preset
-from innerloop.rl.train import Progress, load_run, train
+from innerloop.rl.train import Progress, load_run, train, validation_return
+from innerloop.rl.trajectories import sample
 from innerloop.rl.trpo import Trpo
 from innerloop.runs import RunError, RunFolder
+from innerloop.studies.rl_bench import RlBench
 from innerloop.training import Interrupted
 from tiny import assert_same
 
@@ -93,6 +98,45 @@ def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> Non
     assert folder.metrics[0]["return_before"] == pytest.approx(float(found.returns[0].mean()), rel=1e-6)
     assert folder.metrics[0]["return_after"] == pytest.approx(float(found.returns[1].mean()), rel=1e-6)
     assert found.curvature.query.x.shape[1] * 2 == found.data.query.x.shape[1]
+
+
+def test_examples_have_the_advantages_of_the_config() -> None:
+    """Discount and λ not in each other's place, nor left at their defaults; actions and what is alive beside them."""
+    config = replace(SMALL, gamma=0.9, lam=0.3)
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    slow = slow_weights(policy)
+    found = sample(policy, slow, {}, env, env.sample_tasks(3, stream(0)), 4, stream(1))
+    got = examples(setup.learner(config, policy), slow, {}, found, config).y
+    expected = advantages(found, 0.9, 0.3).float().flatten(1)
+    assert torch.equal(got[..., 3], expected)
+    assert not torch.allclose(expected, advantages(found, 0.3, 0.9).float().flatten(1), atol=0.01)
+    assert torch.equal(got[..., :2], found.actions.flatten(1, 2))
+    assert torch.equal(got[..., 4] == 1, found.alive.flatten(1))
+
+
+def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
+    """Scaled to nothing, the point stays at the origin: each return is 5 times the distance to the goal."""
+    config = replace(SMALL, env=Environment(horizon=5, action_scale=1e-12))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    slow = {n: p.detach() for n, p in policy.named_parameters()}
+    goals = env.sample_tasks(3, stream(0))
+    for returns in collect(setup.learner(config, policy), slow, env, goals, config, 0).returns:
+        assert torch.allclose(returns, -5 * goals.norm(dim=1), atol=1e-5)
+    for found in (meta_test(policy, slow, env, config), random_search(policy, slow, env, config)):
+        assert torch.allclose(found.values, -5 * found.tasks.norm(dim=1).expand(3, -1), atol=1e-5)
+
+
+def test_validation_takes_the_steps_of_training() -> None:
+    """Not the rate that meta-test gives to later steps."""
+    config = replace(SMALL, inner=Inner(steps=2))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    slow = slow_weights(policy)
+    plain = validation_return(policy, slow, env, config)
+    assert validation_return(policy, slow, env, replace(config, test=replace(config.test, later_lr=5.0))) == plain
+    assert validation_return(policy, slow, env, replace(config, inner=Inner(steps=1))) != plain
 
 
 def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
@@ -184,13 +228,56 @@ def test_wrong_settings_are_named() -> None:
 
 
 def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
-    from innerloop.rl.optional import need
-
     monkeypatch.setitem(sys.modules, "mujoco", None)
     with pytest.raises(ValueError, match=r"innerloop\[rl\]"):
         need("mujoco")
+
+
+def test_returns_that_are_not_finite_are_said() -> None:
+    """Not: 'float values are not JSON compliant', once the file is written."""
+    env = setup.simulator(SMALL)
+    policy = setup.policy(SMALL, env)
+    settings = replace(SMALL.test, later_lr=1e30)
+    with pytest.raises(FloatingPointError, match="after 2 inner steps are not finite: lower the inner rate"):
+        meta_test(policy, slow_weights(policy), env, SMALL, settings=settings)
+
+
+def test_what_is_not_finite_is_no_setting() -> None:
+    inf, nan = float("inf"), float("nan")
+    for make, name in (
+        (lambda x: Environment(action_scale=x), "env.action_scale"),
+        (lambda x: Policy(log_std=x), "policy.log_std"),
+        (lambda x: Inner(lr=x), "inner.lr"),
+        (lambda x: MetaTest(later_lr=x), "test.later_lr"),
+        (lambda x: Trpo(max_kl=x), "trpo.max_kl"),
+        (lambda x: Trpo(damping=x), "trpo.damping"),
+    ):
+        for x in (inf, nan):
+            with pytest.raises(ValueError, match=name):
+                make(x)
+
+
+def test_a_package_that_lacks_is_said_before_a_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the same command works once it is installed; and before the hours of the other environments."""
+    monkeypatch.setitem(sys.modules, "gymnasium", None)
+    with pytest.raises(ValueError, match=r"'gymnasium'.*innerloop\[rl\]"):
+        train(replace(SMALL, env=Environment("cheetah-velocity")), tmp_path / "r")
+    bench = RlBench(("navigation", "cheetah-velocity"), "smoke", tmp_path)
+    with pytest.raises(ValueError, match="'gymnasium'"):
+        bench.train("navigation", "maml", 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_package_that_fails_at_its_import_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MuJoCo does where MUJOCO_GL asks for what is not there."""
+    (tmp_path / "fails_here.py").write_text("raise AttributeError('no attribute glGetError')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MUJOCO_GL", "osmesa")
+    with pytest.raises(ValueError, match=r"'fails_here' fails.*glGetError.*MUJOCO_GL=osmesa"):
+        need("fails_here")
+    monkeypatch.delenv("MUJOCO_GL")
+    with pytest.raises(ValueError, match=r"glGetError\)$"):
+        need("fails_here")
 
 
 @pytest.mark.slow

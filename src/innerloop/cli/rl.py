@@ -46,6 +46,8 @@ ABOUT = """Meta-train a policy on a family of environments, keep the best on val
 presets:
 """ + "\n".join(f"  {p.name:<24}{p.about}" for p in PRESETS)
 DEFAULT = "navigation-cpu"
+_MOST_DRAWN = 60
+"""tasks in a picture"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ class EvaluateArgs:
     which: Literal["best", "last", "untrained"] = "best"
     """checkpoint; untrained: the first weights, the baseline of fine-tuning from random"""
     learner: Literal["gradient", "random-search"] = "gradient"
-    """how new tasks are learnt; random-search: a baseline without gradients, from as many trajectories"""
+    """how new tasks are learnt; random-search: a baseline without gradients"""
     adapt: tuple[str, ...] = ()
     """blocks that adapt instead of the method's own: all, head, body, none, or names (freezing at test)"""
     steps: int | None = None
@@ -106,7 +108,7 @@ class RenderArgs:
     which: Literal["best", "last", "untrained"] = "best"
     """checkpoint"""
     tasks: int = 6
-    """tasks in the picture of trajectories; the film shows the first"""
+    """tasks in the picture of trajectories, 1 to 60; the film shows the first"""
     steps: int | None = None
     """inner steps (default: the run's)"""
     seed: int | None = None
@@ -233,6 +235,8 @@ def run_analyse(args: Sequence[str]) -> int:
 def run_render(args: Sequence[str]) -> int:
     """Draw a run into its folder."""
     asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
+    if not 1 <= asked.tasks <= _MOST_DRAWN:
+        raise ValueError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
     if not {"MUJOCO_GL", "DISPLAY"} & set(os.environ) and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
     config, policy, slow, env, _ = load(asked)

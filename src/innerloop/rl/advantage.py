@@ -48,7 +48,10 @@ def linear_baseline(
         if not bool(problem.any()) and bool(weights.isfinite().all()):
             return torch.where(alive, (seen @ weights).view(alive.shape), 0.0)
         ridge *= 10
-    raise FloatingPointError("the linear baseline has no finite fit; are rewards and observations finite?")
+    raise FloatingPointError(
+        "the linear baseline has no finite fit: rewards or observations are not finite, or too large; lower the inner "
+        "rate"
+    )
 
 
 def generalised_advantages(

@@ -92,7 +92,7 @@ class HalfCheetah:
     torso: bool = True
     """observe the torso's position too, as in the 2019 code bases"""
     threads: int = 0
-    """0: one a processor"""
+    """0: as many as PyTorch takes"""
 
     @property
     def observation_size(self) -> int:

@@ -1,5 +1,6 @@
 """The whole of a meta-RL run as one frozen value; it is written to config.json, and made again from there."""
 
+import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
@@ -40,8 +41,8 @@ class Environment:
     def __post_init__(self) -> None:
         if self.horizon < 1:
             raise ValueError(f"env.horizon must be at least 1, got {self.horizon}")
-        if not self.action_scale > 0:
-            raise ValueError(f"env.action_scale must be above 0, got {self.action_scale}")
+        if not 0 < self.action_scale < math.inf:
+            raise ValueError(f"env.action_scale must be above 0 and finite, got {self.action_scale}")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,12 @@ class Policy:
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
             raise ValueError(f"policy.hidden needs widths of at least 1, got {self.hidden}")
+        if self.activation not in get_args(Activation):
+            raise ValueError(
+                f"policy.activation must be one of {', '.join(get_args(Activation))}; got {self.activation!r}"
+            )
+        if not math.isfinite(self.log_std):
+            raise ValueError(f"policy.log_std must be finite, got {self.log_std}")
 
 
 @dataclass(frozen=True)
@@ -77,8 +84,8 @@ class Inner:
             raise ValueError(
                 f"inner.steps must be at least 1, got {self.steps} (for no adaptation: --method multitask)"
             )
-        if not self.lr >= 0:
-            raise ValueError(f"inner.lr must be 0 or more, got {self.lr}")
+        if not 0 <= self.lr < math.inf:
+            raise ValueError(f"inner.lr must be 0 or more and finite, got {self.lr}")
 
 
 @dataclass(frozen=True)
@@ -115,8 +122,8 @@ class MetaTest:
             raise ValueError(
                 f"test needs tasks ≥ 2, rollouts ≥ 1 and steps ≥ 0, got {self.tasks}, {self.rollouts}, {self.steps}"
             )
-        if not self.later_lr >= 0:
-            raise ValueError(f"test.later_lr must be 0 (the same) or more, got {self.later_lr}")
+        if not 0 <= self.later_lr < math.inf:
+            raise ValueError(f"test.later_lr must be 0 (the same) or more and finite, got {self.later_lr}")
 
 
 @dataclass(frozen=True)

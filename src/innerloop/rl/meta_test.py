@@ -83,6 +83,8 @@ def meta_test(
             action_scale=config.env.action_scale,
         )
         values.append(found.returns.mean(1))
+        if not bool(values[-1].isfinite().all()):
+            raise FloatingPointError(f"returns after {step} inner steps are not finite: lower the inner rate")
         look(step, found, fast)
         if step < settings.steps:
             how = later if step else first
@@ -102,7 +104,10 @@ def random_search(
     settings: MetaTest | None = None,
     spread: float = 0.1,
 ) -> Returns:
-    """A baseline that learns without gradients, from as many trajectories as `meta_test` gives.
+    """A baseline that learns without gradients.
+
+    It searches with as many trajectories a step as `meta_test` learns from; those that measure the best one so far,
+    which it compares with, come on top.
 
     Each step draws `rollouts` / 4 policies around the best one so far (every weight plus normal noise of standard
     deviation `spread`), lets each act four times, and takes the one of the largest mean return, if that is larger than

@@ -1,6 +1,7 @@
 """Packages of the extra `rl`, imported when they are needed."""
 
 import importlib
+import os
 from types import ModuleType
 
 
@@ -14,4 +15,10 @@ def need(package: str) -> ModuleType:
         raise ValueError(
             f"this needs the package {package.split('.')[0]!r}: pip install 'innerloop[rl]' (2D-Navigation needs no "
             "more than innerloop itself, except for its Gymnasium form)"
+        ) from None
+    except Exception as error:  # MuJoCo loads what MUJOCO_GL names when it is imported
+        gl = os.environ.get("MUJOCO_GL")
+        advice = f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: unset it, or install that" if gl else ""
+        raise ValueError(
+            f"the package {package.split('.')[0]!r} fails when it is imported ({type(error).__name__}: {error}){advice}"
         ) from None

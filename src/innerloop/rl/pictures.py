@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor, nn
@@ -46,15 +47,8 @@ def paths(config: Config, found: Sequence[Trajectories], tasks: Float[Tensor, "t
 
 def navigation_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 2"], rollouts: int = 5) -> Figure:
     """One panel a task: the walks before adaptation (grey) and after the last step (blue), the goal a cross."""
-    n = len(tasks)
-    columns = min(n, 3)
-    rows = -(-n // columns)
-    figure = Figure(figsize=(1.9 * columns, 1.9 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for k, axes in enumerate(grid.flat):
-        if k >= n:
-            axes.set_axis_off()
-            continue
+    figure, grid = _panels(len(tasks), 3, 1.9)
+    for k, axes in enumerate(grid):
         for data, colour in ((found[0], _BEFORE), (found[-1], _AFTER)):
             for j in range(min(rollouts, data.alive.shape[1])):
                 path = data.observations[k, j][data.alive[k, j]].double().numpy()
@@ -76,9 +70,8 @@ def cheetah_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 1"]
     `x` is the place of the torso's x in the observation; where it is not seen, the sum of the velocities takes its
     place.
     """
-    n = len(tasks)
-    figure = Figure(figsize=(1.9 * n, 2.2), layout="constrained")
-    for k, axes in enumerate(figure.subplots(1, n, squeeze=False).flat):
+    figure, grid = _panels(len(tasks), 6, 2.2)
+    for k, axes in enumerate(grid):
         for data, colour in ((found[0], _BEFORE), (found[-1], _AFTER)):
             seen = data.observations[k].double()
             way = seen[..., x] if x is not None else seen[..., 8].cumsum(-1) * SECONDS
@@ -87,6 +80,17 @@ def cheetah_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 1"]
         axes.set_xlabel("step")
     figure.axes[0].set_ylabel("distance (m)")
     return figure
+
+
+def _panels(n: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of `n` panels, at most so many side by side."""
+    columns = min(n, columns)
+    rows = -(-n // columns)
+    figure = Figure(figsize=(1.9 * columns, height * rows), layout="constrained")
+    grid: list[Axes] = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
+    for axes in grid[n:]:
+        axes.set_axis_off()
+    return figure, grid[:n]
 
 
 @torch.no_grad()

@@ -25,6 +25,8 @@ def simulator(config: Config) -> Simulator:
     else:
         from innerloop.rl.cheetah import HalfCheetah
 
+        for package in ("mujoco", "gymnasium"):  # its file is Gymnasium's; said now, not after the first files
+            need(package)
         found = HalfCheetah(
             goal="direction" if env.name == "cheetah-direction" else "velocity",
             horizon=env.horizon,

@@ -154,7 +154,12 @@ def validation_return(
     """Mean return after the inner steps of training, on the validation tasks."""
     steps = config.inner_loop.steps
     settings = replace(
-        config.test, tasks=config.validation.tasks, rollouts=config.rollouts, steps=steps, seed=_VALIDATION_SEED
+        config.test,
+        tasks=config.validation.tasks,
+        rollouts=config.rollouts,
+        steps=steps,
+        later_lr=0.0,
+        seed=_VALIDATION_SEED,
     )
     return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
 

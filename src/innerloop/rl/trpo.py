@@ -45,12 +45,12 @@ class Trpo:
 
     def __post_init__(self) -> None:
         for name in ("max_kl", "backtrack"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"trpo.{name} must be above 0, got {getattr(self, name)}")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"trpo.{name} must be above 0 and finite, got {getattr(self, name)}")
         if not self.backtrack < 1:
             raise ValueError(f"trpo.backtrack must be below 1, got {self.backtrack}")
-        if not self.damping >= 0:
-            raise ValueError(f"trpo.damping must be 0 or more, got {self.damping}")
+        if not 0 <= self.damping < math.inf:
+            raise ValueError(f"trpo.damping must be 0 or more and finite, got {self.damping}")
         for name in ("cg_iterations", "tries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"trpo.{name} must be at least 1, got {getattr(self, name)}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
+from innerloop.rl import setup
 from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.meta_test import Returns, meta_test
 from innerloop.rl.presets import preset
@@ -109,6 +110,10 @@ class RlBench:
 
     def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:
         """The finished run: used if there, continued if begun, trained if not."""
+        for e in self.envs:
+            setup.simulator(
+                self.config(e, method, seed)
+            )  # a package that one of them lacks is said before any training
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
         if folder.exists:
             found = Config.from_json(folder.config)
