@@ -150,6 +150,36 @@ def test_line_search_shrinks_by_the_factor(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.allclose(seen[2], 0.64 * seen[0])
 
 
+def test_the_first_candidate_is_the_bound_in_the_quadratic_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    """s along F⁻¹ g with ½ sᵀ F s = δ, F from the curvature's data and damped, by as many iterations as are set."""
+    import innerloop.rl.trpo as module
+
+    of = learner()
+    slow, data = meta_batch(of)
+    before = torch.cat([p.detach().flatten() for p in slow.values()])
+    few = MetaBatch([s.first(12) for s in data.support], data.query.first(12))
+    product = FisherProduct(of, slow, few, damping=0.3)
+    _, g = surrogate_gradient(of, slow, data)
+    seen: list[Tensor] = []
+
+    def recorded(_learner: Learner, candidate: dict, *_: object) -> tuple[float, float]:
+        seen.append(before - torch.cat([w.flatten() for w in candidate.values()]))
+        return -1.0, 1.0
+
+    monkeypatch.setattr(module, "judge", recorded)
+    for iterations in (1, 3, 60):
+        seen.clear()
+        trust_region_step(
+            of, slow, data, Trpo(max_kl=0.02, damping=0.3, cg_iterations=iterations, tries=1), curvature=few
+        )
+        (s,) = seen
+        assert float(0.5 * s @ product(s)) == pytest.approx(0.02, rel=1e-9)
+        along = conjugate_gradient(product, g, iterations)
+        assert torch.allclose(s / s.norm(), along / along.norm(), atol=1e-9)
+    back = product(seen[0])
+    assert torch.allclose(back / back.norm(), g / g.norm(), atol=1e-3)
+
+
 @pytest.mark.parametrize("blocks", ["all", "head"])
 def test_chunks_and_single_tasks_give_the_same(blocks: str) -> None:
     of = learner(blocks)
