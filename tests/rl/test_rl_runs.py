@@ -73,6 +73,26 @@ def test_seeds_reproduce_and_differ(tmp_path: Path) -> None:
     assert not torch.equal(a["head.weight"], b["head.weight"])
 
 
+def test_the_best_checkpoint_is_that_of_the_best_validation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also over an interruption, after which nothing better comes."""
+    found: list[dict[str, torch.Tensor]] = []
+
+    def validated(_policy: object, slow: dict[str, torch.Tensor], *_: object) -> float:
+        found.append({n: w.detach().clone() for n, w in slow.items()})
+        return (-5.0, -3.0, -4.0, -3.5)[len(found) - 1]
+
+    monkeypatch.setattr("innerloop.rl.train.validation_return", validated)
+    config = replace(SMALL, validation=Validation(every=1, tasks=2))
+    with pytest.raises(Interrupted):
+        train(config, tmp_path / "r", report=stop_at(3))
+    folder = train(config, tmp_path / "r", resume=True)
+    assert (folder.summary["best_step"], folder.summary["best_validation"]) == (2, -3.0)
+    for which, weights in (("best", found[1]), ("last", found[3])):
+        policy = load_run(tmp_path / "r", which)[1]
+        assert all(torch.equal(p, weights[n]) for n, p in policy.named_parameters())
+    assert not torch.equal(found[1]["head.weight"], found[3]["head.weight"])
+
+
 def test_a_row_says_what_happened(tmp_path: Path) -> None:
     folder = train(SMALL, tmp_path / "r")
     rows = folder.metrics

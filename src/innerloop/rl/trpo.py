@@ -128,7 +128,8 @@ class FisherProduct:
     """v -> F v, with F the Hessian of the mean KL after adaptation, in the slow weights at which the data was drawn.
 
     The graph of the outputs and that of u ↦ Jᵀu are made once; a product is then two backward passes: J v as the
-    derivative of ⟨Jᵀu, v⟩ in u, and Jᵀ(M J v). No third derivatives are formed.
+    derivative of ⟨Jᵀu, v⟩ in u, and Jᵀ(M J v). No third derivatives are formed. With `first_order` (FOMAML) J leaves
+    out the inner step's second derivatives, and F is that approximation; the line search judges the true divergence.
     """
 
     def __init__(
