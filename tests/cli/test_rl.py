@@ -1,8 +1,10 @@
 """`innerloop rl`: train, evaluate, render."""
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -10,7 +12,9 @@ from PIL import Image
 from innerloop.cli import rl
 from innerloop.core.random import stream
 from innerloop.rl import pictures
-from innerloop.rl.presets import PRESETS
+from innerloop.rl.config import Environment
+from innerloop.rl.policy import gaussian_policy
+from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunError, RunFolder, read_json
 
@@ -85,6 +89,60 @@ def test_train_evaluate_render(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_a_picture_of_no_or_too_many_tasks_is_refused(tasks: int, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"1 to 60 tasks, got --tasks {tasks}"):
         rl.run(["render", str(tmp_path), "--tasks", str(tasks)])
+
+
+class Noted:
+    """A stand-in for an environment that notes what it is told, and ends after three steps."""
+
+    def __init__(self) -> None:
+        self.actions: list[np.ndarray] = []
+        self.task: object = None
+
+    def reset(self, *, seed: int, options: dict[str, object]) -> tuple[np.ndarray, dict[str, object]]:
+        self.task = options["task"]
+        return np.full(2, 0.5 + seed, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
+        self.actions.append(action)
+        return np.zeros(2, np.float32), 0.0, len(self.actions) == 3, False, {}
+
+    def render(self) -> np.ndarray:
+        return np.full((2, 2, 3), len(self.actions), np.uint8)
+
+
+@pytest.mark.parametrize("method", ["maml", "oracle"])
+def test_a_film_shows_the_mean_action_of_the_weights_given(method: str) -> None:
+    config = replace(preset("navigation-cpu"), method=method, env=Environment(action_scale=0.5))
+    task = np.array([0.3, -0.2], np.float32)
+    seen = [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
+    if method == "oracle":
+        seen = [[*s, *task.tolist()] for s in seen]
+    policy = gaussian_policy(len(seen[0]), 2, hidden=(4,), generator=stream(0, "init"))
+    slow = {n: p.detach() for n, p in policy.named_parameters()}
+    fast = {"head.bias": torch.tensor([[0.25, -0.5]])}
+    for weights in ({}, fast):
+        env = Noted()
+        shown = pictures.film(env, task, policy, slow, weights, config)
+        assert env.task is task
+        bias = weights["head.bias"][0] if weights else slow["head.bias"]
+        mean = policy(torch.tensor(seen))[:, :2].detach() - slow["head.bias"] + bias
+        assert np.stack(env.actions) == pytest.approx((0.5 * mean).numpy(), abs=1e-6)
+        assert [int(p.max()) for p in shown] == [0, 1, 2, 3]
+
+
+def test_the_film_is_before_and_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "r"
+    assert rl.run(["train", *FLAGS, "--method", "anil", "--out", str(out)]) == 0
+    given: list[set[str]] = []
+
+    def film(_env: object, _task: object, _policy: object, _slow: object, fast: dict[str, torch.Tensor], *_: object):
+        assert all(len(w) == 1 for w in fast.values())
+        given.append(set(fast))
+        return [np.zeros((2, 2, 3), np.uint8)]
+
+    monkeypatch.setattr(pictures, "film", film)
+    assert rl.run(["render", str(out)]) == 0
+    assert given == [set(), {"head.weight", "head.bias", "head.log_std"}]
 
 
 def test_many_cheetahs_are_drawn_in_rows() -> None:

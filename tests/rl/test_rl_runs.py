@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from innerloop.core.functional import slow_weights
+from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl import setup
 from innerloop.rl.advantage import advantages
@@ -19,6 +20,7 @@ from innerloop.rl.config import BLOCKS, Config, Environment, Inner, MetaTest, Po
 from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.optional import need
 from innerloop.rl.presets import PRESETS, preset
+from innerloop.rl.surrogate import log_probability_loss, ratio_loss
 from innerloop.rl.train import Progress, load_run, train, validation_return
 from innerloop.rl.trajectories import sample
 from innerloop.rl.trpo import Trpo
@@ -120,6 +122,29 @@ def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> Non
     assert found.curvature.query.x.shape[1] * 2 == found.data.query.x.shape[1]
 
 
+def test_the_settings_reach_the_policy_and_its_inner_loop() -> None:
+    config = replace(
+        SMALL,
+        method="fomaml",
+        precision="float64",
+        policy=Policy(hidden=(6,), activation="tanh", log_std=-0.7),
+        inner=Inner(lr=0.3, loss="log_probability"),
+    )
+    policy = setup.policy(config, setup.simulator(config))
+    assert {p.dtype for p in policy.parameters()} == {torch.float64}
+    weights = slow_weights(policy)
+    assert weights["head.log_std"].tolist() == pytest.approx([-0.7, -0.7])
+    assert weights["hidden1.weight"].shape == (6, 2)
+    learner = setup.learner(config, policy)
+    assert learner.inner == InnerLoop(blocks="all", steps=1, lr=0.3, first_order=True)
+    assert learner.loss is log_probability_loss
+    assert setup.learner(SMALL, policy).loss is ratio_loss
+    for method, blocks in BLOCKS.items():
+        inner = setup.learner(replace(SMALL, method=method), policy).inner
+        assert (inner.blocks, inner.first_order) == (blocks, method == "fomaml")
+        assert inner.steps == (0 if blocks == "none" else 1)
+
+
 def test_examples_have_the_advantages_of_the_config() -> None:
     """Discount and λ not in each other's place, nor left at their defaults; actions and what is alive beside them."""
     config = replace(SMALL, gamma=0.9, lam=0.3)
@@ -215,6 +240,18 @@ def test_random_search_keeps_the_best_and_is_paired() -> None:
     assert not torch.equal(found.values[0], found.values[1])
     still = random_search(policy, slow, env, SMALL, spread=0.0)  # nothing else to be found
     assert float((still.values[1] - still.values[0]).abs().max()) < 1.0
+
+
+def test_random_search_without_noise_never_gets_worse() -> None:
+    """Catches: a worse policy taken, none taken, the worst of those tried."""
+    config = replace(SMALL, policy=Policy(hidden=(6, 5), log_std=-12.0))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    slow = {n: p.detach() for n, p in policy.named_parameters()}
+    settings = MetaTest(tasks=6, rollouts=12, steps=4)
+    gain = random_search(policy, slow, env, config, settings=settings).values.diff(dim=0)
+    assert float(gain.min()) > -1e-3
+    assert float((gain > 1e-3).float().mean()) > 0.4  # three policies a step, half of which are better at first
 
 
 @pytest.mark.parametrize("p", PRESETS, ids=lambda p: p.name)
