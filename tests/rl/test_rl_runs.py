@@ -160,6 +160,20 @@ def test_examples_have_the_advantages_of_the_config() -> None:
     assert torch.equal(got[..., 4] == 1, found.alive.flatten(1))
 
 
+def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
+    """At inner rate 0 the policy is the same before and after; only the noise can tell the first actions apart."""
+    config = replace(SMALL, inner=Inner(lr=0.0))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    slow = slow_weights(policy)
+    tasks = env.sample_tasks(3, stream(0))
+    drawn = [collect(setup.learner(config, policy), slow, env, tasks, config, i).data for i in (0, 0, 1)]
+    before, again, other = (d.support[0].y[:, 0, :2] for d in drawn)
+    assert torch.equal(before, again)
+    assert float((before - other).abs().min()) > 1e-4
+    assert float((before - drawn[0].query.y[:, 0, :2]).abs().min()) > 1e-4
+
+
 def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
     """Scaled to nothing, the point stays at the origin: each return is 5 times the distance to the goal."""
     config = replace(SMALL, env=Environment(horizon=5, action_scale=1e-12))
