@@ -1,6 +1,8 @@
 """`innerloop rl`: train, evaluate, render."""
 
+import os
 import shlex
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -143,6 +145,14 @@ def test_the_film_is_before_and_after(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(pictures, "film", film)
     assert rl.run(["render", str(out)]) == 0
     assert given == [set(), {"head.weight", "head.bias", "head.log_std"}]
+    for name in ("MUJOCO_GL", "DISPLAY"):  # as on a machine without a display
+        monkeypatch.setenv(name, "x")
+        monkeypatch.delenv(name)
+    assert rl.run(["render", str(out), "--no-film"]) == 0
+    assert "MUJOCO_GL" not in os.environ  # where there is no EGL, MuJoCo would not even be imported
+    assert len(given) == 2
+    assert rl.run(["render", str(out)]) == 0
+    assert os.environ.get("MUJOCO_GL") == ("egl" if sys.platform == "linux" else None)
 
 
 def test_many_cheetahs_are_drawn_in_rows() -> None:

@@ -237,7 +237,7 @@ def run_render(args: Sequence[str]) -> int:
     asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
     if not 1 <= asked.tasks <= _MOST_DRAWN:
         raise ValueError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
-    if not {"MUJOCO_GL", "DISPLAY"} & set(os.environ) and sys.platform == "linux":
+    if asked.film and not {"MUJOCO_GL", "DISPLAY"} & set(os.environ) and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
     config, policy, slow, env, _ = load(asked)
     change = {k: getattr(asked, k) for k in ("steps", "seed")}

@@ -18,7 +18,10 @@ def need(package: str) -> ModuleType:
         ) from None
     except Exception as error:  # MuJoCo loads what MUJOCO_GL names when it is imported
         gl = os.environ.get("MUJOCO_GL")
-        advice = f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: unset it, or install that" if gl else ""
+        advice = (
+            f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: install it, set another (egl, osmesa), or unset it and "
+            "leave pictures out (innerloop rl render --no-film)"
+        )
         raise ValueError(
-            f"the package {package.split('.')[0]!r} fails when it is imported ({type(error).__name__}: {error}){advice}"
+            f"the package {package.split('.')[0]!r} fails when it is imported ({type(error).__name__}: {error}){advice if gl else ''}"
         ) from None
