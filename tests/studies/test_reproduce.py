@@ -290,6 +290,18 @@ def test_methods_of_one_budget_differ_in_nothing_but_the_method(budget: Any, dat
         assert one.outer.steps == 30_000
 
 
+def test_an_inner_step_teaches_20_classes_as_much_as_5() -> None:
+    """Each class has 1 / way of the mean loss: at one rate, a step from zero would teach a head of 20 a quarter."""
+    learnt = []
+    for way in (5, 20):
+        head = torch.zeros(way, way, requires_grad=True)
+        images = torch.eye(way)  # a direction a class
+        (gradient,) = torch.autograd.grad(torch.nn.functional.cross_entropy(images @ head.T, torch.arange(way)), head)
+        lr = budget_config("omniglot", "cpu", way, 1, "anil", 0).inner.lr
+        learnt.append(float(-lr * gradient[0, 0]))  # what a class's own logit gains
+    assert 1 <= learnt[1] / learnt[0] <= 1.25
+
+
 @pytest.mark.parametrize(("data", "way", "shot"), [("omniglot", 10, 1), ("cifar_fs", 20, 1), ("omniglot", 5, 3)])
 def test_the_papers_rates_are_for_their_ways_and_shots(data: Any, way: int, shot: int) -> None:
     with pytest.raises(ValueError, match=f"not for {way}-way {shot}-shot"):

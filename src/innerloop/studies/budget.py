@@ -16,8 +16,8 @@ def budget_config(data: DataName, budget: Budget, way: int, shot: int, method: M
     """The training of `method` at that budget. All methods share model, data, inner steps, rate and outer loop.
 
     smoke: a few steps of a small net, to see that all runs. cpu: 1,500 outer steps of 4 tasks, above 5 ways 1,000 of
-    2, with one inner loop that serves MAML and ANIL alike. paper: 30,000 steps (Raghu et al. 2020, figure 3), rates
-    and batches of Finn et al. 2017.
+    2, with one inner loop that serves MAML and ANIL alike, its rate in proportion to the ways. paper: 30,000 steps
+    (Raghu et al. 2020, figure 3), rates and batches of Finn et al. 2017.
     """
     config = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[budget](data, way, shot)
     config = for_method(config, method)
@@ -57,7 +57,7 @@ def _cpu(data: DataName, way: int, shot: int) -> Config:
         query=5,
         augment="none" if colour else "affine",
         model=Model(filters=64, downsample="stride", readout="mean", affine=True),
-        inner=Inner(steps=5, lr=0.1),
+        inner=Inner(steps=5, lr=0.1 * way / 5),  # of the mean loss: each class's share of it is 1 / way
         outer=OuterLoop(
             steps=1_500 if way <= 5 else 1_000,
             meta_batch=4 if way <= 5 else 2,
