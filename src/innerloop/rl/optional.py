@@ -17,11 +17,10 @@ def need(package: str) -> ModuleType:
             "more than innerloop itself, except for its Gymnasium form)"
         ) from None
     except Exception as error:  # MuJoCo loads what MUJOCO_GL names when it is imported
-        gl = os.environ.get("MUJOCO_GL")
+        name, gl = package.split(".")[0], os.environ.get("MUJOCO_GL")
         advice = (
-            f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: install it, set another (egl, osmesa), or unset it and "
-            "leave pictures out (innerloop rl render --no-film)"
+            f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: install it, set another (egl, osmesa), or unset it "
+            "and leave pictures out (innerloop rl render --no-film)"
         )
-        raise ValueError(
-            f"the package {package.split('.')[0]!r} fails when it is imported ({type(error).__name__}: {error}){advice if gl else ''}"
-        ) from None
+        what = f"the package {name!r} fails when it is imported ({type(error).__name__}: {error})"
+        raise ValueError(what + (advice if gl else "")) from None
