@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from innerloop import cli
 from innerloop.core.statistics import Estimate
