@@ -13,10 +13,14 @@ mujoco = pytest.importorskip("mujoco")
 
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 
+from innerloop.core.functional import slow_weights  # noqa: E402
 from innerloop.core.random import stream  # noqa: E402
 from innerloop.rl import cheetah, register  # noqa: E402
 from innerloop.rl.cheetah import HalfCheetah  # noqa: E402
 from innerloop.rl.gym_cheetah import HalfCheetahDirection, HalfCheetahVelocity  # noqa: E402
+from innerloop.rl.policy import gaussian_policy  # noqa: E402
+from innerloop.rl.simulator import Told  # noqa: E402
+from innerloop.rl.trajectories import sample  # noqa: E402
 
 
 @pytest.mark.parametrize("name", [register.DIRECTION, register.VELOCITY])
@@ -52,6 +56,40 @@ def test_batched_equals_single_to_the_last_bit(goal: str, threads: int) -> None:
             assert not cut
             assert np.array_equal(seen, sim.observe(tasks, state)[at].numpy())
             assert reward == float(step.reward[at])
+
+
+@pytest.mark.parametrize("own", [0, 3])
+def test_while_it_works_pytorch_keeps_to_one_thread(own: int) -> None:
+    """PyTorch's own threads spin between its calls, on the cores that MuJoCo's need."""
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        told = Told(HalfCheetah(threads=own))
+        with told.working() as env:
+            assert torch.get_num_threads() == 1
+            assert env == Told(HalfCheetah(threads=own or 2))
+        assert torch.get_num_threads() == 2
+        with pytest.raises(KeyError), told.working():
+            raise KeyError
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_sampling_works_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, inside = torch.get_num_threads(), []
+    step = HalfCheetah.step
+
+    def seen(self: HalfCheetah, *args: Any) -> Any:
+        inside.append((torch.get_num_threads(), self.threads))
+        return step(self, *args)
+
+    monkeypatch.setattr(HalfCheetah, "step", seen)
+    sim = HalfCheetah(horizon=2, threads=2)
+    policy = gaussian_policy(sim.observation_size, sim.action_size, generator=stream(0))
+    sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, stream(0))
+    assert inside == [(1, 2)] * 2
+    assert torch.get_num_threads() == before
 
 
 def test_the_model_is_gymnasiums() -> None:

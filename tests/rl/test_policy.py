@@ -1,12 +1,22 @@
 """Gaussian policies against torch's own distributions."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
-from innerloop.core.functional import block_names
+from innerloop.core.functional import block_names, forward, slow_weights
 from innerloop.core.random import stream
-from innerloop.rl.policy import LOWEST_LOG_STD, divergence, fisher_product, gaussian_policy, log_probability
+from innerloop.rl.policy import (
+    LOWEST_LOG_STD,
+    Activation,
+    acting,
+    divergence,
+    fisher_product,
+    gaussian_policy,
+    log_probability,
+)
 
 
 def outputs(n: int = 5, action: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -61,3 +71,61 @@ def test_the_generator_decides_the_weights() -> None:
     for a, b, c in zip(one.parameters(), same.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
         assert a.ndim < 2 or not torch.equal(a, c)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+@pytest.mark.parametrize(
+    "adapted",
+    [
+        (),
+        ("hidden1", "hidden2", "head"),
+        ("head",),
+        ("hidden1",),
+        ("hidden2.weight",),
+        ("hidden1.bias", "head.bias"),
+        ("head.log_std",),
+    ],
+)
+def test_acting_is_forward(activation: Activation, adapted: tuple[str, ...]) -> None:
+    """The shortcut for sampling, with each kind of weights once common to all tasks and once each task's own."""
+    policy = gaussian_policy(3, 2, hidden=(6, 5), activation=activation, generator=stream(0)).double()
+    g = stream(1)
+    slow = {k: v.detach() + 0.3 * torch.randn(v.shape, generator=g) for k, v in slow_weights(policy).items()}
+    fast = {
+        k: v + torch.randn(4, *v.shape, generator=g, dtype=v.dtype)
+        for k, v in slow.items()
+        if k.startswith(adapted or "none")
+    }
+    assert bool(fast) == bool(adapted)
+    x = torch.randn(4, 7, 3, generator=g, dtype=torch.float64)
+    kept = x.clone()
+    act = acting(policy, slow, fast)
+    wanted = forward(policy, slow, fast, x)
+    for _ in range(2):  # a buffer written to in the first call would be seen in the second
+        assert torch.allclose(act(x), wanted, rtol=1e-12)
+    assert torch.equal(x, kept)
+    assert not act(x).requires_grad
+
+
+def test_acting_keeps_the_floor_of_log_std() -> None:
+    policy = gaussian_policy(2, 1, log_std=-99.0, generator=stream(0))
+    assert float(acting(policy, slow_weights(policy), {})(torch.zeros(1, 1, 2))[0, 0, 1]) == pytest.approx(
+        LOWEST_LOG_STD
+    )
+
+
+def test_a_policy_of_ones_own_acts_through_forward() -> None:
+    """Only the exact layers may take the shortcut: a subclass may do anything in its forward pass."""
+
+    class Doubled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(2, 2))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return 2 * x @ self.weight
+
+    policy = torch.nn.Sequential(OrderedDict(hidden1=Doubled(), head=gaussian_policy(2, 1, hidden=()).head))
+    slow = slow_weights(policy)
+    x = torch.randn(3, 5, 2, generator=stream(0))
+    assert torch.equal(acting(policy, slow, {})(x), forward(policy, slow, {}, x))

@@ -1,10 +1,12 @@
 """The half-cheetah that must find out which way, or how fast, to run (Finn et al. 2017, section 5.3, appendix A.2)."""
 
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -145,6 +147,16 @@ class HalfCheetah:
         gained = reward(self.goal, task, before, after, torques)
         ended = torch.zeros(before.shape[:2], dtype=torch.bool)
         return Step(torch.from_numpy(np.ascontiguousarray(after)), torch.as_tensor(gained), ended)
+
+    @contextmanager
+    def working(self) -> Iterator[Self]:
+        """Itself, with PyTorch on one thread: its others would wait, spinning, on the cores that MuJoCo needs."""
+        before = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield replace(self, threads=self.threads or before)
+        finally:
+            torch.set_num_threads(before)
 
 
 @cache

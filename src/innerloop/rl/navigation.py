@@ -1,6 +1,8 @@
 """2D-Navigation: a point walks to a goal that it is not told (Finn et al. 2017, section 5.3 and appendix A.2)."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -77,3 +79,7 @@ class Navigation:
         # PyTorch's and NumPy's float32 roots differ in the last bit; those of float64, rounded, agree
         reward = -square if self.squared else -square.double().sqrt().to(square.dtype)
         return Step(state, reward, (away.abs() < self.radius).all(-1))
+
+    def working(self) -> AbstractContextManager[Self]:
+        """Itself: its arithmetic is PyTorch's."""
+        return nullcontext(self)

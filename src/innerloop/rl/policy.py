@@ -7,13 +7,15 @@ the state. So one tensor [..., 2 × action] says all about the action's distribu
 
 import math
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from innerloop.core.functional import Weights, forward
 
 Activation = Literal["relu", "tanh"]
 LOWEST_LOG_STD = math.log(1e-6)
@@ -70,6 +72,48 @@ def gaussian_policy(
         width = units
     blocks["head"] = GaussianHead(width, action, log_std, generator)
     return nn.Sequential(blocks)
+
+
+def acting(
+    policy: nn.Sequential, slow: Weights, fast: Mapping[str, Tensor]
+) -> Callable[[Float[Tensor, "tasks rollouts observation"]], Float[Tensor, "tasks rollouts twice"]]:
+    """`core.functional.forward` of these weights, to be called many times without a gradient.
+
+    A step of all environments is a small call, of which `forward` spends more on its generality than on arithmetic.
+    The layers of `gaussian_policy` are therefore called directly; any other model goes through `forward`.
+    """
+    blocks = dict(policy.named_children())
+    if not all(type(block) in (Layer, GaussianHead) for block in blocks.values()):
+        return lambda x: forward(policy, slow, fast, x)
+    layers: list[Callable[[Tensor], Tensor]] = []
+    for name, block in blocks.items():
+        own = {k: fast.get(f"{name}.{k}", slow[f"{name}.{k}"]).detach() for k, _ in block.named_parameters()}
+        layers.append(_linear(own["weight"], own["bias"]))
+        if isinstance(block, Layer):
+            layers.append(torch.relu_ if block.activation == "relu" else torch.tanh_)
+        else:
+            log_std = own["log_std"].clamp(min=LOWEST_LOG_STD)
+            layers.append(_beside(log_std if log_std.dim() == 1 else log_std[:, None]))
+
+    def run(x: Tensor) -> Tensor:
+        for layer in layers:
+            x = layer(x)
+        return x
+
+    return run
+
+
+def _linear(weight: Tensor, bias: Tensor) -> Callable[[Tensor], Tensor]:
+    """[tasks, rollouts, inputs] -> [tasks, rollouts, outputs]; the weights are of all tasks, or have a task axis."""
+    if weight.dim() == 2:
+        shift = bias if bias.dim() == 1 else None
+        return lambda x: F.linear(x, weight, shift) if shift is not None else F.linear(x, weight) + bias[:, None]
+    turned, rows = weight.mT, bias if bias.dim() == 1 else bias[:, None]
+    return lambda x: torch.baddbmm(rows, x, turned)
+
+
+def _beside(log_std: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda mean: torch.cat([mean, log_std.expand_as(mean)], -1)
 
 
 def split_output(output: Float[Tensor, "*n twice"]) -> tuple[Float[Tensor, "*n action"], Float[Tensor, "*n action"]]:

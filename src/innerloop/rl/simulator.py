@@ -4,8 +4,10 @@ A simulator is a value without state. What changes is a tensor that goes in and 
 continued from any point and two rollouts never touch.
 """
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, replace
+from typing import Protocol, Self, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -71,6 +73,10 @@ class Simulator(Protocol):
         """Let every rollout take its action."""
         ...
 
+    def working(self) -> "AbstractContextManager[Simulator]":
+        """The simulator to take many steps with, in surroundings that suit it, such as PyTorch's number of threads."""
+        ...
+
 
 @dataclass(frozen=True)
 class Told:
@@ -115,3 +121,9 @@ class Told:
     def step(self, tasks: Tensor, state: Tensor, action: Tensor) -> Step:
         """As in the environment itself."""
         return self.of.step(tasks, state, action)
+
+    @contextmanager
+    def working(self) -> Iterator[Self]:
+        """As in the environment itself."""
+        with self.of.working() as of:
+            yield replace(self, of=of)

@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from innerloop.core.functional import Weights, forward
-from innerloop.rl.policy import split_output
+from innerloop.core.functional import Weights
+from innerloop.rl.policy import acting, split_output
 from innerloop.rl.simulator import Simulator
 
 
@@ -53,18 +53,22 @@ def sample(
         horizon, count, rollouts, simulator.action_size, generator=generator, device=generator.device, dtype=kind.dtype
     ).to(kind.device)
     going = torch.ones(count, rollouts, dtype=torch.bool, device=kind.device)
+    act = acting(policy, slow, fast)
     seen, done, rewards, alive = [], [], [], []
-    for t in range(horizon):
-        observation = simulator.observe(tasks, state).to(kind.dtype)
-        mean, log_std = split_output(forward(policy, slow, fast, observation))
-        action = torch.addcmul(mean, torch.exp(log_std), noise[t])
-        step = simulator.step(tasks, state, action if action_scale == 1.0 else action * action_scale)
-        seen.append(observation)
-        done.append(action)
-        rewards.append(torch.where(going, step.reward.to(kind.dtype), 0.0))
-        alive.append(going)
-        going = going & ~step.ended
-        state = step.state
-        if not bool(going.any()):
-            break
-    return Trajectories(torch.stack(seen, 2), torch.stack(done, 2), torch.stack(rewards, 2), torch.stack(alive, 2))
+    with simulator.working() as env:
+        for drawn in noise:
+            observation = env.observe(tasks, state).to(kind.dtype)
+            mean, log_std = split_output(act(observation))
+            action = torch.addcmul(mean, torch.exp(log_std), drawn)
+            step = env.step(tasks, state, action if action_scale == 1.0 else action * action_scale)
+            seen.append(observation)
+            done.append(action)
+            rewards.append(step.reward)
+            alive.append(going)
+            going = going & ~step.ended
+            state = step.state
+            if not bool(going.any()):
+                break
+    lived = torch.stack(alive, 2)
+    earned = torch.where(lived, torch.stack(rewards, 2).to(kind.dtype), 0.0)
+    return Trajectories(torch.stack(seen, 2), torch.stack(done, 2), earned, lived)
