@@ -79,6 +79,7 @@ def test_while_it_works_pytorch_keeps_to_one_thread(own: int) -> None:
 def test_sampling_works_so(monkeypatch: pytest.MonkeyPatch) -> None:
     before, inside = torch.get_num_threads(), []
     step = HalfCheetah.step
+    torch.set_num_threads(2)
 
     def seen(self: HalfCheetah, *args: Any) -> Any:
         inside.append((torch.get_num_threads(), self.threads))
@@ -87,9 +88,12 @@ def test_sampling_works_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(HalfCheetah, "step", seen)
     sim = HalfCheetah(horizon=2, threads=2)
     policy = gaussian_policy(sim.observation_size, sim.action_size, generator=stream(0))
-    sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, stream(0))
+    try:
+        sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, stream(0))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
     assert inside == [(1, 2)] * 2
-    assert torch.get_num_threads() == before
 
 
 def test_the_model_is_gymnasiums() -> None:

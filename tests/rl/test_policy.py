@@ -125,7 +125,9 @@ def test_a_policy_of_ones_own_acts_through_forward() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return 2 * x @ self.weight
 
-    policy = torch.nn.Sequential(OrderedDict(hidden1=Doubled(), head=gaussian_policy(2, 1, hidden=()).head))
+    blocks: OrderedDict[str, torch.nn.Module] = OrderedDict(hidden1=Doubled())
+    blocks.update(gaussian_policy(2, 1, hidden=()).named_children())
+    policy = torch.nn.Sequential(blocks)
     slow = slow_weights(policy)
     x = torch.randn(3, 5, 2, generator=stream(0))
     assert torch.equal(acting(policy, slow, {})(x), forward(policy, slow, {}, x))
