@@ -8,6 +8,7 @@ python benchmarks/readme_results.py --write   put them between the README's mark
 import json
 import sys
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -210,6 +211,56 @@ def policy_rows() -> list[str]:
     return rows
 
 
+def policy_trainings() -> list[str]:
+    """What the trainings of policies under results/rl took."""
+    lines = []
+    for folder in sorted((RESULTS / "rl").glob("*")):
+        config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
+        lines.append(
+            f"{config['env']['name']} {config['method'].upper()} {done['seconds'] / 60:.1f} min ({done['steps']:,} meta-iterations, "
+            f"{env['threads']} thread{'s' if env['threads'] > 1 else ''}; [{folder.name}](results/rl/{folder.name}), {short(env['commit'])})"
+        )
+    return lines
+
+
+def sampling_rows() -> list[str]:
+    """Environment steps a second, and the seconds of a meta-iteration."""
+    file = RESULTS / "rl_sampling.json"
+    if not file.exists():
+        return []
+    rows = []
+    for r in read(file)["rows"]:
+        rate = r["steps_per_second"]
+        cells = [f"{rate['innerloop']:,.0f}"]
+        for peer, times in r["times_faster"].items():
+            cells.append(f"{rate[peer]:,.0f}: {median(times):.1f} ({min(times):.1f}–{max(times):.1f})")
+        for method in ("maml", "anil"):
+            s = r["seconds"][method]
+            cells.append(f"{s['sampling']:.2f} + {s['outer']:.2f}")
+        rows.append(f"| {r['env']} | {' | '.join(cells)} |")
+    return rows
+
+
+def sampling_lines() -> list[str]:
+    """The table of sampling."""
+    if not (rows := sampling_rows()):
+        return []
+    found = read(RESULTS / "rl_sampling.json")
+    settings, env = found["settings"], found["environment"]
+    peers = list(found["rows"][0]["times_faster"])
+    return [
+        f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments on the same "
+        f"work, one call of the policy a step; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, "
+        f"sampling + outer step. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
+        f"([rl_sampling.json](results/rl_sampling.json), {short(env['commit'])}).",
+        "",
+        f"| environment | innerloop | {' | '.join(f'{p}: times faster' for p in peers)} | MAML, s | ANIL, s |",
+        "| --- " * (4 + len(peers)) + "|",
+        *rows,
+        "",
+    ]
+
+
 def policy_claims() -> list[str]:
     """Each claim about policies and what became of it."""
     lines = []
@@ -334,6 +385,9 @@ def section() -> str:
             *rows,
             "",
         ]
+        if said := policy_trainings():
+            parts += [f"Trained in: {'; '.join(said)}.", ""]
+        parts += sampling_lines()
     if said := claims_sentence():
         parts += [
             f"The paper's claims as tested predicates (`innerloop reproduce all --budget cpu`, short trainings): {said}. Each with its evidence: [docs/results.md](docs/results.md).",
@@ -389,6 +443,7 @@ def page() -> str:
         "| --- | --- | --- |",
         *policy_claims(),
         "",
+        *sampling_lines(),
         "## Every family",
         "",
         *families_lines(),

@@ -133,10 +133,11 @@ class RlBench:
     def trained(self, env: EnvironmentName, method: MethodName, seed: int) -> TrainedPolicy:
         """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
-        config, policy, simulator = load_run(folder.path, self.which)
+        config, policy, _ = load_run(folder.path, self.which)
         config = replace(config, threads=self.threads or config.threads)
         if config.threads:
             torch.set_num_threads(config.threads)
+        simulator = setup.simulator(config)  # with these threads, not those of the training
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)
 
