@@ -49,6 +49,7 @@ def test_same_trajectories_to_the_last_bit() -> None:
                 if over:
                     ended += 1
                     assert not bool(found.alive[k, n, t + 1 :].any())
+                    assert not bool(found.rewards[k, n, t + 1 :].any())  # they would count in the return
                     break
                 assert t + 1 == found.alive.shape[-1] or bool(found.alive[k, n, t + 1])
     assert ended
