@@ -248,12 +248,20 @@ def _scatter(drawing: Value) -> Figure:
     axes.minorticks_off()
     low, high = axes.get_ylim()
     line = 0.026 * (high - low)  # the height of a name
+    span = math.log(max(xs) * 1.8 * 1.3 / min(xs))
     placed: list[tuple[float, float]] = []
     for x, y, name in points:
+        end = x * math.exp(span * (0.025 + 0.015 * len(name)))  # where the name ends, as it is about that wide
+        under = [b for a, b, _ in points if x < a < end]  # other points where the name would stand
         tries = sorted((k * line for k in range(-12, 13)), key=abs)
-        free = (y + d for d in tries if all(abs(y + d - b) >= line or x / a > 2.2 for a, b in placed))
+        free = (
+            y + d
+            for d in tries
+            if all(abs(y + d - b) >= line or x * 1.06 > e for e, b in placed)
+            and all(abs(y + d - b) >= 0.8 * line for b in under)
+        )
         at = next(free, y)
-        placed.append((x, at))
+        placed.append((end, at))
         line_to = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6} if at != y else None
         axes.annotate(name, (x, y), xytext=(x * 1.06, at), fontsize=8, va="center", arrowprops=line_to)
     _finish(axes, drawing, many=True)
