@@ -45,7 +45,7 @@ def _cpu(name: EnvironmentName) -> Config:
     return replace(base, iterations=300, validation=Validation(every=10, tasks=20))
 
 
-_WORDS: dict[EnvironmentName, str] = {
+WORDS: dict[EnvironmentName, str] = {
     "navigation": "2D-Navigation",
     "cheetah-direction": "HalfCheetah-Direction",
     "cheetah-velocity": "HalfCheetah-Velocity",
@@ -53,7 +53,7 @@ _WORDS: dict[EnvironmentName, str] = {
 
 PRESETS = tuple(
     preset
-    for name, words in _WORDS.items()
+    for name, words in WORDS.items()
     for preset in (
         Preset(
             f"{name}-cpu",

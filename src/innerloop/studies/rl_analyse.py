@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.rl.config import Config, EnvironmentName, MethodName
+from innerloop.rl.presets import WORDS
 from innerloop.runs import RunFolder, write_json
 from innerloop.studies.analyse import WHERE
 from innerloop.studies.result import Drawing, Result, bars_of
-from innerloop.studies.rl_bench import WORDS, RlBench, RlStage
+from innerloop.studies.rl_bench import RlBench, RlStage
 from innerloop.studies.rl_tables import FEATURES, features
 
 

@@ -14,7 +14,7 @@ from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
 from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.meta_test import Returns, meta_test
-from innerloop.rl.presets import preset
+from innerloop.rl.presets import WORDS, preset
 from innerloop.rl.simulator import Simulator
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.runs import RunError, RunFolder, environment
@@ -22,12 +22,6 @@ from innerloop.studies.budget import Budget
 from innerloop.studies.result import Result, SeedValue
 from innerloop.studies.study import Stage
 from innerloop.version import __version__
-
-WORDS: dict[EnvironmentName, str] = {
-    "cheetah-direction": "HalfCheetah-Direction",
-    "cheetah-velocity": "HalfCheetah-Velocity",
-    "navigation": "2D-Navigation",
-}
 
 
 def rl_budget_config(env: EnvironmentName, budget: Budget, method: MethodName, seed: int) -> Config:

@@ -19,10 +19,11 @@ from innerloop.core.statistics import Estimate, seed_std
 from innerloop.rl import setup
 from innerloop.rl.collect import examples
 from innerloop.rl.config import BLOCKS, EnvironmentName, MethodName
+from innerloop.rl.presets import WORDS
 from innerloop.rl.trajectories import sample
 from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.rl_bench import WORDS, RlBench, RlStage, TrainedPolicy, value_after
+from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
 FEATURES = (
