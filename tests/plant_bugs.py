@@ -85,6 +85,8 @@ TESTS: dict[str, list[str]] = {
     "advantage": ["rl/test_advantage.py"],
     "meta-gradient of rl": ["rl/test_meta_gradient.py"],
     "trpo": ["rl/test_trpo.py"],
+    "ppo": ["rl/test_ppo.py"],
+    "ppo runs": ["rl/test_rl_runs.py", "-k", "uninterrupted or ppo_is_taken"],
     "policy": ["rl/test_policy.py"],
     "acting": ["rl/test_policy.py", "-k", "act"],
     "cheetah": ["rl/test_cheetah.py", "-k", "by_hand or works or last_bit"],
@@ -335,7 +337,23 @@ BUGS = [
         ("the bound on the divergence is not looked at", "if after < before and kl <= settings.max_kl:", "if after < before:", "trpo"),
         ("Fisher product without the inner step's second derivative", "output = learner.output(slow, part.support, part.query.x)\n            u =", "from dataclasses import replace as _r\n            output = _r(learner, inner=_r(learner.inner, first_order=True)).output(slow, part.support, part.query.x)\n            u =", "trpo"),
         ("conjugate gradients forget the old direction", "p = r + (following / square) * p", "p = r", "trpo"),
-        ("damping left out", "return _flat(total) + self._damping * v", "return _flat(total)", "trpo"),
+        ("damping left out", "return flat(total) + self._damping * v", "return flat(total)", "trpo"),
+    ),
+    *_bugs(
+        "rl/ppo.py",
+        ("PPO without a bound", "loss = clipped_loss(settings.clip)", "loss = clipped_loss(1e9)", "ppo"),
+        ("PPO of one epoch", "for _ in range(settings.epochs):", "for _ in range(1):", "ppo"),
+        ("PPO reports the last epoch's loss", "first = first or (value, norm)", "first = (value, norm)", "ppo"),
+    ),
+    *_bugs(
+        "rl/surrogate.py",
+        ("the clipped gain alone", "torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain)", "ratio.clamp(1 - clip, 1 + clip) * gain", "ppo"),
+        ("clipped on one side", "ratio.clamp(1 - clip, 1 + clip)", "ratio.clamp(max=1 + clip)", "ppo"),
+    ),
+    *_bugs(
+        "rl/train.py",
+        ("Adam begins anew on resume", "restore_optimizer(adam, dict(slow), checkpoint, str(out))", "pass", "ppo runs"),
+        ("PPO's settings not taken", "lr=config.ppo.lr, foreach=False", "lr=0.01, foreach=False", "ppo runs"),
     ),
     *_bugs(
         "rl/meta_test.py",

@@ -19,6 +19,7 @@ from innerloop.rl.collect import collect, examples
 from innerloop.rl.config import BLOCKS, Config, Environment, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.optional import need
+from innerloop.rl.ppo import Ppo
 from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.surrogate import log_probability_loss, ratio_loss
 from innerloop.rl.train import Progress, load_run, train, validation_return
@@ -52,9 +53,12 @@ def stop_at(step: int) -> Callable[[Progress], None]:
     return lambda p: signal.raise_signal(signal.SIGINT) if p.step == step else None
 
 
-@pytest.mark.parametrize(("method", "at"), [("maml", 1), ("anil", 2), ("multitask", 3), ("oracle", 1)])
-def test_resumed_after_ctrl_c_equals_uninterrupted(method: str, at: int, tmp_path: Path) -> None:
-    config = replace(SMALL, method=method)
+@pytest.mark.parametrize(
+    ("method", "at", "outer"),
+    [("maml", 1, "trpo"), ("anil", 2, "trpo"), ("multitask", 3, "trpo"), ("oracle", 1, "trpo"), ("anil", 1, "ppo")],
+)
+def test_resumed_after_ctrl_c_equals_uninterrupted(method: str, at: int, outer: str, tmp_path: Path) -> None:
+    config = replace(SMALL, method=method, outer=outer)
     train(config, tmp_path / "whole")
     with pytest.raises(Interrupted, match=f"step {at}.*--resume"):
         train(config, tmp_path / "cut", report=stop_at(at))
@@ -109,6 +113,18 @@ def test_a_row_says_what_happened(tmp_path: Path) -> None:
     assert config == SMALL
     last = folder.load("last").weights
     assert all(torch.equal(p, last[n]) for n, p in policy.named_parameters())
+
+
+def test_ppo_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
+    """With its settings: at a rate of almost nothing the weights stay; not so the trust region's."""
+    folder = train(replace(SMALL, outer="ppo", ppo=Ppo(lr=1e-7, epochs=3)), tmp_path / "r")
+    assert [(r["tries"], r["accepted"]) for r in folder.metrics] == [(3, True)] * 4
+    first = dict(setup.policy(SMALL, setup.simulator(SMALL)).named_parameters())
+    last = folder.load("last")
+    moved = max(float((last.weights[n] - p.detach()).abs().max()) for n, p in first.items())
+    assert 0 < moved < 2e-6
+    assert {k.split("/")[0] for k in last.optimizer} == {"step", "exp_avg", "exp_avg_sq"}
+    assert Config.from_json(folder.config).ppo == Ppo(lr=1e-7, epochs=3)
 
 
 def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> None:
@@ -292,6 +308,8 @@ def test_wrong_settings_are_named() -> None:
         Inner(steps=0)
     with pytest.raises(ValueError, match="gamma"):
         replace(SMALL, gamma=1.5)
+    with pytest.raises(ValueError, match="have no effect with the outer step trpo: --outer ppo"):
+        replace(SMALL, ppo=Ppo(epochs=1))
     with pytest.raises(ValueError, match="another kind of run"):
         Config.from_json({"method": "maml"})
     with pytest.raises(ValueError, match="colour"):
@@ -362,10 +380,12 @@ def test_cheetah_trains_and_tests(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_navigation_learns(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("outer", "gain"), [("trpo", 4.0), ("ppo", 1.0)])
+def test_navigation_learns(outer: str, gain: float, tmp_path: Path) -> None:
     """A small policy, small batches, 12 iterations: well above where it starts, and better after the inner step."""
     config = replace(
         preset("navigation-cpu"),
+        outer=outer,
         policy=Policy(hidden=(32,)),
         iterations=12,
         meta_batch=10,
@@ -376,4 +396,4 @@ def test_navigation_learns(tmp_path: Path) -> None:
     )
     rows = train(config, tmp_path / "r").metrics
     assert rows[-1]["return_after"] > rows[0]["return_after"] + 15
-    assert rows[-1]["return_after"] > rows[-1]["return_before"] + 4
+    assert rows[-1]["return_after"] > rows[-1]["return_before"] + gain

@@ -4,14 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerloop.core.functional import forward, slow_weights
+from innerloop.core.functional import forward
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
-from innerloop.rl.advantage import advantages
-from innerloop.rl.navigation import Navigation
-from innerloop.rl.policy import gaussian_policy
-from innerloop.rl.surrogate import Batch, batch, mean_divergence, ratio_loss
-from innerloop.rl.trajectories import Trajectories, sample
+from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
 from innerloop.rl.trpo import (
     FisherProduct,
     Learner,
@@ -22,35 +18,7 @@ from innerloop.rl.trpo import (
     surrogate_gradient,
     trust_region_step,
 )
-
-NAV = Navigation(horizon=6, radius=0.15)  # some trajectories end early
-TASKS = 3
-
-
-def learner(blocks: str = "all", lr: float = 0.3, steps: int = 1, hidden: tuple[int, ...] = (4, 3)) -> Learner:
-    policy = gaussian_policy(2, 2, hidden=hidden, activation="tanh", log_std=-1.0, generator=stream(0, "init")).double()
-    return Learner(policy, InnerLoop(blocks="all" if blocks == "all" else "head", steps=steps, lr=lr))
-
-
-def examples(of: Learner, slow: dict, fast: dict, tasks: Tensor, phase: int) -> tuple[Batch, Trajectories]:
-    found = sample(of.policy, slow, fast, NAV, tasks, 5, stream(0, "rollouts", phase))
-    with torch.no_grad():
-        out = forward(of.policy, slow, fast, found.observations.flatten(1, 2))
-    return batch(found, out, advantages(found, 0.99, 1.0)), found
-
-
-def meta_batch(of: Learner) -> tuple[dict[str, torch.nn.Parameter], MetaBatch]:
-    slow = slow_weights(of.policy)
-    tasks = NAV.sample_tasks(TASKS, stream(0, "tasks")).double()
-    support: list[Batch] = []
-    fast: dict[str, Tensor] = {}
-    for m in range(of.inner.steps):
-        data, found = examples(of, slow, fast, tasks, m)
-        assert m or not bool(found.alive.all())
-        support.append(data)
-        with torch.no_grad():
-            fast = of.adapt(slow, support)
-    return slow, MetaBatch(support, examples(of, slow, fast, tasks, 9)[0])
+from navigating import TASKS, learner, meta_batch
 
 
 def unflatten(v: Tensor, like: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:

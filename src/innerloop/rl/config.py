@@ -8,10 +8,12 @@ from typing import Any, Literal, get_args
 from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
 from innerloop.rl.policy import Activation
+from innerloop.rl.ppo import Ppo
 from innerloop.rl.surrogate import Form
 from innerloop.rl.trpo import Trpo
 
 EnvironmentName = Literal["navigation", "cheetah-direction", "cheetah-velocity"]
+OuterName = Literal["trpo", "ppo"]
 MethodName = Literal["maml", "fomaml", "anil", "boil", "multitask", "oracle"]
 BLOCKS: dict[MethodName, Blocks] = {
     "maml": "all",
@@ -146,7 +148,10 @@ class Config:
     """discount"""
     lam: float = 1.0
     """λ of the advantages; 1: discounted return minus baseline"""
+    outer: OuterName = "trpo"
+    """the outer step. trpo: natural gradient and line search; ppo: steps of Adam on the clipped surrogate"""
     trpo: Trpo = field(default_factory=Trpo)
+    ppo: Ppo = field(default_factory=Ppo)
     validation: Validation = field(default_factory=Validation)
     test: MetaTest = field(default_factory=MetaTest)
     seed: int = 0
@@ -174,12 +179,15 @@ class Config:
             )
         for what, value, known in (
             ("method", self.method, get_args(MethodName)),
+            ("outer", self.outer, get_args(OuterName)),
             ("env.name", self.env.name, get_args(EnvironmentName)),
             ("inner.loss", self.inner.loss, get_args(Form)),
             ("precision", self.precision, ("float32", "float64")),
         ):
             if value not in known:
                 raise ValueError(f"{what} must be one of {', '.join(known)}; got {value!r}")
+        if self.outer != "ppo" and self.ppo != Ppo():
+            raise ValueError("settings of ppo have no effect with the outer step trpo: --outer ppo")
 
     @property
     def adapts(self) -> bool:
@@ -211,6 +219,7 @@ class Config:
             "policy": lambda v: Policy(**{**v, "hidden": tuple(v["hidden"])}),
             "inner": lambda v: Inner(**v),
             "trpo": lambda v: Trpo(**v),
+            "ppo": lambda v: Ppo(**v),
             "validation": lambda v: Validation(**v),
             "test": lambda v: MetaTest(**v),
         }

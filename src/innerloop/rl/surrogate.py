@@ -68,6 +68,21 @@ def ratio_loss(output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n
     return -_mean(ratio * y[..., size + 1], y[..., -1])
 
 
+def clipped_loss(clip: float) -> Loss:
+    """`ratio_loss` without the reward for leaving 1 − `clip` … 1 + `clip`: −mean of min(r A, clamp(r) A).
+
+    The objective of PPO (Schulman et al. 2017, equation 7).
+    """
+
+    def loss(output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]) -> Float[Tensor, " tasks"]:
+        size = output.shape[-1] // 2
+        ratio = torch.exp(log_probability(output, y[..., :size]) - y[..., size])
+        gain = y[..., size + 1]
+        return -_mean(torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain), y[..., -1])
+
+    return loss
+
+
 def log_probability_loss(
     output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]
 ) -> Float[Tensor, " tasks"]:

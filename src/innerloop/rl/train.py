@@ -1,4 +1,4 @@
-"""The outer loop over a whole meta-RL run: sample, adapt, sample, trust-region step; resumable bit for bit."""
+"""The outer loop over a whole meta-RL run: sample, adapt, sample, outer step; resumable bit for bit."""
 
 import math
 import time
@@ -15,11 +15,12 @@ from innerloop.rl import setup
 from innerloop.rl.collect import collect
 from innerloop.rl.config import Config
 from innerloop.rl.meta_test import meta_test
+from innerloop.rl.ppo import proximal_step
 from innerloop.rl.simulator import Simulator
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
-from innerloop.training.train import Interrupted, stop_on_signals
+from innerloop.training.train import Interrupted, optimizer_state, restore_optimizer, stop_on_signals
 
 _VALIDATION_SEED = 2_000_003
 
@@ -49,9 +50,10 @@ def ignore(_: Progress) -> None:
 def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[Progress], None] = ignore) -> RunFolder:
     """Meta-train as `config` says, into the run folder `out`.
 
-    The data of an iteration depends on the seed, the iteration and the weights alone, and the outer step has no state,
-    so that a resumed run ends with the same weights as an uninterrupted one (bit for bit with the same number of
-    threads). Ctrl-C and SIGTERM finish the running iteration, write a checkpoint and raise `Interrupted`.
+    The data of an iteration depends on the seed, the iteration and the weights alone, and the state of the outer step
+    (TRPO has none, PPO that of Adam) is in the checkpoint, so that a resumed run ends with the same weights as an
+    uninterrupted one (bit for bit with the same number of threads). Ctrl-C and SIGTERM finish the running iteration,
+    write a checkpoint and raise `Interrupted`.
 
     Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
@@ -63,6 +65,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     learner = setup.learner(config, policy)
     slow = slow_weights(policy)
     kind = next(iter(slow.values())).dtype
+    adam = torch.optim.Adam(slow.values(), lr=config.ppo.lr, foreach=False) if config.outer == "ppo" else None
     folder = RunFolder(out)
     if folder.finished:
         raise RunError(
@@ -79,6 +82,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
                 raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
             best, spent, validation = state["best"], state["seconds"], state["validation"]
             load_weights(policy, checkpoint.weights, str(out))
+            if adam is not None:
+                restore_optimizer(adam, dict(slow), checkpoint, str(out))
         began = time.perf_counter()
 
         def keep(step: int, *, is_best: bool = False) -> None:
@@ -88,7 +93,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
                 "validation": validation,
                 "seconds": spent + time.perf_counter() - began,
             }
-            folder.save(Checkpoint(step, dict(slow), {}, state), best=is_best)
+            moments = {} if adam is None else optimizer_state(adam, dict(slow))
+            folder.save(Checkpoint(step, dict(slow), moments, state), best=is_best)
 
         for step in range(first, last):
             start, worked = time.perf_counter(), time.process_time()
@@ -98,9 +104,12 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
             returns = [float(r.mean()) for r in found.returns]
             if not all(map(math.isfinite, returns)):
                 raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower --inner.lr")
-            outcome = trust_region_step(
-                learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk
-            )
+            if adam is None:
+                outcome = trust_region_step(
+                    learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk
+                )
+            else:
+                outcome = proximal_step(learner, slow, found.data, config.ppo, adam, chunk=config.task_chunk)
             optimised = time.perf_counter()
             done = step + 1
             row = {

@@ -98,18 +98,18 @@ class MetaBatch:
 
 
 def surrogate_gradient(
-    learner: Learner, slow: Mapping[str, Tensor], data: MetaBatch, chunk: int = 0
+    learner: Learner, slow: Mapping[str, Tensor], data: MetaBatch, chunk: int = 0, loss: Loss = ratio_loss
 ) -> tuple[float, Vector]:
     """The outer surrogate, the mean over the tasks, and its gradient with respect to the slow weights (float64)."""
     leaves = list(slow.values())
     n = len(data.query.x)
     value, total = 0.0, [torch.zeros_like(p, dtype=torch.float64) for p in leaves]
     for part in data.chunks(chunk):
-        loss = ratio_loss(learner.output(slow, part.support, part.query.x), part.query.y).sum() / n
-        for sum_, g in zip(total, torch.autograd.grad(loss, leaves), strict=True):
+        outer = loss(learner.output(slow, part.support, part.query.x), part.query.y).sum() / n
+        for sum_, g in zip(total, torch.autograd.grad(outer, leaves), strict=True):
             sum_ += g
-        value += float(loss.detach())
-    return value, _flat(total)
+        value += float(outer.detach())
+    return value, flat(total)
 
 
 @torch.no_grad()
@@ -153,7 +153,7 @@ class FisherProduct:
 
     def __call__(self, v: Vector) -> Vector:
         """F v + damping · v, in float64."""
-        parts = _like(v, self._leaves)
+        parts = like(v, self._leaves)
         total = [torch.zeros_like(p, dtype=torch.float64) for p in self._leaves]
         for output, u, pulled, weight in self._parts:
             (push,) = torch.autograd.grad(pulled, u, parts, retain_graph=True)
@@ -162,7 +162,7 @@ class FisherProduct:
                 total, torch.autograd.grad(output, self._leaves, metric, retain_graph=True), strict=True
             ):
                 sum_ += g
-        return _flat(total) + self._damping * v
+        return flat(total) + self._damping * v
 
 
 def conjugate_gradient(
@@ -187,17 +187,19 @@ def conjugate_gradient(
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a trust-region step did."""
+    """What an outer step did."""
 
     accepted: bool
+    """whether the weights changed"""
     loss_before: float
     """outer surrogate at the old weights"""
     loss_after: float
     kl: float
     """mean KL between the adapted policies before and after (nats); 0 where no step was taken"""
     tries: int
-    """candidates of the line search"""
+    """candidates of the line search; with PPO its epochs"""
     gradient_norm: float
+    """of the outer surrogate at the old weights"""
 
 
 def trust_region_step(
@@ -229,7 +231,7 @@ def trust_region_step(
     step = direction * math.sqrt(2 * settings.max_kl / curved)
     old = {n: p.detach() for n, p in slow.items()}
     for i in range(settings.tries):
-        parts = _like(step * settings.backtrack**i, list(old.values()))
+        parts = like(step * settings.backtrack**i, list(old.values()))
         candidate = {n: p - d for (n, p), d in zip(old.items(), parts, strict=True)}
         after, kl = judge(learner, candidate, data, chunk)
         if after < before and kl <= settings.max_kl:
@@ -240,11 +242,13 @@ def trust_region_step(
     return Outcome(False, before, before, 0.0, settings.tries, norm)
 
 
-def _flat(parts: Sequence[Tensor]) -> Vector:
+def flat(parts: Sequence[Tensor]) -> Vector:
+    """The tensors as one float64 vector."""
     return torch.cat([p.flatten() for p in parts]).double()
 
 
-def _like(v: Vector, parts: Sequence[Tensor]) -> list[Tensor]:
+def like(v: Vector, parts: Sequence[Tensor]) -> list[Tensor]:
+    """The vector cut into tensors of the shapes and precisions of `parts`."""
     out, start = [], 0
     for p in parts:
         out.append(v[start : start + p.numel()].view(p.shape).to(p.dtype))
