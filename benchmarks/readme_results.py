@@ -246,7 +246,7 @@ def sampling_rows() -> list[str]:
             cells.append(f"{rate[peer]:,.0f}: {median(times):.1f} ({min(times):.1f}–{max(times):.1f})")
         for method in ("maml", "anil"):
             s = r["seconds"][method]
-            cells.append(f"{s['sampling']:.2f} + {s['outer']:.2f}")
+            cells.append(f"{s['sampling']:.2f} + {s['inner']:.2f} + {s['outer']:.2f}")
         rows.append(f"| {r['env']} | {' | '.join(cells)} |")
     return rows
 
@@ -261,7 +261,7 @@ def sampling_lines() -> list[str]:
     return [
         f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments on the same "
         f"work, one call of the policy a step; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, "
-        f"sampling + outer step. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
+        f"sampling + inner step + outer step. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
         f"([rl_sampling.json](results/rl_sampling.json), {short(env['commit'])}).",
         "",
         f"| environment | innerloop | {' | '.join(f'{p}: times faster' for p in peers)} | MAML, s | ANIL, s |",
@@ -450,7 +450,7 @@ def page() -> str:
         "",
         "## Policies",
         "",
-        "`innerloop reproduce table2-rl` and `rl-features`, budget `cpu`; iterations, seeds and commands are in the tables.",
+        "`innerloop reproduce table2-rl`, `rl-features` and `rl-baselines`, budget `cpu`; iterations, seeds and commands are in the tables.",
         "",
         "| `reproduce` | claim | outcome |",
         "| --- | --- | --- |",

@@ -4,7 +4,7 @@
 
 The work is the same: a policy of two hidden layers acts in the same environments, one call of the policy a step. Each
 way is warmed up, then timed `--rounds` times, the ways taking turns; medians are reported, and the ratio of each round.
-The meta-iteration is that of the preset for a CPU: sampling, and the trust-region step, apart.
+The meta-iteration is that of the preset for a CPU: sampling, the inner step, and the trust-region step, apart.
 """
 
 import argparse
@@ -86,21 +86,23 @@ def rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[flo
 
 
 def meta_iteration(name: str, method: str, rounds: int) -> dict[str, float]:
-    """Median seconds of sampling and of the outer step."""
+    """Median seconds of sampling, of the inner step (with baseline and advantages), and of the outer step."""
     config = replace(preset(f"{name}-cpu"), method=cast(Any, method))
     env = setup.simulator(config)
     policy = setup.policy(config, env)
     learner, slow = setup.learner(config, policy), slow_weights(policy)
-    sampling, outer = [], []
+    sampling, inner, outer = [], [], []
     for i in range(rounds + 1):
         tasks = env.sample_tasks(config.meta_batch, stream(0, "tasks", i))
         start = time.perf_counter()
         found = collect(learner, slow, env, tasks, config, i)
         middle = time.perf_counter()
         trust_region_step(learner, slow, found.data, config.trpo, curvature=found.curvature)
-        sampling.append(middle - start)
+        sampling.append(middle - start - found.seconds_adapting)
+        inner.append(found.seconds_adapting)
         outer.append(time.perf_counter() - middle)
-    return {"sampling": statistics.median(sampling[1:]), "outer": statistics.median(outer[1:])}
+    parts = {"sampling": sampling, "inner": inner, "outer": outer}
+    return {name: statistics.median(seconds[1:]) for name, seconds in parts.items()}
 
 
 def main() -> None:

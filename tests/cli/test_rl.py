@@ -1,5 +1,6 @@
 """`innerloop rl`: train, evaluate, render."""
 
+import json
 import os
 import shlex
 import sys
@@ -78,13 +79,48 @@ def test_train_evaluate_render(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert searched["steps"][0]["mean"] == pytest.approx(row["steps"][0]["mean"], abs=1e-4)  # the same tasks and noise
     with pytest.raises(ValueError, match="random search"):
         rl.run(["evaluate", str(out), "--learner", "random-search", "--adapt", "head"])
+    with pytest.raises(ValueError, match="--later-lr is a rate of gradient steps"):
+        rl.run(["evaluate", str(out), "--learner", "random-search", "--later-lr", "1"])
+    for names in (["all", "head"], ["hidden1", "none"], ["head", "body"]):
+        with pytest.raises(ValueError, match=r"--adapt (all|none|body) stands alone"):
+            rl.run(["evaluate", str(out), "--adapt", *names])
+    with pytest.raises(ValueError, match="test needs steps of at least 0, got -1"):
+        rl.run(["evaluate", str(out), "--steps", "-1"])
 
+    other = ["render", str(out), "--tasks", "2", "--which", "untrained", "--steps", "1"]
+    assert rl.run(other) == 0
+    assert {p.name for p in out.glob("*.gif")} == {"film-untrained-1-steps.gif"}
     assert rl.run(["render", str(out), "--tasks", "4"]) == 0
     for name in ("trajectories.png", "learning_curve.png", "film.gif"):
         with Image.open(out / name) as picture:
             assert picture.size[0] > 200
     with Image.open(out / "film.gif") as film:
         assert getattr(film, "n_frames", 1) > 1
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    """Not: a KeyError of the drawing, a TypeError of the comparison."""
+    out = tmp_path / "r"
+    assert rl.run(["train", *FLAGS, "--out", str(out)]) == 0
+    metrics = (out / "metrics.jsonl").read_text()
+    (out / "metrics.jsonl").write_text(metrics + '{"step": 3}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 3, has no number 'return_before'"):
+        rl.run(["render", str(out), "--no-film"])
+    (out / "metrics.jsonl").write_text(metrics)
+    (out / "finished.json").unlink()
+    for path in (out / "checkpoints").glob("*/state.json"):
+        path.write_text(json.dumps({**read_json(path), "best": "x"}))
+    with pytest.raises(RunError, match="has no good 'best'; train again"):
+        rl.run(["train", *FLAGS, "--out", str(out), "--resume"])
+    config = read_json(out / "config.json")
+    (out / "config.json").write_text(json.dumps({**config, "env": {**config["env"], "horizon": "ten"}}))
+    with pytest.raises(RunError, match=r"config\.json: env\.horizon must be an integer, got 'ten'"):
+        rl.run(["evaluate", str(out)])
+
+
+def test_more_rollouts_of_curvature_than_there_are(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"curvature_rollouts 5 is above rollouts 4; give --trpo.curvature-rollouts 4"):
+        rl.run(["train", "--rollouts", "4", "--out", str(tmp_path / "r")])
 
 
 @pytest.mark.parametrize("tasks", [0, -3, 61])

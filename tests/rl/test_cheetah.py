@@ -157,9 +157,16 @@ def test_tasks_and_first_states() -> None:
     assert float(first[..., 1:10].std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
     assert float(first[..., 10:].std()) == pytest.approx(0.1, rel=0.05)
     env = HalfCheetahDirection()
-    for wrong in (0.5, [1.0, 1.0], np.nan):
-        with pytest.raises(ValueError, match="-1 or 1"):
+    for wrong in (0.5, [1.0, 1.0], np.nan, "x", None):
+        with pytest.raises(ValueError, match="-1 or 1; got "):
             env.reset(options={"task": wrong})
+    for wrong in ([1, 2], [np.nan] * 19, "x"):
+        with pytest.raises(ValueError, match="a state of the half-cheetah has 19 numbers; got "):
+            env.reset(options={"state": wrong})
+    with pytest.raises(ValueError, match="reset knows the options task, state; got 'speed'"):
+        env.reset(options={"speed": 1})
+    with pytest.raises(ValueError, match="at least 1 task, got 0"):
+        HalfCheetahDirection.sample_tasks(0, 0)
     assert env.reset(options={"task": -1})[1]["task"] == pytest.approx([-1.0])
     assert env.reset()[1]["task"] == pytest.approx([-1.0])
 

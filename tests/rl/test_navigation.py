@@ -88,9 +88,13 @@ def test_tasks_are_values() -> None:
     assert not np.array_equal(drawn[0], drawn[2])
     env.reset(options={"task": [0.1, 0.2]})
     assert env.reset()[1]["task"] == pytest.approx([0.1, 0.2])  # stays
-    for wrong in ([0.1], [np.nan, 0.0]):
-        with pytest.raises(ValueError, match="goal"):
+    for wrong in ([0.1], [np.nan, 0.0], "x", None, ["a", "b"]):
+        with pytest.raises(ValueError, match=r"a goal \(x, y\); got "):
             env.reset(options={"task": wrong})
+    with pytest.raises(ValueError, match="reset knows the options task; got 'goal'"):
+        env.reset(options={"goal": [0.1, 0.2]})
+    with pytest.raises(ValueError, match="at least 1 task, got -1"):
+        Navigation2D.sample_tasks(-1, 0)
     with pytest.raises(ValueError, match="rgb_array"):
         Navigation2D(render_mode="human")
 

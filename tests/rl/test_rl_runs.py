@@ -40,7 +40,7 @@ SMALL = Config(
     validation=Validation(every=2, tasks=3),
     test=MetaTest(tasks=4, rollouts=3, steps=2),
 )
-CLOCKS = ("seconds", "seconds_sampling", "seconds_optimising", "seconds_of_cpu")
+CLOCKS = ("seconds", "seconds_sampling", "seconds_adapting", "seconds_optimising", "seconds_of_cpu")
 
 
 def without_clocks(path: Path) -> None:
@@ -108,6 +108,9 @@ def test_a_row_says_what_happened(tmp_path: Path) -> None:
         assert r["accepted"] is (r["loss_after"] < r["loss_before"])
         assert 0 < r["environment_steps"] <= 3 * 4 * 5 * 2
         assert r["return_before"] < 0
+        parts = [r[f"seconds_{part}"] for part in ("sampling", "adapting", "optimising")]
+        assert min(parts) > 0
+    assert sum(sum(r[k] for k in CLOCKS[1:4]) for r in rows) < rows[-1]["seconds"]
     assert [r["step"] for r in rows if "validation" in r] == [2, 4]
     config, policy, _ = load_run(tmp_path / "r", "last")
     assert config == SMALL

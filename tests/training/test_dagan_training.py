@@ -227,12 +227,12 @@ def test_enlarger_by_name_or_folder(tmp_path: Path) -> None:
 
 def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(Config().to_json()))
-    with pytest.raises(RunError, match="cannot be loaded as a DAGAN: config is not that of a DAGAN"):
+    with pytest.raises(RunError, match=r"config\.json: config is not that of a DAGAN"):
         load_dagan(tmp_path)
     with pytest.raises(RunError, match="not a run folder"):
         load_dagan(tmp_path / "nix")
     (tmp_path / "config.json").write_text(json.dumps({**CONFIG.to_json(), "new": 1}))
-    with pytest.raises(RunError, match="config has new, which this version does not know"):
+    with pytest.raises(RunError, match="the configuration has new, which this version does not know"):
         load_dagan(tmp_path)
 
 

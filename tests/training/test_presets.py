@@ -69,10 +69,12 @@ def test_json_keeps_values_that_are_not_the_defaults() -> None:
     ("change", "says"),
     [
         ({"colour": 1}, "colour, which this version does not know"),
-        ({"inner": {"speed": 1}}, "another version"),
-        ({"inner": 3}, "another version"),
-        ({"model": 3}, "another version"),
-        ({"way": "5"}, "another version"),
+        ({"inner": {"speed": 1}}, r"has inner\.speed, which this version does not know"),
+        ({"inner": 3}, "inner must be an object of settings, got 3"),
+        ({"model": {"hidden": [40, "x"]}}, r"model\.hidden\[1\] must be an integer, got 'x'"),
+        ({"model": {"arch": "vgg"}}, r"model\.arch must be one of conv4, resnet12, mlp; got 'vgg'"),
+        ({"way": "5"}, "way must be an integer, got '5'"),
+        ({"way": 2.5}, "way must be an integer, got 2.5"),
         ({"way": 0}, "way must be at least 1"),
     ],
 )

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import torch
 from rich.markup import escape
 
 from innerloop.cli import options, show
+from innerloop.core.threads import use_threads
 from innerloop.data.places import cache_root
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, thumbnail, write_gallery
@@ -95,8 +95,7 @@ def run(args: Sequence[str]) -> int:
     asked = options.parse(ClassifyArgs, args, "classify", about=ABOUT)
     began = time.perf_counter()
     _check(asked)
-    if asked.threads:
-        torch.set_num_threads(asked.threads)
+    use_threads(asked.threads)
     try:
         return _sort(asked, began)
     except ImportError as error:

@@ -51,7 +51,7 @@ def run(args: Sequence[str]) -> int:
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
     if asked.samples_only:
-        config = replace(DaganConfig.from_json(RunFolder(out).config), device=config.device)
+        config = replace(RunFolder(out).config_as(DaganConfig.from_json), device=config.device)
     else:
         with show.progress() as bar:
             folder = train_dagan(

@@ -5,10 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import torch
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.core.threads import use_threads
 from innerloop.data.enlarge import Enlarged
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.named import MethodName
@@ -115,10 +115,9 @@ def evaluate_run(
     """Evaluate a run folder, add the result to its eval.json, and return that entry."""
     folder = of_images(path, INSTEAD)
     earlier = evaluations(path)
-    config = Config.from_json(folder.config)
+    config = folder.config_as(Config.from_json)
     config = config if device is None else replace(config, device=device)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     images = setup.load_images(config, data_dir)
     config, model, parameters = load_run(path, which=which, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)

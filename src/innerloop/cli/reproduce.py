@@ -56,9 +56,9 @@ class ReproduceArgs:
     shot: int = 1
     """support images a class"""
     env: tuple[EnvironmentName, ...] = ("navigation", "cheetah-direction", "cheetah-velocity")
-    """table2-rl and rl-features: the environments (data, way and shot are for the others)"""
+    """table2-rl, rl-features and rl-baselines: the environments (data, way and shot are for the others)"""
     seeds: tuple[int, ...] = ()
-    """seeds of the trainings; by default 0 1 (budget paper, table2-rl and rl-features: 0 1 2)"""
+    """seeds of the trainings; by default 0 1 (budget paper, and policies: 0 1 2)"""
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
     again: bool = False
@@ -190,7 +190,8 @@ def print_list() -> None:
         lines,
         "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside it "
         "takes up to four minutes a name. "
-        "Budget smoke: seconds. Budget paper: a GPU or a night. table2-rl and rl-features train policies in the "
-        "environments of --env: minutes a run for navigation on a core of its own, hours for the half-cheetahs.",
+        "Budget smoke: seconds. Budget paper: a GPU or a night. table2-rl, rl-features and rl-baselines train "
+        "policies in the environments of --env: minutes a run for navigation on a core of its own, half an "
+        "hour for a half-cheetah.",
         words=True,
     )

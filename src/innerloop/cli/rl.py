@@ -16,6 +16,7 @@ from innerloop.cli.evaluate import evaluations
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
+from innerloop.core.threads import use_threads
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures, setup
 from innerloop.rl.config import BLOCKS, Config, MethodName
@@ -106,7 +107,7 @@ class RenderArgs:
     run: tyro.conf.Positional[Path]
     """a run folder"""
     which: Literal["best", "last", "untrained"] = "best"
-    """checkpoint"""
+    """checkpoint; what is asked for other than the default, here and in --steps, is in the pictures' names"""
     tasks: int = 6
     """tasks in the picture of trajectories, 1 to 60; the film shows the first"""
     steps: int | None = None
@@ -191,6 +192,9 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     if asked.learner == "random-search":
         if asked.adapt:
             raise ValueError("--adapt names blocks for gradient steps; random search changes all of them")
+        if asked.later_lr is not None:
+            raise ValueError("--later-lr is a rate of gradient steps; random search has none")
+        settings = replace(settings, later_lr=0.0)
         found = random_search(policy, slow, env, config, settings=settings)
     else:
         if not asked.adapt and BLOCKS[config.method] == "none":
@@ -237,9 +241,10 @@ def run_render(args: Sequence[str]) -> int:
     asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
     if not 1 <= asked.tasks <= _MOST_DRAWN:
         raise ValueError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
-    if asked.film and not {"MUJOCO_GL", "DISPLAY"} & set(os.environ) and sys.platform == "linux":
+    if asked.film and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY"))) and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
     config, policy, slow, env, _ = load(asked)
+    rows = RunFolder(asked.run).metrics_with("return_before", "return_after")
     change = {k: getattr(asked, k) for k in ("steps", "seed")}
     test = replace(config.test, **{k: v for k, v in change.items() if v is not None})
     tasks = env.sample_tasks(asked.tasks, stream(test.seed, "tasks"))
@@ -254,8 +259,11 @@ def run_render(args: Sequence[str]) -> int:
         tasks=tasks,
         look=lambda _step, t, fast: (found.append(t), weights.append({n: w[:1] for n, w in fast.items()}), None)[-1],
     )
-    made = {"trajectories.png": pictures.png(pictures.paths(config, found, tasks))}
-    if rows := RunFolder(asked.run).metrics:
+    other = ("" if asked.which == "best" else f"-{asked.which}") + (
+        "" if asked.steps is None else f"-{asked.steps}-steps"
+    )
+    made = {f"trajectories{other}.png": pictures.png(pictures.paths(config, found, tasks))}
+    if rows:
         made["learning_curve.png"] = pictures.png(pictures.learning_curve(rows))
     for name, content in made.items():
         write_bytes(asked.run / name, content)
@@ -268,8 +276,10 @@ def run_render(args: Sequence[str]) -> int:
             )
         finally:
             single.close()
-        write_bytes(asked.run / "film.gif", pictures.gif(before, after))
-        show.console.print(f"wrote {asked.run / 'film.gif'} (left before, right after {test.steps} steps)")
+        name = asked.run / f"film{other}.gif"
+        write_bytes(name, pictures.gif(before, after))
+        steps = f"{test.steps} step{'' if test.steps == 1 else 's'}"
+        show.console.print(f"wrote {name} (left before, right after {steps})")
     return 0
 
 
@@ -277,20 +287,22 @@ def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential,
     """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
     folder = RunFolder(asked.run)
     if asked.which == "untrained":
-        config = Config.from_json(folder.config)
+        config = folder.config_as(Config.from_json)
         env = setup.simulator(config)
         policy = setup.policy(config, env)
         step = 0
     else:
         config, policy, env = load_run(asked.run, asked.which)
         step = folder.load(asked.which).step
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 
 
 def blocks(names: Sequence[str]) -> Blocks | None:
     """Blocks as `core.functional.resolve_blocks` takes them; None for the method's own."""
+    whole = [n for n in names if n in ("all", "body", "none")]
+    if whole and len(names) > 1:
+        raise ValueError(f"--adapt {whole[0]} stands alone; got --adapt {' '.join(names)}")
     if len(names) == 1 and names[0] in ("all", "head", "body", "none"):
         return cast(Blocks, names[0])
     return tuple(names) or None

@@ -118,7 +118,7 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
             f"{path} is not a run folder: it has no config.json; model must be 'pretrained', the path of a run "
             "folder, or an nn.Sequential of named blocks"
         )
-    config = Config.from_json(folder.config)
+    config = folder.config_as(Config.from_json)
     if config.regression:
         raise ValueError(f"{path} was trained for a regression ({config.data}); it cannot classify")
     size = config.folder.size if config.data == "folder" else _SIZE[config.data]

@@ -49,8 +49,9 @@ def linear_baseline(
             return torch.where(alive, (seen @ weights).view(alive.shape), 0.0)
         ridge *= 10
     raise FloatingPointError(
-        "the linear baseline has no finite fit: rewards or observations are not finite, or too large; lower the inner "
-        "rate"
+        "the linear baseline has no finite fit: rewards or observations are not finite, or too large; where the policy "
+        "was adapted, lower the inner rate (--inner.lr, in a test --later-lr), else its standard deviation "
+        "(--policy.log-std)"
     )
 
 

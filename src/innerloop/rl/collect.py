@@ -1,5 +1,6 @@
 """What one meta-iteration samples: trajectories before each inner step, and those of the adapted policies."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -35,6 +36,8 @@ class Collected:
     """mean return of each task before the first inner step, after it, …"""
     steps: int
     """environment steps taken, those behind an end not counted"""
+    seconds_adapting: float
+    """of the time that this took (wall clock), what baselines, advantages and inner steps did, not the sampling"""
 
 
 @torch.no_grad()
@@ -52,6 +55,7 @@ def collect(
     few: list[Batch] = []
     returns: list[Tensor] = []
     steps = 0
+    adapting = 0.0
     rollouts = config.trpo.curvature_rollouts or config.rollouts
     for phase in range(learner.inner.steps + 1):
         trajectories = sample(
@@ -64,10 +68,12 @@ def collect(
             stream(config.seed, "rollouts", iteration, phase),
             action_scale=config.env.action_scale,
         )
+        sampled = time.perf_counter()
         found.append(examples(learner, slow, fast, trajectories, config))
         few.append(found[-1].first(rollouts * trajectories.alive.shape[-1]))
         returns.append(trajectories.returns.mean(1))
         steps += int(trajectories.alive.sum())
         if phase < learner.inner.steps:
             fast = learner.adapt(slow, found)
-    return Collected(MetaBatch(found[:-1], found[-1]), MetaBatch(few[:-1], few[-1]), returns, steps)
+        adapting += time.perf_counter() - sampled
+    return Collected(MetaBatch(found[:-1], found[-1]), MetaBatch(few[:-1], few[-1]), returns, steps, adapting)

@@ -1,8 +1,7 @@
 """The whole of a meta-RL run as one frozen value; it is written to config.json, and made again from there."""
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
 from innerloop.core.functional import Blocks
@@ -11,6 +10,7 @@ from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.surrogate import Form
 from innerloop.rl.trpo import Trpo
+from innerloop.runs.plain import from_plain
 
 EnvironmentName = Literal["navigation", "cheetah-direction", "cheetah-velocity"]
 OuterName = Literal["trpo", "ppo"]
@@ -120,10 +120,9 @@ class MetaTest:
     """seed of the test tasks and trajectories"""
 
     def __post_init__(self) -> None:
-        if self.tasks < 2 or self.rollouts < 1 or self.steps < 0:
-            raise ValueError(
-                f"test needs tasks ≥ 2, rollouts ≥ 1 and steps ≥ 0, got {self.tasks}, {self.rollouts}, {self.steps}"
-            )
+        for name, least in (("tasks", 2), ("rollouts", 1), ("steps", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"test needs {name} of at least {least}, got {getattr(self, name)}")
         if not 0 <= self.later_lr < math.inf:
             raise ValueError(f"test.later_lr must be 0 (the same) or more and finite, got {self.later_lr}")
 
@@ -175,7 +174,8 @@ class Config:
                 raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.trpo.curvature_rollouts > self.rollouts:
             raise ValueError(
-                f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}"
+                f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}; give "
+                f"--trpo.curvature-rollouts {self.rollouts} or fewer, or 0 for all"
             )
         for what, value, known in (
             ("method", self.method, get_args(MethodName)),
@@ -210,23 +210,9 @@ class Config:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Config":
-        """The config written by `to_json`; an unknown key is an error."""
+        """The config written by `to_json`; a value of another type and an unknown key are errors."""
         if value.get("kind") != "rl":
-            raise ValueError("this is the config of another kind of run; 'innerloop evaluate' tests those")
-        value = {k: v for k, v in value.items() if k != "kind"}
-        parts: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "env": lambda v: Environment(**v),
-            "policy": lambda v: Policy(**{**v, "hidden": tuple(v["hidden"])}),
-            "inner": lambda v: Inner(**v),
-            "trpo": lambda v: Trpo(**v),
-            "ppo": lambda v: Ppo(**v),
-            "validation": lambda v: Validation(**v),
-            "test": lambda v: MetaTest(**v),
-        }
-        known = {f.name for f in fields(cls)}
-        if unknown := [k for k in value if k not in known]:
-            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
-        try:
-            return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"config is of another version: {error}") from None
+            raise ValueError(
+                "this is the config of another kind of run; for those are 'innerloop evaluate' and 'innerloop analyse'"
+            )
+        return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})

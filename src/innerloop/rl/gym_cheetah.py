@@ -13,6 +13,7 @@ from gymnasium.spaces import Box
 
 from innerloop.core.random import stream
 from innerloop.rl.cheetah import FASTEST, NOISE, SECONDS, SUBSTEPS, Goal, HalfCheetah, model, observation, reward
+from innerloop.rl.gym_checks import count, known, numbers
 from innerloop.rl.optional import need
 
 mujoco = need("mujoco")
@@ -54,14 +55,14 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
     @classmethod
     def sample_tasks(cls, tasks: int, seed: int) -> np.ndarray:
         """Tasks [tasks, 1]; the same as the batched form draws from ``stream(seed, "tasks")``."""
-        return HalfCheetah(goal=cls.goal).sample_tasks(tasks, stream(seed, "tasks")).numpy()
+        return HalfCheetah(goal=cls.goal).sample_tasks(count(tasks), stream(seed, "tasks")).numpy()
 
     def _checked(self, task: Any) -> np.ndarray:
-        found = np.asarray(task, np.float32).reshape(-1)
-        good = found.shape == (1,) and np.isfinite(found).all()
-        if not good or (self.goal == "direction" and found[0] not in (-1.0, 1.0)):
-            what = "a direction, -1 or 1" if self.goal == "direction" else "a target velocity in m/s"
-            raise ValueError(f"a task of this half-cheetah is {what}; got {task!r}")
+        what = "a direction, -1 or 1" if self.goal == "direction" else "a target velocity in m/s"
+        said = f"a task of this half-cheetah is {what}"
+        found = numbers([task] if np.ndim(task) == 0 else task, 1, np.float32, said)
+        if self.goal == "direction" and found[0] not in (-1.0, 1.0):
+            raise ValueError(f"{said}; got {task!r}")
         return found
 
     def _state(self) -> np.ndarray:
@@ -74,7 +75,7 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Back to the start; ``options`` may hold "task" and "state"."""
         super().reset(seed=seed)
-        options = options or {}
+        options = known(options, ("task", "state"))
         if "task" in options:
             self._fixed = self._checked(options["task"])
         if self._fixed is not None:
@@ -84,7 +85,9 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
             self.task = self._checked((-1.0 if u < 0.5 else 1.0) if self.goal == "direction" else u * FASTEST)
         mujoco.mj_resetData(self._model, self._data)
         if "state" in options:
-            mujoco.mj_setState(self._model, self._data, np.asarray(options["state"], np.float64), _FULL)
+            size = mujoco.mj_stateSize(self._model, _FULL)
+            state = numbers(options["state"], size, np.float64, f"a state of the half-cheetah has {size} numbers")
+            mujoco.mj_setState(self._model, self._data, state, _FULL)
         else:
             n = self._model.nq
             self._data.qpos[:] = self._model.qpos0 + self.np_random.uniform(-NOISE, NOISE, n)

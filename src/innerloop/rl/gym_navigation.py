@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from innerloop.core.random import stream
+from innerloop.rl.gym_checks import count, known, numbers
 from innerloop.rl.navigation import Navigation
 
 _PIXELS = 200
@@ -41,21 +42,18 @@ class Navigation2D(gymnasium.Env[np.ndarray, np.ndarray]):
     @staticmethod
     def sample_tasks(tasks: int, seed: int) -> np.ndarray:
         """Goals [tasks, 2]; the same as the batched form draws from ``stream(seed, "tasks")``."""
-        return Navigation().sample_tasks(tasks, stream(seed, "tasks")).numpy()
+        return Navigation().sample_tasks(count(tasks), stream(seed, "tasks")).numpy()
 
     @staticmethod
     def _goal(task: Any) -> np.ndarray:
-        goal = np.asarray(task, np.float32)
-        if goal.shape != (2,) or not np.isfinite(goal).all():
-            raise ValueError(f"a task of 2D-Navigation is a goal (x, y), got {task!r}")
-        return goal
+        return numbers(task, 2, np.float32, "a task of 2D-Navigation is a goal (x, y)")
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """Back to the origin; ``options={"task": (x, y)}`` sets the goal."""
         super().reset(seed=seed)
-        if options and "task" in options:
+        if "task" in (options := known(options, ("task",))):
             self._fixed = self._goal(options["task"])
         reach = self.rules.reach
         self.task = self.np_random.uniform(-reach, reach, 2).astype(np.float32) if self._fixed is None else self._fixed

@@ -20,7 +20,7 @@ def need(package: str) -> ModuleType:
         name, gl = package.split(".")[0], os.environ.get("MUJOCO_GL")
         advice = (
             f"; MUJOCO_GL={gl} asks for an OpenGL that is not here: install it, set another (egl, osmesa), or unset it "
-            "and leave pictures out (innerloop rl render --no-film)"
+            "(only films need one)"
         )
         what = f"the package {name!r} fails when it is imported ({type(error).__name__}: {error})"
         raise ValueError(what + (advice if gl else "")) from None

@@ -11,6 +11,7 @@ from torch import nn
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
+from innerloop.core.threads import use_threads
 from innerloop.rl import setup
 from innerloop.rl.collect import collect
 from innerloop.rl.config import Config
@@ -58,8 +59,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)
     learner = setup.learner(config, policy)
@@ -78,8 +78,9 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
         validation: float | None = None
         if checkpoint:
             first, state = checkpoint.step, checkpoint.state
-            if lacking := [k for k in ("best", "seconds", "validation") if k not in state]:
-                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
+            kinds = {"best": (int, float), "seconds": (int, float), "validation": (int, float, type(None))}
+            if wrong := [k for k, kind in kinds.items() if k not in state or not isinstance(state[k], kind)]:
+                raise RunError(f"the checkpoint at step {first} in {out} has no good {wrong[0]!r}; train again")
             best, spent, validation = state["best"], state["seconds"], state["validation"]
             load_weights(policy, checkpoint.weights, str(out))
             if adam is not None:
@@ -123,7 +124,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
                 "tries": outcome.tries,
                 "gradient_norm": outcome.gradient_norm,
                 "environment_steps": found.steps,
-                "seconds_sampling": sampled - start,
+                "seconds_sampling": sampled - start - found.seconds_adapting,
+                "seconds_adapting": found.seconds_adapting,
                 "seconds_optimising": optimised - sampled,
                 "seconds_of_cpu": time.process_time() - worked,
                 "seconds": spent + optimised - began,
@@ -176,7 +178,7 @@ def validation_return(
 def load_run(path: Path, which: str = "best") -> tuple[Config, nn.Sequential, Simulator]:
     """The config, policy and environment of a run folder ('best' or 'last' checkpoint)."""
     folder = RunFolder(path)
-    config = Config.from_json(folder.config)
+    config = folder.config_as(Config.from_json)
     checkpoint = folder.load(which)
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)

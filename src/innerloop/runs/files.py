@@ -39,7 +39,7 @@ def append_line(path: Path, value: Any) -> None:
         f.write(json.dumps(value, allow_nan=False) + "\n")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
+def read_lines(path: Path) -> list[Any]:
     """The whole JSON lines of a file; a last line that was cut off is passed over."""
     if not path.exists():
         return []

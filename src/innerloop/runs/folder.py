@@ -12,11 +12,11 @@ eval.json        test results
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,9 @@ try:
     import fcntl
 except ImportError:  # Windows: no advisory locks; two trainings in one folder are then not told apart
     fcntl = None
+
+
+T = TypeVar("T")
 
 
 class RunError(Exception):
@@ -72,6 +75,13 @@ class RunFolder:
             raise RunError(f"{self.path / 'config.json'} is not a configuration; restore it, or train again")
         return config
 
+    def config_as(self, make: Callable[[dict[str, Any]], T]) -> T:
+        """config.json as `make` reads it; what is wrong in it is said with the file's name."""
+        try:
+            return make(self.config)
+        except ValueError as error:
+            raise RunError(f"{self.path / 'config.json'}: {error}") from None
+
     @contextmanager
     def start(self, config: Mapping[str, Any], *, resume: bool) -> Iterator[Checkpoint | None]:
         """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
@@ -94,9 +104,12 @@ class RunFolder:
             if self.exists:
                 differences = _differences(self.config, config)
                 if differences:
+                    instead = (
+                        "" if self.has("last") else "; it has no checkpoint yet, so nothing is lost by deleting it"
+                    )
                     raise RunError(
                         f"{self.path} was started with another configuration ({'; '.join(differences)}); "
-                        "resume with the same one, or give another --out"
+                        f"resume with the same one, or give another --out{instead}"
                     )
                 checkpoint = self.load("last") if self.has("last") else None
                 self._cut_metrics(checkpoint.step if checkpoint else 0)
@@ -130,7 +143,18 @@ class RunFolder:
     @property
     def metrics(self) -> list[dict[str, Any]]:
         """The lines of metrics.jsonl."""
-        return read_lines(self.path / "metrics.jsonl")
+        return self.metrics_with()
+
+    def metrics_with(self, *names: str) -> list[dict[str, Any]]:
+        """The same; a line without a step or one of these names is an error."""
+        path = self.path / "metrics.jsonl"
+        rows = read_lines(path)
+        for i, row in enumerate(rows, 1):
+            for name in ("step", *names):
+                value = row.get(name) if isinstance(row, dict) else None
+                if isinstance(value, bool) or not isinstance(value, int | float):
+                    raise RunError(f"{path}, line {i}, has no number {name!r}; mend or delete that line")
+        return rows
 
     def save(self, checkpoint: Checkpoint, *, best: bool = False, for_good: bool = False) -> None:
         """Write a checkpoint as the last one (and the best one, and `for_good`); older ones that are none of it are
@@ -174,8 +198,13 @@ class RunFolder:
         """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
         index = self._index()
         if which not in index:
-            have = ", ".join(sorted(index, key=lambda k: (len(k), k))) or "none"
-            raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have}); train it first")
+            have = ", ".join(sorted(index, key=lambda k: (len(k), k)))
+            if not have and self.finished:
+                raise RunError(
+                    f"{self.path} holds the results of a finished run without its weights (no checkpoints): train it "
+                    "again, or give a folder that has them"
+                )
+            raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have or 'none'}); train it first")
         where = self.path / "checkpoints" / index[which]
         try:
             state = dict(read_json(where / "state.json"))

@@ -6,10 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from innerloop.analysis import freezing, heads, linear_cka, mean_cca, movement, similarity
 from innerloop.core.inner import InnerLoop, with_steps
+from innerloop.core.threads import use_threads
 from innerloop.evaluation import evaluate, fixed_episodes
 from innerloop.methods.named import method
 from innerloop.runs import RunFolder, write_json
@@ -51,8 +50,7 @@ def analyse(
             f"{path} was trained with {config.method}, whose inner loop does not begin at one set of slow weights; the "
             "analysis compares before and after for maml, fomaml, anil, boil, meta-sgd, reptile and imaml"
         )
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     images = setup.load_images(config, data_dir)
     settings = config.test if episodes is None else replace(config.test, episodes=episodes)
     few = replace(settings, episodes=min(MOVED, settings.episodes))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import slow_weights
 from innerloop.core.statistics import Estimate, paired_difference
+from innerloop.core.threads import use_threads
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder
@@ -121,7 +122,7 @@ class Bench:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
         config, folder = self.config(name, seed), self.folder(name, seed)
         if folder.exists:
-            found = Config.from_json(folder.config)
+            found = folder.config_as(Config.from_json)
             if what_counts(found) != what_counts(config):
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
             if folder.finished:
@@ -136,8 +137,7 @@ class Bench:
 
     def trained(self, name: str, seed: int, which: str = "best") -> Trained:
         """The model of a run at one of its checkpoints; "random" is the untrained one of that seed."""
-        if self.threads:
-            torch.set_num_threads(self.threads)
+        use_threads(self.threads)
         if name == "random":
             config = self.config("maml", seed)
             model = setup.build_model(config, self.images)

@@ -10,6 +10,8 @@ from innerloop.studies.families import TRAINED, families
 from innerloop.studies.freezing_table import table1
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Result
+from innerloop.studies.rl_baselines import TRAINED as RL_TRAINED
+from innerloop.studies.rl_baselines import rl_baselines
 from innerloop.studies.rl_tables import rl_features, table2_rl
 from innerloop.studies.shift import domain_shift
 from innerloop.studies.similarity_tables import figure2, regime_similarity, seeds_regression, table3
@@ -113,6 +115,15 @@ EXPERIMENTS = (
         rl_features,
         _BOTH,
         "not in the paper: its question, asked of a policy",
+        of_the_paper=False,
+        rl=True,
+    ),
+    Experiment(
+        "rl-baselines",
+        "Meta-trained policies beside baselines and an oracle",
+        rl_baselines,
+        RL_TRAINED,
+        "not in the paper: baselines as in Finn et al. 2017, section 5.3",
         of_the_paper=False,
         rl=True,
     ),

@@ -23,7 +23,7 @@ class OneRun(RlBench):
 
     def config(self, env: EnvironmentName, method: MethodName, seed: int) -> Config:  # noqa: ARG002
         """The run's own."""
-        return Config.from_json(RunFolder(self.path).config)
+        return RunFolder(self.path).config_as(Config.from_json)
 
     def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:  # noqa: ARG002
         """The run as it is."""
@@ -38,7 +38,7 @@ def analyse_policy(
     Raises ValueError for a run without an inner loop.
     """
     began = time.perf_counter()
-    config = Config.from_json(RunFolder(path).config)
+    config = RunFolder(path).config_as(Config.from_json)
     env, method = config.env.name, config.method
     if not config.adapts:
         raise ValueError(

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
+from innerloop.core.threads import use_threads
 from innerloop.rl import setup
 from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.meta_test import Returns, meta_test
@@ -110,7 +110,7 @@ class RlBench:
             )  # a package that one of them lacks is said before any training
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
         if folder.exists:
-            found = Config.from_json(folder.config)
+            found = folder.config_as(Config.from_json)
             if replace(found, threads=0) != replace(config, threads=0):
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
             if folder.finished:
@@ -129,8 +129,7 @@ class RlBench:
         folder = self.train(env, method, seed)
         config, policy, _ = load_run(folder.path, self.which)
         config = replace(config, threads=self.threads or config.threads)
-        if config.threads:
-            torch.set_num_threads(config.threads)
+        use_threads(config.threads)
         simulator = setup.simulator(config)  # with these threads, not those of the training
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)

@@ -106,7 +106,7 @@ def shift(
     for path in runs:
         if RunFolder(path).exists and not RunFolder(path).finished:
             raise RunError(f"{path} is not finished; finish it with --resume, or leave it out")
-    configs = {path: Config.from_json(RunFolder(path).config) for path in runs}
+    configs = {path: RunFolder(path).config_as(Config.from_json) for path in runs}
     check_alike(configs, target)
     by_data: dict[str, list[Trained]] = {}
     images: dict[str, ClassImages] = {}

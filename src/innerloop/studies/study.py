@@ -19,6 +19,7 @@ from innerloop.core.inner import with_steps
 from innerloop.core.outer import Predict, meta_gradient
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
+from innerloop.core.threads import use_threads
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.gradient import predictor
@@ -85,14 +86,13 @@ def study(
             report(Stage(title, p.step, p.steps, p))
 
         if folder.finished:
-            if Config.from_json(folder.config) != own:
+            if folder.config_as(Config.from_json) != own:
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
         else:
             train(own, folder.path, data_dir=data_dir, resume=resume and folder.exists, report=show)
         folders[name] = folder
 
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     images = setup.load_images(config, data_dir)
     assert images is not None
     family = setup.tasks(config, images, "test", config.test.query)

@@ -1,7 +1,6 @@
 """The whole of a training run as one frozen value; it is written to config.json, and made again from there."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from innerloop.core.inner import InnerLoop
@@ -9,6 +8,7 @@ from innerloop.core.outer import OuterLoop
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
 from innerloop.methods.named import METHODS, MethodName, method
+from innerloop.runs.plain import from_plain
 
 WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
 """methods that train without an inner loop; some have one at test"""
@@ -242,21 +242,5 @@ class Config:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Config":
-        """The config written by `to_json`; an unknown key is an error."""
-        parts: dict[str, Callable[[dict[str, Any]], Any]] = {
-            "folder": lambda v: Folder(**v),
-            "model": lambda v: Model(**{**v, "hidden": tuple(v["hidden"])}),
-            "inner": lambda v: Inner(**v),
-            "metric": lambda v: Metric(**v),
-            "outer": lambda v: OuterLoop(**v),
-            "validation": lambda v: Validation(**v),
-            "test": lambda v: EvalSettings(**v),
-        }
-        known = {f.name for f in fields(cls)}
-        unknown = [k for k in value if k not in known]
-        if unknown:
-            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
-        try:
-            return cls(**{k: parts[k](v) if k in parts else v for k, v in value.items()})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"config is of another version: {error}") from None
+        """The config written by `to_json`; a value of another type and an unknown key are errors."""
+        return from_plain(cls, value)

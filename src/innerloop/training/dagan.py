@@ -6,7 +6,7 @@ Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani e
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from torch import Tensor
 
 from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
+from innerloop.core.threads import use_threads
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
+from innerloop.runs.plain import from_plain
 from innerloop.training import setup
 from innerloop.training.config import Config, DataName, Folder
 from innerloop.training.train import (
@@ -95,16 +97,7 @@ class DaganConfig:
         """The config written by `to_json`. Raises ValueError for that of another kind of run."""
         if value.get("kind") != KIND:
             raise ValueError("config is not that of a DAGAN; train one with 'innerloop dagan'")
-        rest = {k: v for k, v in value.items() if k != "kind"}
-        known = {f.name for f in fields(cls)}
-        if unknown := [k for k in rest if k not in known]:
-            raise ValueError(f"config has {', '.join(unknown)}, which this version does not know")
-        try:
-            sizes = dict(rest.pop("sizes"))
-            sizes["widths"] = tuple(sizes["widths"])
-            return cls(**{**rest, "sizes": Sizes(**sizes), "folder": Folder(**rest["folder"])})
-        except (TypeError, KeyError) as error:
-            raise ValueError(f"config is of another version: {error}") from None
+        return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})
 
 
 @dataclass(frozen=True)
@@ -149,8 +142,7 @@ def train_dagan(
     Ctrl-C and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder
     that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     device = setup.choose_device(config.device)
     images = load_images(config, data_dir)
     data, held_out = images.split("train"), images.split("val")
@@ -245,10 +237,7 @@ def train_dagan(
 def load_dagan(path: Path, *, device: str | None = None) -> Dagan:
     """The generator of a run folder's last checkpoint, as an augmentation; no data set is read."""
     folder = RunFolder(path)
-    try:
-        config = DaganConfig.from_json(folder.config)
-    except ValueError as error:
-        raise RunError(f"{path} cannot be loaded as a DAGAN: {error}") from None
+    config = folder.config_as(DaganConfig.from_json)
     checkpoint = folder.load("last")
     weights = _part(checkpoint.weights, "generator")
     shape = checkpoint.state.get("image_shape")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
+from innerloop.core.threads import use_threads
 from innerloop.evaluation import evaluate
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -75,8 +76,7 @@ def train(
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
     """
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
     images = setup.load_images(config, data_dir)
@@ -231,7 +231,7 @@ def load_run(
     `images` are the run's image classes if they are at hand already; else they are loaded.
     """
     folder = RunFolder(path)
-    config = Config.from_json(folder.config)
+    config = folder.config_as(Config.from_json)
     if device:
         config = replace(config, device=device)
     checkpoint = folder.load(which)

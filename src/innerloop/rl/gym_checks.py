@@ -1,0 +1,32 @@
+"""What both Gymnasium environments refuse, and how they say it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+
+def numbers(value: Any, size: int, kind: type[np.floating], what: str) -> np.ndarray:
+    """`value` as an array [size] of finite numbers."""
+    try:
+        found = np.asarray(value, kind)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.shape != (size,) or not np.isfinite(found).all():
+        raise ValueError(f"{what}; got {value!r}")
+    return found
+
+
+def known(options: dict[str, Any] | None, names: Sequence[str]) -> dict[str, Any]:
+    """The options of a reset; one that the environment does not know is an error."""
+    options = options or {}
+    if unknown := [k for k in options if k not in names]:
+        raise ValueError(f"reset knows the options {', '.join(names)}; got {', '.join(map(repr, unknown))}")
+    return options
+
+
+def count(tasks: int) -> int:
+    """A number of tasks."""
+    if tasks < 1:
+        raise ValueError(f"sample_tasks draws at least 1 task, got {tasks}")
+    return tasks

@@ -1,0 +1,113 @@
+"""Meta-trained policies beside what does without meta-training, on the same tasks with the same noise."""
+
+from collections.abc import Callable, Mapping
+
+from torch import Tensor
+
+from innerloop.core.functional import Blocks
+from innerloop.rl import setup
+from innerloop.rl.config import EnvironmentName, MethodName
+from innerloop.rl.meta_test import Returns, meta_test, random_search
+from innerloop.rl.presets import WORDS
+from innerloop.studies.result import Claim, Drawing, Result, Row, Series
+from innerloop.studies.rl_bench import RlBench, RlStage, value_after
+
+TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
+NOTE = (
+    "Each step learns from as many trajectories of the task as an inner step of the training; random search takes as "
+    "many again to measure the best policy so far. Multitask: one policy for all tasks. Fine-tuned, trained: gradient "
+    "steps on all blocks at the inner rate of the training. Random weights, which random search too starts from: the "
+    "first ones of the same seeds. The oracle sees the task in its observation."
+)
+
+
+def rl_baselines(bench: RlBench) -> Result:
+    """MAML and ANIL beside a policy for all tasks, fine-tuning (of that policy, and from random weights), random
+    search, and an oracle that is told the task."""
+    rows: list[Row] = []
+    claims: list[Claim] = []
+    series: list[Series] = []
+    for env in bench.envs:
+        ways = _ways(bench, env)
+        found = {name: _rows(bench, env, name, get) for name, get in ways.items()}
+        for steps in found.values():
+            rows += [steps[k] for k in sorted({0, min(1, len(steps) - 1), len(steps) - 1})]
+        series += [_line(env, name, steps, max(map(len, found.values()))) for name, steps in found.items()]
+        claims += _claims(env, found)
+    drawing = Drawing("lines", "inner steps", "return", tuple(series), "ci95 over test tasks")
+    return Result(tuple(rows), tuple(claims), drawing, notes=(NOTE,))
+
+
+def _ways(bench: RlBench, env: EnvironmentName) -> dict[str, Callable[[int], Returns]]:
+    """The returns of a seed's policy after 0, 1, 2, … steps, by name."""
+    return {
+        "oracle": lambda seed: bench.returns(env, "oracle", seed),
+        "MAML": lambda seed: bench.returns(env, "maml", seed),
+        "ANIL": lambda seed: bench.returns(env, "anil", seed),
+        "multitask, fine-tuned": lambda seed: _tested(bench, env, "multitask", seed, "all"),
+        "random weights, trained": lambda seed: _tested(bench, env, None, seed, "all"),
+        "random search": lambda seed: _tested(bench, env, None, seed, None),
+    }
+
+
+def _rows(bench: RlBench, env: EnvironmentName, name: str, get: Callable[[int], Returns]) -> list[Row]:
+    """After each number of steps; the oracle, which learns nothing, after none."""
+    returns = {seed: get(seed) for seed in bench.seeds}
+    last = 0 if name == "oracle" else min(len(r.values) for r in returns.values()) - 1
+    return [
+        Row(
+            f"{WORDS[env]}: {name}, {step} step{'' if step == 1 else 's'}",
+            "return",
+            tuple(value_after(r, s, step) for s, r in returns.items()),
+        )
+        for step in range(last + 1)
+    ]
+
+
+def _line(env: EnvironmentName, name: str, steps: list[Row], length: int) -> Series:
+    """A line over the steps; the oracle's is level."""
+    shown = steps * length if len(steps) == 1 else steps
+    errors = [r.ci95 or 0.0 for r in shown]
+    return Series(name, [str(k) for k in range(len(shown))], [r.mean for r in shown], errors, panel=WORDS[env])
+
+
+def _tested(
+    bench: RlBench, env: EnvironmentName, method: MethodName | None, seed: int, blocks: Blocks | None
+) -> Returns:
+    """New tasks learnt from a run's weights (no method: the first weights of that seed); no blocks: random search."""
+    what = method or "random weights"
+    bench.report(RlStage(f"test {what} on {WORDS[env]}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
+    run = bench.trained(env, method or "maml", seed)
+    slow: Mapping[str, Tensor] = run.slow
+    if method is None:
+        first = setup.policy(run.config, run.environment)
+        slow = {n: w.detach() for n, w in first.named_parameters()}
+    if blocks is None:
+        return random_search(run.policy, slow, run.environment, run.config)
+    return meta_test(run.policy, slow, run.environment, run.config, blocks=blocks)
+
+
+def _claims(env: EnvironmentName, found: dict[str, list[Row]]) -> list[Claim]:
+    without = [r for name in ("multitask, fine-tuned", "random weights, trained", "random search") for r in found[name]]
+    best = max(without, key=lambda r: r.mean)
+    oracle = found["oracle"][0].mean
+    claims = []
+    for method in ("MAML", "ANIL"):
+        if len(found[method]) < 2:
+            continue
+        own = found[method][1].mean
+        claims += [
+            Claim(
+                f"One step of {method} is worth more than any baseline's steps ({WORDS[env]})",
+                "mean over seeds after one step above that of every baseline after any number of steps",
+                own > best.mean,
+                f"{own:.2f} against {best.mean:.2f} ({best.label.split(': ')[1]})",
+            ),
+            Claim(
+                f"Being told the task is worth at least one step of {method} ({WORDS[env]})",
+                "mean over seeds of the oracle at least as large",
+                oracle >= own,
+                f"oracle {oracle:.2f} against {own:.2f}",
+            ),
+        ]
+    return claims

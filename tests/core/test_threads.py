@@ -1,0 +1,28 @@
+"""Threads that a machine can give."""
+
+import os
+
+import pytest
+import torch
+
+from innerloop.core.threads import use_threads
+
+
+def test_threads_are_used_and_0_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    try:
+        use_threads(before + 1)
+        assert torch.get_num_threads() == before + 1
+        use_threads(0)
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [-1, 100_000])
+def test_far_too_many_are_refused(threads: int) -> None:
+    """PyTorch itself would end the process without a word."""
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match=rf"--threads {threads} cannot be: this machine has {os.cpu_count()} core"):
+        use_threads(threads)
+    assert torch.get_num_threads() == before
