@@ -246,7 +246,7 @@ def sampling_rows() -> list[str]:
             cells.append(f"{rate[peer]:,.0f}: {median(times):.1f} ({min(times):.1f}–{max(times):.1f})")
         for method in ("maml", "anil"):
             s = r["seconds"][method]
-            cells.append(f"{s['sampling']:.2f} + {s['inner']:.2f} + {s['outer']:.2f}")
+            cells.append(" + ".join(f"{seconds:.2f}" for seconds in s.values()))
         rows.append(f"| {r['env']} | {' | '.join(cells)} |")
     return rows
 
@@ -260,8 +260,8 @@ def sampling_lines() -> list[str]:
     peers = list(found["rows"][0]["times_faster"])
     return [
         f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments on the same "
-        f"work, one call of the policy a step; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, "
-        f"sampling + inner step + outer step. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
+        f"work, one call of the policy a step; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, in its parts: "
+        f"{' + '.join(found['rows'][0]['seconds']['maml'])}. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
         f"([rl_sampling.json](results/rl_sampling.json), {short(env['commit'])}).",
         "",
         f"| environment | innerloop | {' | '.join(f'{p}: times faster' for p in peers)} | MAML, s | ANIL, s |",
