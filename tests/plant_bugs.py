@@ -86,6 +86,9 @@ TESTS: dict[str, list[str]] = {
     "meta-gradient of rl": ["rl/test_meta_gradient.py"],
     "trpo": ["rl/test_trpo.py"],
     "ppo": ["rl/test_ppo.py"],
+    "rl baselines": ["studies/test_rl_baselines.py"],
+    "plain": ["runs/test_plain.py"],
+    "threads": ["core/test_threads.py"],
     "ppo runs": ["rl/test_rl_runs.py", "-k", "uninterrupted or ppo_is_taken"],
     "policy": ["rl/test_policy.py"],
     "acting": ["rl/test_policy.py", "-k", "act"],
@@ -354,6 +357,21 @@ BUGS = [
         "rl/train.py",
         ("Adam begins anew on resume", "restore_optimizer(adam, dict(slow), checkpoint, str(out))", "pass", "ppo runs"),
         ("PPO's settings not taken", "lr=config.ppo.lr, foreach=False", "lr=0.01, foreach=False", "ppo runs"),
+    ),
+    *_bugs(
+        "studies/rl_baselines.py",
+        ("the body frozen in fine-tuning", '"multitask", seed, "all")', '"multitask", seed, "head")', "rl baselines"),
+        ("baselines from trained weights", "    if method is None:\n", "    if False:\n", "rl baselines"),
+        ("the weakest baseline is compared with", "best = max(without,", "best = min(without,", "rl baselines"),
+    ),
+    *_bugs(
+        "runs/plain.py",
+        ("true counts as a number", "or (kind is int and isinstance(value, bool))", "or False", "plain"),
+        ("unknown settings passed over", "if unknown := [str(k) for k in value if k not in own]:", "if unknown := []:", "plain"),
+    ),
+    *_bugs(
+        "core/threads.py",
+        ("as many threads as asked for", "if not 0 <= threads <= most:", "if threads < 0:", "threads"),
     ),
     *_bugs(
         "rl/meta_test.py",

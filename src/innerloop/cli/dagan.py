@@ -81,7 +81,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     arrays = (t.cpu().numpy() for t in (found.conditions, found.samples, found.nearest))
     env = environment()
     value = {
-        "step": RunFolder(out).load("last").step,
+        "step": RunFolder(out).step("last"),
         "split": asked.split,
         "images": len(found.conditions),
         "samples": asked.samples,

@@ -161,7 +161,7 @@ def evaluate_run(
     row = {
         "method": name,
         "checkpoint": which,
-        "step": folder.load(which).step,
+        "step": folder.step(which),
         "split": split,
         "data": other or config.data,
         "enlarged": f"{enlarge} × {copies}" if enlarge else "",

@@ -293,7 +293,7 @@ def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential,
         step = 0
     else:
         config, policy, env = load_run(asked.run, asked.which)
-        step = folder.load(asked.which).step
+        step = folder.step(asked.which)
     use_threads(config.threads)
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 

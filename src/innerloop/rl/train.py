@@ -149,7 +149,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
         folder.finish(
             {
                 "steps": last,
-                "best_step": folder.load("best").step,
+                "best_step": folder.step("best"),
                 "best_validation": best,
                 "seconds": spent + time.perf_counter() - began,
             }

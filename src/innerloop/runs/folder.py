@@ -194,8 +194,11 @@ class RunFolder:
         """The steps whose checkpoints are kept for good, in order; ``load(f"step{n}")`` reads one."""
         return sorted(int(name) for which, name in self._index().items() if which.startswith("step"))
 
-    def load(self, which: str) -> Checkpoint:
-        """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
+    def step(self, which: str) -> int:
+        """The step of the checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
+        return int(self._name(which))
+
+    def _name(self, which: str) -> str:
         index = self._index()
         if which not in index:
             have = ", ".join(sorted(index, key=lambda k: (len(k), k)))
@@ -205,14 +208,19 @@ class RunFolder:
                     "again, or give a folder that has them"
                 )
             raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have or 'none'}); train it first")
-        where = self.path / "checkpoints" / index[which]
+        return index[which]
+
+    def load(self, which: str) -> Checkpoint:
+        """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
+        name = self._name(which)
+        where = self.path / "checkpoints" / name
         try:
             state = dict(read_json(where / "state.json"))
             weights = load_file(where / "weights.safetensors")
             optimizer = load_file(where / "optimizer.safetensors")
         except (OSError, ValueError, TypeError, SafetensorError) as error:
             raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
-        return Checkpoint(int(index[which]), weights, optimizer, state)
+        return Checkpoint(int(name), weights, optimizer, state)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as finished."""

@@ -37,7 +37,7 @@ def analyse(
     """
     began = time.perf_counter()
     config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
-    step = RunFolder(path).load(which).step
+    step = RunFolder(path).step(which)
     if config.regression:
         raise ValueError(f"{path} is a regression; the analysis compares classes' images")
     kind = method(config.method)

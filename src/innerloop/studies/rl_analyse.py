@@ -52,7 +52,7 @@ def analyse_policy(
     drawing = Drawing(
         "bars", "", "CKA before / after", (bars_of(method.upper(), names, alike),), "ci95 over test tasks"
     )
-    step = RunFolder(path).load(which).step
+    step = RunFolder(path).step(which)
     value = bench.described(
         Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
         name=WHERE,

@@ -196,7 +196,7 @@ def train(
         folder.finish(
             {
                 "steps": config.outer.steps,
-                "best_step": folder.load("best").step,
+                "best_step": folder.step("best"),
                 "best_validation": best if kinds.larger_is_better else -best,
                 "seconds": spent + time.perf_counter() - began,
             }
