@@ -259,8 +259,8 @@ def sampling_lines() -> list[str]:
     settings, env = found["settings"], found["environment"]
     peers = list(found["rows"][0]["times_faster"])
     return [
-        f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments on the same "
-        f"work, one call of the policy a step; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, in its parts: "
+        f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments of the same "
+        f"tasks and policy, one call of the policy a step for as many environments as the brackets say; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, in its parts: "
         f"{' + '.join(found['rows'][0]['seconds']['maml'])}. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
         f"([rl_sampling.json](results/rl_sampling.json), {short(env['commit'])}).",
         "",
@@ -399,7 +399,7 @@ def section() -> str:
             "",
         ]
         if said := policy_trainings():
-            parts += [f"Trained in: {'; '.join(said)}.", ""]
+            parts += [f"The runs of seed 0 trained in: {'; '.join(said)}.", ""]
         parts += sampling_lines()
     if said := claims_sentence():
         parts += [

@@ -11,10 +11,13 @@ from innerloop.core.threads import use_threads
 def test_threads_are_used_and_0_changes_nothing() -> None:
     before = torch.get_num_threads()
     try:
-        use_threads(before + 1)
+        assert use_threads(before + 1) == before + 1
         assert torch.get_num_threads() == before + 1
-        use_threads(0)
+        assert use_threads(0) == 0
         assert torch.get_num_threads() == before + 1
+        cores = os.cpu_count() or 1
+        assert use_threads(96 * cores, stored=True) == cores  # of a run that was trained on a larger machine
+        assert torch.get_num_threads() == cores
     finally:
         torch.set_num_threads(before)
 

@@ -91,6 +91,10 @@ def test_tasks_are_values() -> None:
     for wrong in ([0.1], [np.nan, 0.0], "x", None, ["a", "b"]):
         with pytest.raises(ValueError, match=r"a goal \(x, y\); got "):
             env.reset(options={"task": wrong})
+    goal = np.zeros(2, np.float32)
+    env.reset(options={"task": goal})
+    goal[:] = 0.4  # the caller's own
+    assert env.reset()[1]["task"].tolist() == [0.0, 0.0]
     with pytest.raises(ValueError, match="reset knows the options task; got 'goal'"):
         env.reset(options={"goal": [0.1, 0.2]})
     with pytest.raises(ValueError, match="at least 1 task, got -1"):

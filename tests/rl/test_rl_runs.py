@@ -72,6 +72,18 @@ def test_resumed_after_ctrl_c_equals_uninterrupted(method: str, at: int, outer: 
         train(config, tmp_path / "cut", resume=True)
 
 
+def test_a_run_begun_before_a_setting_came_is_resumed(tmp_path: Path) -> None:
+    """Its default is what that run was made with; any other value is another run."""
+    with pytest.raises(Interrupted):
+        train(SMALL, tmp_path / "r", report=stop_at(1))
+    config = json.loads((tmp_path / "r" / "config.json").read_text())
+    del config["outer"], config["ppo"]
+    (tmp_path / "r" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(RunError, match=r"another configuration.*outer: 'trpo' there, 'ppo' now"):
+        train(replace(SMALL, outer="ppo"), tmp_path / "r", resume=True)
+    assert train(SMALL, tmp_path / "r", resume=True).finished
+
+
 def test_seeds_reproduce_and_differ(tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 1)):
         train(replace(SMALL, seed=seed, iterations=2), tmp_path / name)

@@ -204,3 +204,17 @@ def test_a_run_of_another_configuration_is_not_taken_for_it(out: Path, tmp_path:
     (place / "config.json").write_text(config.read_text("utf-8").replace('"iterations": 2', '"iterations": 3'), "utf-8")
     with pytest.raises(RunError, match="another configuration"):
         RlBench(("navigation",), "smoke", tmp_path).train("navigation", "maml", 0)
+
+
+def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path) -> None:
+    """Not those of the training, which was on one."""
+    pytest.importorskip("mujoco")
+    before = torch.get_num_threads()
+    try:
+        one = RlBench(("cheetah-velocity",), "smoke", tmp_path, seeds=(0,))
+        assert one.trained("cheetah-velocity", "anil", 0).config.threads == 1
+        run = replace(one, threads=2).trained("cheetah-velocity", "anil", 0)
+        assert torch.get_num_threads() == 2
+        assert (run.config.threads, getattr(run.environment, "threads", None)) == (2, 2)
+    finally:
+        torch.set_num_threads(before)

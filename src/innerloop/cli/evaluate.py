@@ -117,7 +117,7 @@ def evaluate_run(
     earlier = evaluations(path)
     config = folder.config_as(Config.from_json)
     config = config if device is None else replace(config, device=device)
-    use_threads(config.threads)
+    use_threads(config.threads, stored=True)
     images = setup.load_images(config, data_dir)
     config, model, parameters = load_run(path, which=which, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)

@@ -294,7 +294,10 @@ def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential,
     else:
         config, policy, env = load_run(asked.run, asked.which)
         step = folder.step(asked.which)
-    use_threads(config.threads)
+    threads = use_threads(config.threads, stored=True)
+    if threads != config.threads:
+        config = replace(config, threads=threads)
+        env = setup.simulator(config)
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 
 

@@ -5,14 +5,17 @@ import os
 import torch
 
 
-def use_threads(threads: int) -> None:
-    """Let PyTorch use that many; 0 leaves its choice.
+def use_threads(threads: int, *, stored: bool = False) -> int:
+    """Let PyTorch use that many, and say how many (0, which leaves its choice, stays 0).
 
-    Raises ValueError for far more than the machine has cores: they could only be slow, and PyTorch ends the process
-    where the system gives no more.
+    A number that was `stored` with a run, perhaps on a larger machine, is cut to the cores of this one. Else ValueError
+    is raised for far more than there are: they could only be slow, and PyTorch ends the process where the system gives
+    no more.
     """
     cores = os.cpu_count() or 1
     most = max(64, 4 * cores)
+    if stored:
+        threads = min(threads, cores)
     if not 0 <= threads <= most:
         raise ValueError(
             f"--threads {threads} cannot be: this machine has {cores} core{'' if cores == 1 else 's'}, so it takes 0 "
@@ -20,3 +23,4 @@ def use_threads(threads: int) -> None:
         )
     if threads:
         torch.set_num_threads(threads)
+    return threads

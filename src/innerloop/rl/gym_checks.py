@@ -9,7 +9,7 @@ import numpy as np
 def numbers(value: Any, size: int, kind: type[np.floating], what: str) -> np.ndarray:
     """`value` as an array [size] of finite numbers."""
     try:
-        found = np.asarray(value, kind)
+        found = np.array(value, kind)  # a copy: what the caller does to its own later does not change the task
     except (TypeError, ValueError):
         found = np.empty(0)
     if found.shape != (size,) or not np.isfinite(found).all():

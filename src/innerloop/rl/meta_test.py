@@ -109,9 +109,9 @@ def random_search(
     It searches with as many trajectories a step as `meta_test` learns from; those that measure the best one so far,
     which it compares with, come on top.
 
-    Each step draws `rollouts` / 4 policies around the best one so far (every weight plus normal noise of standard
-    deviation `spread`), lets each act four times, and takes the one of the largest mean return, if that is larger than
-    the mean return of the best one so far. The first is `slow`.
+    Each step draws `rollouts` / 4 policies (rounded down; with fewer than four trajectories one) around the best one so
+    far (every weight plus normal noise of standard deviation `spread`), lets each act four times, and takes the one of
+    the largest mean return, if that is larger than the mean return of the best one so far. The first is `slow`.
     """
     settings = settings or config.test
     kind = next(iter(slow.values())).dtype

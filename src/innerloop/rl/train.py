@@ -73,7 +73,10 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
             "another --out"
         )
     last = config.iterations
-    with folder.start(config.to_json(), resume=resume) as checkpoint, stop_on_signals() as stopped:
+    with (
+        folder.start(config.to_json(), resume=resume, read=lambda c: Config.from_json(c).to_json()) as checkpoint,
+        stop_on_signals() as stopped,
+    ):
         first, best, spent = 0, -math.inf, 0.0
         validation: float | None = None
         if checkpoint:

@@ -83,11 +83,14 @@ class RunFolder:
             raise RunError(f"{self.path / 'config.json'}: {error}") from None
 
     @contextmanager
-    def start(self, config: Mapping[str, Any], *, resume: bool) -> Iterator[Checkpoint | None]:
+    def start(
+        self, config: Mapping[str, Any], *, resume: bool, read: Callable[[dict[str, Any]], dict[str, Any]] = dict
+    ) -> Iterator[Checkpoint | None]:
         """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
 
         A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config),
-        and two processes never write to one folder.
+        and two processes never write to one folder. `read` brings the config of an earlier version, which may lack
+        settings that have come since, into the form of this one.
         """
         config = json.loads(json.dumps(config))
         self._refuse(resume=resume)  # before anything is written into a folder that is not ours
@@ -102,7 +105,7 @@ class RunFolder:
                 ) from None
             self._refuse(resume=resume)  # again: another process may have trained here in the meantime
             if self.exists:
-                differences = _differences(self.config, config)
+                differences = _differences(json.loads(json.dumps(self.config_as(read))), config)
                 if differences:
                     instead = (
                         "" if self.has("last") else "; it has no checkpoint yet, so nothing is lost by deleting it"

@@ -50,7 +50,7 @@ def analyse(
             f"{path} was trained with {config.method}, whose inner loop does not begin at one set of slow weights; the "
             "analysis compares before and after for maml, fomaml, anil, boil, meta-sgd, reptile and imaml"
         )
-    use_threads(config.threads)
+    use_threads(config.threads, stored=True)
     images = setup.load_images(config, data_dir)
     settings = config.test if episodes is None else replace(config.test, episodes=episodes)
     few = replace(settings, episodes=min(MOVED, settings.episodes))

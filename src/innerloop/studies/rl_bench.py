@@ -128,8 +128,8 @@ class RlBench:
         """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
         config, policy, _ = load_run(folder.path, self.which)
-        config = replace(config, threads=self.threads or config.threads)
-        use_threads(config.threads)
+        threads = use_threads(self.threads) or use_threads(config.threads, stored=True)
+        config = replace(config, threads=threads)
         simulator = setup.simulator(config)  # with these threads, not those of the training
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)

@@ -163,7 +163,10 @@ def train_dagan(
     ]
     folder = RunFolder(out)
 
-    with folder.start(config.to_json(), resume=resume) as checkpoint, stop_on_signals() as stopped:
+    with (
+        folder.start(config.to_json(), resume=resume, read=lambda c: DaganConfig.from_json(c).to_json()) as checkpoint,
+        stop_on_signals() as stopped,
+    ):
         first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
         if checkpoint:
             first, state = checkpoint.step, checkpoint.state

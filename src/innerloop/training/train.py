@@ -97,7 +97,7 @@ def train(
     folder = RunFolder(out)
 
     with (
-        folder.start(config.to_json(), resume=resume) as checkpoint,
+        folder.start(config.to_json(), resume=resume, read=lambda c: Config.from_json(c).to_json()) as checkpoint,
         stop_on_signals() as stopped,
         _board(writer, out, checkpoint) as board,
     ):
