@@ -246,7 +246,7 @@ def sampling_rows() -> list[str]:
             cells.append(f"{rate[peer]:,.0f}: {median(times):.1f} ({min(times):.1f}–{max(times):.1f})")
         for method in ("maml", "anil"):
             s = r["seconds"][method]
-            cells.append(" + ".join(f"{seconds:.2f}" for seconds in s.values()))
+            cells.append(" + ".join(f"{s[part]:.2f}" for part in ("sampling", "inner", "outer")))
         rows.append(f"| {r['env']} | {' | '.join(cells)} |")
     return rows
 
@@ -261,7 +261,7 @@ def sampling_lines() -> list[str]:
     return [
         f"Sampling: environment steps a second of the batched environments ({settings['tasks']} tasks × {settings['rollouts']} trajectories) and of Gymnasium's vector environments of the same "
         f"tasks and policy, one call of the policy a step for as many environments as the brackets say; how many times faster is the median of {settings['rounds']} interleaved rounds (least–most). Then the seconds of a meta-iteration of the preset, in its parts: "
-        f"{' + '.join(found['rows'][0]['seconds']['maml'])}. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
+        f"sampling + inner step + outer step. {env['processor']}, {settings['threads']} threads of {env['cpus']} cores, torch {env['torch']}, `python benchmarks/rl_sampling.py` "
         f"([rl_sampling.json](results/rl_sampling.json), {short(env['commit'])}).",
         "",
         f"| environment | innerloop | {' | '.join(f'{p}: times faster' for p in peers)} | MAML, s | ANIL, s |",
