@@ -227,7 +227,8 @@ def policy_trainings() -> list[str]:
     for folder in sorted((RESULTS / "rl").glob("*")):
         config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
         lines.append(
-            f"{config['env']['name']} {config['method'].upper()} {done['seconds'] / 60:.1f} min ({done['steps']:,} meta-iterations, "
+            f"{config['env']['name']} {config['method'].upper()}{' by PPO' if config.get('outer') == 'ppo' else ''} "
+            f"{done['seconds'] / 60:.1f} min ({done['steps']:,} meta-iterations, "
             f"{env['threads']} thread{'s' if env['threads'] > 1 else ''}; [{folder.name}](results/rl/{folder.name}), {short(env['commit'])})"
         )
     return lines
