@@ -157,7 +157,7 @@ def test_tasks_and_first_states() -> None:
     assert float(first[..., 1:10].std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
     assert float(first[..., 10:].std()) == pytest.approx(0.1, rel=0.05)
     env = HalfCheetahDirection()
-    for wrong in (0.5, [1.0, 1.0], np.nan, "x", None):
+    for wrong in (0.5, [1.0, 1.0], np.nan, "x", None, [[1], [1, 2]]):
         with pytest.raises(ValueError, match="-1 or 1; got "):
             env.reset(options={"task": wrong})
     for wrong in ([1, 2], [np.nan] * 19, "x"):
@@ -167,7 +167,8 @@ def test_tasks_and_first_states() -> None:
         env.reset(options={"speed": 1})
     with pytest.raises(ValueError, match="at least 1 task, got 0"):
         HalfCheetahDirection.sample_tasks(0, 0)
-    assert env.reset(options={"task": -1})[1]["task"] == pytest.approx([-1.0])
+    for task in (-1, [-1.0], np.array([[-1.0]])):
+        assert env.reset(options={"task": task})[1]["task"].tolist() == [-1.0]
     assert env.reset()[1]["task"] == pytest.approx([-1.0])
 
 

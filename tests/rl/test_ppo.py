@@ -105,8 +105,16 @@ def test_what_is_not_finite_is_said() -> None:
     slow, data = meta_batch(of)
     with torch.no_grad():
         slow["head.bias"].fill_(math.nan)
-    with pytest.raises(FloatingPointError, match=r"lower the inner rate or ppo\.lr"):
+    with pytest.raises(FloatingPointError, match=r"lower --inner\.lr or --ppo\.lr"):
         proximal_step(of, slow, data, Ppo(), torch.optim.Adam(slow.values()))
+
+
+def test_a_step_too_far_is_said() -> None:
+    of = learner()
+    slow, data = meta_batch(of)
+    far = Ppo(lr=1e200, epochs=1)
+    with pytest.raises(FloatingPointError, match=r"after PPO's last step .* lower --ppo\.lr"):
+        proximal_step(of, slow, data, far, torch.optim.Adam(slow.values(), lr=far.lr))
 
 
 def test_wrong_settings_are_named() -> None:

@@ -319,6 +319,7 @@ def test_wrong_settings_are_named() -> None:
         preset("walker")
     with pytest.raises(ValueError, match=r"curvature_rollouts 9 is above rollouts 4"):
         replace(SMALL, trpo=Trpo(curvature_rollouts=9))
+    assert replace(SMALL, trpo=Trpo(curvature_rollouts=9), outer="ppo").outer == "ppo"
     with pytest.raises(ValueError, match="multitask"):
         Inner(steps=0)
     with pytest.raises(ValueError, match="gamma"):

@@ -52,6 +52,7 @@ def test_there_and_back(value: Whole) -> None:
         ({"size": 2.5}, "size must be an integer, got 2.5"),
         ({"rate": "fast"}, "rate must be a number, got 'fast'"),
         ({"rate": False}, "rate must be a number, got False"),
+        ({"rate": 10**400}, "rate must be a number, got one of 401 digits"),
         ({"name": "c"}, "name must be one of a, b; got 'c'"),
         ({"name": ["a"]}, "name must be one of a, b"),
         ({"on": 1}, "on must be true or false, got 1"),
@@ -90,6 +91,19 @@ def test_a_damaged_line_of_metrics_is_said_with_its_number(line: str, tmp_path: 
     (tmp_path / "metrics.jsonl").write_text(f'{{"step": 0, "loss": 0.5}}\n{line}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2, has no number '(step|loss)'; mend or delete"):
         RunFolder(tmp_path).metrics_with("loss")
+
+
+def test_another_kind_of_run_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"kind": "rl", "iterations": 3}))
+    with (
+        pytest.raises(RunError, match=r"config\.json: .* another kind of run, 'rl'.*give another --out"),
+        RunFolder(tmp_path).start(Config().to_json(), resume=True, read=lambda c: Config.from_json(c).to_json()),
+    ):
+        pass
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match="is not valid JSON") as caught:
+        RunFolder(tmp_path).config_as(Config.from_json)
+    assert str(caught.value).count("config.json") == 1
 
 
 def test_weights_that_were_not_published_are_said(tmp_path: Path) -> None:

@@ -50,8 +50,8 @@ def linear_baseline(
         ridge *= 10
     raise FloatingPointError(
         "the linear baseline has no finite fit: rewards or observations are not finite, or too large; where the policy "
-        "was adapted, lower the inner rate (--inner.lr, in a test --later-lr), else its standard deviation "
-        "(--policy.log-std)"
+        "was adapted, lower the inner rate (--inner.lr, in a test --later-lr), with PPO --ppo.lr, else its "
+        "standard deviation (--policy.log-std)"
     )
 
 

@@ -56,7 +56,7 @@ def collect(
     returns: list[Tensor] = []
     steps = 0
     adapting = 0.0
-    rollouts = config.trpo.curvature_rollouts or config.rollouts
+    rollouts = min(config.trpo.curvature_rollouts or config.rollouts, config.rollouts)
     for phase in range(learner.inner.steps + 1):
         trajectories = sample(
             learner.policy,

@@ -148,7 +148,8 @@ class Config:
     lam: float = 1.0
     """λ of the advantages; 1: discounted return minus baseline"""
     outer: OuterName = "trpo"
-    """the outer step. trpo: natural gradient and line search; ppo: steps of Adam on the clipped surrogate"""
+    """the outer step. trpo: natural gradient and line search; ppo: steps of Adam on the clipped surrogate (of the
+    settings below only those of the one that is taken have an effect)"""
     trpo: Trpo = field(default_factory=Trpo)
     ppo: Ppo = field(default_factory=Ppo)
     validation: Validation = field(default_factory=Validation)
@@ -172,7 +173,7 @@ class Config:
         for name in ("task_chunk", "threads"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
-        if self.trpo.curvature_rollouts > self.rollouts:
+        if self.outer == "trpo" and self.trpo.curvature_rollouts > self.rollouts:
             raise ValueError(
                 f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}; give "
                 f"--trpo.curvature-rollouts {self.rollouts} or fewer, or 0 for all"

@@ -7,11 +7,13 @@ import numpy as np
 
 
 def numbers(value: Any, size: int, kind: type[np.floating], what: str) -> np.ndarray:
-    """`value` as an array [size] of finite numbers."""
+    """`value` as an array [size] of finite numbers; one number may stand without brackets, or with more of them."""
     try:
         found = np.array(value, kind)  # a copy: what the caller does to its own later does not change the task
     except (TypeError, ValueError):
         found = np.empty(0)
+    if found.size == size == 1:
+        found = found.reshape(1)
     if found.shape != (size,) or not np.isfinite(found).all():
         raise ValueError(f"{what}; got {value!r}")
     return found

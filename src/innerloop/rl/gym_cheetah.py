@@ -60,7 +60,7 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
     def _checked(self, task: Any) -> np.ndarray:
         what = "a direction, -1 or 1" if self.goal == "direction" else "a target velocity in m/s"
         said = f"a task of this half-cheetah is {what}"
-        found = numbers([task] if np.ndim(task) == 0 else task, 1, np.float32, said)
+        found = numbers(task, 1, np.float32, said)
         if self.goal == "direction" and found[0] not in (-1.0, 1.0):
             raise ValueError(f"{said}; got {task!r}")
         return found

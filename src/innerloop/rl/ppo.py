@@ -57,7 +57,7 @@ def proximal_step(
         norm = float(g.norm())
         if not (math.isfinite(value) and math.isfinite(norm)):
             raise FloatingPointError(
-                f"the outer surrogate is {value} and the norm of its gradient {norm}; lower the inner rate or ppo.lr"
+                f"the outer surrogate is {value} and the norm of its gradient {norm}; lower --inner.lr or --ppo.lr"
             )
         first = first or (value, norm)
         for p, part in zip(slow.values(), like(g, list(slow.values())), strict=True):
@@ -66,4 +66,8 @@ def proximal_step(
     optimizer.zero_grad(set_to_none=True)
     assert first is not None
     after, kl = judge(learner, slow, data, chunk)
+    if not (math.isfinite(after) and math.isfinite(kl)):
+        raise FloatingPointError(
+            f"after PPO's last step the outer surrogate is {after} and the divergence {kl}; lower --ppo.lr"
+        )
     return Outcome(True, first[0], after, kl, settings.epochs, first[1])

@@ -59,7 +59,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
-    use_threads(config.threads)
+    use_threads(config.threads, stored=resume)
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)
     learner = setup.learner(config, policy)
@@ -107,7 +107,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
             sampled = time.perf_counter()
             returns = [float(r.mean()) for r in found.returns]
             if not all(map(math.isfinite, returns)):
-                raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower --inner.lr")
+                rates = "--inner.lr" if adam is None else "--inner.lr or --ppo.lr"
+                raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower {rates}")
             if adam is None:
                 outcome = trust_region_step(
                     learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk

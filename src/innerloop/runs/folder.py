@@ -77,8 +77,9 @@ class RunFolder:
 
     def config_as(self, make: Callable[[dict[str, Any]], T]) -> T:
         """config.json as `make` reads it; what is wrong in it is said with the file's name."""
+        config = self.config
         try:
-            return make(self.config)
+            return make(config)
         except ValueError as error:
             raise RunError(f"{self.path / 'config.json'}: {error}") from None
 
@@ -105,7 +106,11 @@ class RunFolder:
                 ) from None
             self._refuse(resume=resume)  # again: another process may have trained here in the meantime
             if self.exists:
-                differences = _differences(json.loads(json.dumps(self.config_as(read))), config)
+                try:
+                    found = self.config_as(read)
+                except RunError as error:
+                    raise RunError(f"{error}; to train, give another --out") from None
+                differences = _differences(json.loads(json.dumps(found)), config)
                 if differences:
                     instead = (
                         "" if self.has("last") else "; it has no checkpoint yet, so nothing is lost by deleting it"
@@ -205,7 +210,7 @@ class RunFolder:
         index = self._index()
         if which not in index:
             have = ", ".join(sorted(index, key=lambda k: (len(k), k)))
-            if not have and self.finished:
+            if self.finished and not (self.path / "checkpoints").exists():
                 raise RunError(
                     f"{self.path} holds the results of a finished run without its weights (no checkpoints): train it "
                     "again, or give a folder that has them"

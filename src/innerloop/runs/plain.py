@@ -56,7 +56,10 @@ def _value(kind: Any, value: Any, at: str) -> Any:
             raise ValueError(f"{at} must have {len(parts)} values, got {value!r}")
         return tuple(_value(k, v, f"{at}[{i}]") for i, (k, v) in enumerate(zip(parts, value, strict=True)))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{at} must be a number, got one of {len(str(value))} digits") from None
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
     if kind in words and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
         raise ValueError(f"{at} must be {words[kind]}, got {value!r}")

@@ -1,10 +1,12 @@
 """Meta-trained policies beside what does without meta-training, on the same tasks with the same noise."""
 
+import math
 from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
 from innerloop.core.functional import Blocks
+from innerloop.core.statistics import seed_std
 from innerloop.rl import setup
 from innerloop.rl.config import EnvironmentName, MethodName
 from innerloop.rl.meta_test import Returns, meta_test, random_search
@@ -12,6 +14,7 @@ from innerloop.rl.presets import WORDS
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series
 from innerloop.studies.rl_bench import RlBench, RlStage, value_after
 
+_RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, nothing can be said"
 TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
 NOTE = (
     "Each step learns from as many trajectories of the task as an inner step of the training; random search takes as "
@@ -90,24 +93,31 @@ def _tested(
 def _claims(env: EnvironmentName, found: dict[str, list[Row]]) -> list[Claim]:
     without = [r for name in ("multitask, fine-tuned", "random weights, trained", "random search") for r in found[name]]
     best = max(without, key=lambda r: r.mean)
-    oracle = found["oracle"][0].mean
     claims = []
     for method in ("MAML", "ANIL"):
         if len(found[method]) < 2:
             continue
-        own = found[method][1].mean
+        own, oracle = found[method][1], found["oracle"][0]
         claims += [
             Claim(
                 f"One step of {method} is worth more than any baseline's steps ({WORDS[env]})",
-                "mean over seeds after one step above that of every baseline after any number of steps",
-                own > best.mean,
-                f"{own:.2f} against {best.mean:.2f} ({best.label.split(': ')[1]})",
+                f"best baseline: {best.label.split(': ')[1]}. {_RULE}",
+                *_larger(own, best),
             ),
             Claim(
-                f"Being told the task is worth at least one step of {method} ({WORDS[env]})",
-                "mean over seeds of the oracle at least as large",
-                oracle >= own,
-                f"oracle {oracle:.2f} against {own:.2f}",
+                f"Being told the task is worth more than one step of {method} ({WORDS[env]})",
+                f"the oracle against one step. {_RULE}",
+                *_larger(oracle, own),
             ),
         ]
     return claims
+
+
+def _larger(first: Row, second: Row) -> tuple[bool | None, str]:
+    """Whether the first is larger by more than the seeds' disagreement, and the numbers."""
+    gaps = [a.mean - b.mean for a, b in zip(first.values, second.values, strict=True)]
+    text = f"{first.mean:.2f} against {second.mean:.2f}"
+    if len(gaps) < 2:
+        return None, text
+    gap, spread = math.fsum(gaps) / len(gaps), seed_std(gaps)
+    return (gap > 0 if abs(gap) > spread else None), f"{text}; difference {gap:+.2f}, its seed_std {spread:.2f}"

@@ -243,4 +243,6 @@ class Config:
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Config":
         """The config written by `to_json`; a value of another type and an unknown key are errors."""
+        if kind := value.get("kind"):
+            raise ValueError(f"this is the config of another kind of run, {kind!r}, which 'innerloop {kind}' made")
         return from_plain(cls, value)

@@ -142,7 +142,7 @@ def train_dagan(
     Ctrl-C and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder
     that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
     """
-    use_threads(config.threads)
+    use_threads(config.threads, stored=resume)
     device = setup.choose_device(config.device)
     images = load_images(config, data_dir)
     data, held_out = images.split("train"), images.split("val")

@@ -76,7 +76,7 @@ def train(
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
     """
-    use_threads(config.threads)
+    use_threads(config.threads, stored=resume)
     writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
     images = setup.load_images(config, data_dir)
