@@ -400,7 +400,7 @@ def section() -> str:
             "",
         ]
         if said := policy_trainings():
-            parts += [f"The runs of seed 0 trained in: {'; '.join(said)}.", ""]
+            parts += [f"The runs under [results/rl](results/rl) trained in: {'; '.join(said)}.", ""]
         parts += sampling_lines()
     if said := claims_sentence():
         parts += [
