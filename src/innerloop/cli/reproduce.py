@@ -160,7 +160,7 @@ def print_result(folder: Path) -> None:
     lines = list(zip(*kept, strict=True))
     show.table(f"{value['title']} ({value['where']})", lines[0], lines[1:], " ".join(notes(value)))
     show.table(
-        "the paper's claims",
+        "claims",
         ("claim", "outcome", "evidence"),
         [(c[0], c[2], c[3]) for c in claim_rows(value)],
         words=True,
