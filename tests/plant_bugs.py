@@ -340,7 +340,7 @@ BUGS = [
         ("the bound on the divergence is not looked at", "if after < before and kl <= settings.max_kl:", "if after < before:", "trpo"),
         ("Fisher product without the inner step's second derivative", "output = learner.output(slow, part.support, part.query.x)\n            u =", "from dataclasses import replace as _r\n            output = _r(learner, inner=_r(learner.inner, first_order=True)).output(slow, part.support, part.query.x)\n            u =", "trpo"),
         ("conjugate gradients forget the old direction", "p = r + (following / square) * p", "p = r", "trpo"),
-        ("damping left out", "return flat(total) + self._damping * v", "return flat(total)", "trpo"),
+        ("damping left out", "return _flat(total) + self._damping * v", "return _flat(total)", "trpo"),
     ),
     *_bugs(
         "rl/ppo.py",
@@ -357,6 +357,10 @@ BUGS = [
         "rl/train.py",
         ("Adam begins anew on resume", "restore_optimizer(adam, dict(slow), checkpoint, str(out))", "pass", "ppo runs"),
         ("PPO's settings not taken", "lr=config.ppo.lr, foreach=False", "lr=0.01, foreach=False", "ppo runs"),
+    ),
+    *_bugs(
+        "studies/rl_bench.py",
+        ("the same step in all rows", "tuple(value_after(r, s, step) for s, r in returns.items())", "tuple(value_after(r, s, 1) for s, r in returns.items())", "rl tables"),
     ),
     *_bugs(
         "studies/rl_baselines.py",
@@ -382,7 +386,6 @@ BUGS = [
     *_bugs(
         "studies/rl_tables.py",
         ("states behind an end compared", "met = data.weight[t] > 0", "met = data.weight[t] > -1", "rl tables"),
-        ("the same step in all rows", "tuple(value_after(r, s, step) for s, r in found.items())", "tuple(value_after(r, s, 1) for s, r in found.items())", "rl tables"),
         ("the paper's values exchanged", "TABLE2_RL[method][env]", 'TABLE2_RL["anil" if method == "maml" else "maml"][env]', "rl tables"),
     ),
     *_bugs(

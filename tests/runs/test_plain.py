@@ -8,6 +8,7 @@ from typing import Any, Literal
 import pytest
 
 from innerloop.runs import RunError, RunFolder
+from innerloop.runs.folder import Checkpoint
 from innerloop.runs.plain import from_plain
 from innerloop.training import Config
 
@@ -111,3 +112,12 @@ def test_weights_that_were_not_published_are_said(tmp_path: Path) -> None:
     (tmp_path / "finished.json").write_text("{}")
     with pytest.raises(RunError, match="results of a finished run without its weights"):
         RunFolder(tmp_path).load("best")
+
+
+def test_a_checkpoint_without_what_is_needed_is_said(tmp_path: Path) -> None:
+    checkpoint = Checkpoint(7, {}, {}, {"best": "x", "seconds": 1.5})
+    assert checkpoint.entries(tmp_path, seconds=(int, float)) == (1.5,)
+    with pytest.raises(RunError, match=r"at step 7 in .* has no good 'best'; train again"):
+        checkpoint.entries(tmp_path, seconds=(int, float), best=(int, float))
+    with pytest.raises(RunError, match=r"at step 7 in .* lacks 'count'; train again"):
+        checkpoint.entries(tmp_path, count=int)

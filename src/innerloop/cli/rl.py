@@ -16,7 +16,6 @@ from innerloop.cli.evaluate import evaluations
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
-from innerloop.core.threads import use_threads
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures, setup
 from innerloop.rl.config import BLOCKS, Config, MethodName
@@ -285,19 +284,8 @@ def run_render(args: Sequence[str]) -> int:
 
 def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
     """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
-    folder = RunFolder(asked.run)
-    if asked.which == "untrained":
-        config = folder.config_as(Config.from_json)
-        env = setup.simulator(config)
-        policy = setup.policy(config, env)
-        step = 0
-    else:
-        config, policy, env = load_run(asked.run, asked.which)
-        step = folder.step(asked.which)
-    threads = use_threads(config.threads, stored=True)
-    if threads != config.threads:
-        config = replace(config, threads=threads)
-        env = setup.simulator(config)
+    config, policy, env = load_run(asked.run, asked.which)
+    step = 0 if asked.which == "untrained" else RunFolder(asked.run).step(asked.which)
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 
 import torch
 from torch import nn
@@ -80,11 +81,10 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
         first, best, spent = 0, -math.inf, 0.0
         validation: float | None = None
         if checkpoint:
-            first, state = checkpoint.step, checkpoint.state
-            kinds = {"best": (int, float), "seconds": (int, float), "validation": (int, float, type(None))}
-            if wrong := [k for k, kind in kinds.items() if k not in state or not isinstance(state[k], kind)]:
-                raise RunError(f"the checkpoint at step {first} in {out} has no good {wrong[0]!r}; train again")
-            best, spent, validation = state["best"], state["seconds"], state["validation"]
+            first = checkpoint.step
+            best, spent, validation = checkpoint.entries(
+                out, best=(int, float), seconds=(int, float), validation=(int, float, NoneType)
+            )
             load_weights(policy, checkpoint.weights, str(out))
             if adam is not None:
                 restore_optimizer(adam, dict(slow), checkpoint, str(out))
@@ -179,12 +179,17 @@ def validation_return(
     return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
 
 
-def load_run(path: Path, which: str = "best") -> tuple[Config, nn.Sequential, Simulator]:
-    """The config, policy and environment of a run folder ('best' or 'last' checkpoint)."""
+def load_run(path: Path, which: str = "best", *, threads: int = 0) -> tuple[Config, nn.Sequential, Simulator]:
+    """The config, policy and environment of a run folder ('best' or 'last' checkpoint; 'untrained': the first weights).
+
+    From here on PyTorch and the environment use that many `threads`; 0: those of the run, as far as there are cores.
+    """
     folder = RunFolder(path)
     config = folder.config_as(Config.from_json)
-    checkpoint = folder.load(which)
+    weights = None if which == "untrained" else folder.load(which).weights
+    config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)
-    load_weights(policy, checkpoint.weights, str(path))
+    if weights is not None:
+        load_weights(policy, weights, str(path))
     return config, policy, environment

@@ -109,7 +109,7 @@ def surrogate_gradient(
         for sum_, g in zip(total, torch.autograd.grad(outer, leaves), strict=True):
             sum_ += g
         value += float(outer.detach())
-    return value, flat(total)
+    return value, _flat(total)
 
 
 @torch.no_grad()
@@ -162,7 +162,7 @@ class FisherProduct:
                 total, torch.autograd.grad(output, self._leaves, metric, retain_graph=True), strict=True
             ):
                 sum_ += g
-        return flat(total) + self._damping * v
+        return _flat(total) + self._damping * v
 
 
 def conjugate_gradient(
@@ -242,8 +242,7 @@ def trust_region_step(
     return Outcome(False, before, before, 0.0, settings.tries, norm)
 
 
-def flat(parts: Sequence[Tensor]) -> Vector:
-    """The tensors as one float64 vector."""
+def _flat(parts: Sequence[Tensor]) -> Vector:
     return torch.cat([p.flatten() for p in parts]).double()
 
 

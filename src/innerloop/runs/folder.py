@@ -48,6 +48,14 @@ class Checkpoint:
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
 
+    def entries(self, source: Path, **kinds: type | tuple[type, ...]) -> tuple[Any, ...]:
+        """These entries of the state; RunError for one that is not there or of another type than its name says."""
+        for name, kind in kinds.items():
+            if name not in self.state or not isinstance(self.state[name], kind):
+                what = "has no good" if name in self.state else "lacks"
+                raise RunError(f"the checkpoint at step {self.step} in {source} {what} {name!r}; train again")
+        return tuple(self.state[name] for name in kinds)
+
 
 @dataclass(frozen=True)
 class RunFolder:

@@ -12,7 +12,7 @@ from innerloop.rl.config import EnvironmentName, MethodName
 from innerloop.rl.meta_test import Returns, meta_test, random_search
 from innerloop.rl.presets import WORDS
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series
-from innerloop.studies.rl_bench import RlBench, RlStage, value_after
+from innerloop.studies.rl_bench import RlBench, RlStage, rows_by_step
 
 _RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, nothing can be said"
 TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
@@ -55,16 +55,8 @@ def _ways(bench: RlBench, env: EnvironmentName) -> dict[str, Callable[[int], Ret
 
 def _rows(bench: RlBench, env: EnvironmentName, name: str, get: Callable[[int], Returns]) -> list[Row]:
     """After each number of steps; the oracle, which learns nothing, after none."""
-    returns = {seed: get(seed) for seed in bench.seeds}
-    last = 0 if name == "oracle" else min(len(r.values) for r in returns.values()) - 1
-    return [
-        Row(
-            f"{WORDS[env]}: {name}, {step} step{'' if step == 1 else 's'}",
-            "return",
-            tuple(value_after(r, s, step) for s, r in returns.items()),
-        )
-        for step in range(last + 1)
-    ]
+    rows = rows_by_step(f"{WORDS[env]}: {name}", {seed: get(seed) for seed in bench.seeds})
+    return rows[:1] if name == "oracle" else rows
 
 
 def _line(env: EnvironmentName, name: str, steps: list[Row], length: int) -> Series:

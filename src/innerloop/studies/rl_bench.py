@@ -1,7 +1,7 @@
 """What the reproductions of meta-reinforcement learning share: policies that are trained once, and their meta-tests."""
 
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
-from innerloop.core.threads import use_threads
 from innerloop.rl import setup
 from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.meta_test import Returns, meta_test
@@ -19,7 +18,7 @@ from innerloop.rl.simulator import Simulator
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.studies.budget import Budget
-from innerloop.studies.result import Result, SeedValue
+from innerloop.studies.result import Result, Row, SeedValue
 from innerloop.studies.study import Stage
 from innerloop.version import __version__
 
@@ -127,10 +126,7 @@ class RlBench:
     def trained(self, env: EnvironmentName, method: MethodName, seed: int) -> TrainedPolicy:
         """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
-        config, policy, _ = load_run(folder.path, self.which)
-        threads = use_threads(self.threads) or use_threads(config.threads, stored=True)
-        config = replace(config, threads=threads)
-        simulator = setup.simulator(config)  # with these threads, not those of the training
+        config, policy, simulator = load_run(folder.path, self.which, threads=self.threads)
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)
 
@@ -176,6 +172,18 @@ class RlBench:
             f"before and after {c.inner.steps} inner step{'' if c.inner.steps == 1 else 's'} at rate {c.inner.lr:g}, "
             f"horizon {c.env.horizon}, tested on {c.test.tasks} tasks × {c.test.rollouts} trajectories"
         )
+
+
+def rows_by_step(title: str, returns: Mapping[int, Returns]) -> list[Row]:
+    """A row after each number of inner steps, from each seed's returns."""
+    return [
+        Row(
+            f"{title}, {step} step{'' if step == 1 else 's'}",
+            "return",
+            tuple(value_after(r, s, step) for s, r in returns.items()),
+        )
+        for step in range(min(len(r.values) for r in returns.values()))
+    ]
 
 
 def value_after(returns: Returns, seed: int, step: int) -> SeedValue:

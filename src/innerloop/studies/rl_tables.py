@@ -23,7 +23,7 @@ from innerloop.rl.presets import WORDS
 from innerloop.rl.trajectories import sample
 from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, value_after
+from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, rows_by_step, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
 FEATURES = (
@@ -99,16 +99,8 @@ def _returns_rows(bench: RlBench, env: EnvironmentName, method: MethodName) -> l
     found = {s: bench.returns(env, method, s) for s in bench.seeds}
     seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
     minutes = {"training (min)": math.fsum(seconds) / len(seconds) / 60}
-    return [
-        Row(
-            f"{WORDS[env]}, {method.upper()}, {step} step{'' if step == 1 else 's'}",
-            "return",
-            tuple(value_after(r, s, step) for s, r in found.items()),
-            TABLE2_RL[method][env] if step == 1 else "",
-            measured=minutes if step == 1 else {},
-        )
-        for step in range(min(len(r.values) for r in found.values()))
-    ]
+    rows = rows_by_step(f"{WORDS[env]}, {method.upper()}", found)
+    return [replace(r, paper=TABLE2_RL[method][env], measured=minutes) if k == 1 else r for k, r in enumerate(rows)]
 
 
 def _as_good(env: EnvironmentName, maml: Row, anil: Row) -> Claim:

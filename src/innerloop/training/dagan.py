@@ -169,10 +169,8 @@ def train_dagan(
     ):
         first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
         if checkpoint:
-            first, state = checkpoint.step, checkpoint.state
-            if lacking := [k for k in ("seconds", "sums", "count") if k not in state]:
-                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
-            spent, sums, count = state["seconds"], state["sums"], state["count"]
+            first = checkpoint.step
+            spent, sums, count = checkpoint.entries(out, seconds=(int, float), sums=list, count=int)
             for network, part in ((generator, "generator"), (critic, "critic")):
                 load_weights(network, _part(checkpoint.weights, part), str(out))
             for optimizer, own, part in zip(optimizers, (makers, judges), ("generator", "critic"), strict=True):

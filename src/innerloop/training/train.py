@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
@@ -105,11 +106,10 @@ def train(
         sums, count = [0.0, 0.0], 0
         validation: float | None = None
         if checkpoint:
-            first, state = checkpoint.step, checkpoint.state
-            if lacking := [k for k in ("best", "seconds", "validation", "sums", "count") if k not in state]:
-                raise RunError(f"the checkpoint at step {first} in {out} lacks {lacking[0]!r}; train again")
-            best, spent, validation = state["best"], state["seconds"], state["validation"]
-            sums, count = state["sums"], state["count"]
+            first = checkpoint.step
+            best, spent, validation, sums, count = checkpoint.entries(
+                out, best=(int, float), seconds=(int, float), validation=(int, float, NoneType), sums=list, count=int
+            )
             restore(parameters, checkpoint.weights, str(out), model)
             restore_optimizer(optimizer, parameters, checkpoint, str(out))
         began = time.perf_counter()
