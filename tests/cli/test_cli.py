@@ -18,6 +18,7 @@ import innerloop
 from innerloop import cli
 from innerloop.cli.evaluate import printed_steps
 from innerloop.data.sources import SOURCES
+from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder, read_json
 from innerloop.training import PRESETS, setup
 from tiny import FLAGS, blobs
@@ -492,7 +493,7 @@ def test_errors_of_ours_are_not_hidden(monkeypatch: pytest.MonkeyPatch, out: Pat
         (torch.OutOfMemoryError("CUDA out of memory"), "not enough memory"),
         (OSError(errno.ENOSPC, "No space left on device", "/x/y"), "the disk is full while writing /x/y"),
         (PermissionError(errno.EACCES, "Permission denied", "/x/y"), "/x/y: Permission denied"),
-        (ValueError("a\n  b"), "a b"),
+        (InnerloopError("a\n  b"), "a b"),
         (OSError("odd"), "odd"),
     ],
 )
@@ -501,6 +502,7 @@ def test_sentences(error: Exception, says: str) -> None:
     assert found is not None
     assert says in found
     assert cli.explain(KeyError("x")) is None
+    assert cli.explain(ValueError("too many values to unpack")) is None  # a bug of ours, not of the user
 
 
 def test_ctrl_c_of_a_process(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ def test_checkpoints_along_the_training(done: Path) -> None:
         cka = similarity(model, weights, fixed_episodes(family, config.test), inner)["cka"]
         body = {b: c.mean for b, c in cka.items() if c and b != "head"}
         low = e["lowest_body_cka"]
-        assert low["mean"] == pytest.approx(min(body.values()))
+        assert low["mean"] == pytest.approx(min(body.values()), rel=1e-4)  # float32, other batch sizes
         assert body[low["block"]] == pytest.approx(low["mean"])
         assert {c["block"] for c in e["cka"]} == set(cka)
     best = summary["methods"]["maml"]["best_step"]

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.analysis.cka import centred_pair
+from innerloop.errors import InnerloopError
 
 _RANK = 1e-6
 """singular values below this part of the largest are no direction: activations come in single precision"""
@@ -35,7 +36,7 @@ def mean_cca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, cut: float = 1
     `canonical_correlations`.
     """
     if not 0 < cut <= 1:
-        raise ValueError(f"cut is the part of the sum of correlations to keep, above 0 and up to 1; got {cut}")
+        raise InnerloopError(f"cut is the part of the sum of correlations to keep, above 0 and up to 1; got {cut}")
     rho = canonical_correlations(x, y)
     if not len(rho):
         return float("nan")
@@ -52,7 +53,7 @@ def svcca(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, keep: float = 0.9
     ValueError with fewer than two data points a direction kept; there may be more neurons than that.
     """
     if not 0 < keep <= 1:
-        raise ValueError(f"keep is the part of the variance to keep, above 0 and up to 1; got {keep}")
+        raise InnerloopError(f"keep is the part of the variance to keep, above 0 and up to 1; got {keep}")
     n = len(x)
     parts = []
     for z in _small(x, y):
@@ -116,7 +117,7 @@ def _leading(values: Tensor, part: float) -> int:
 
 def _check_points(n: int, directions: int, what: str = "neurons") -> None:
     if n < 2 * directions:
-        raise ValueError(
+        raise InnerloopError(
             f"CCA of {directions} {what} needs {2 * directions} data points or more, got {n}: with fewer, any two "
             "representations look alike. Take more query images, pixels as data points, fewer neurons, svcca with a "
             "smaller keep, or CKA"

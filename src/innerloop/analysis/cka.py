@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
+
 
 def linear_cka(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"], *, unbiased: bool = False) -> float:
     """Linear CKA ‖Yᵀ X‖² / (‖Xᵀ X‖ ‖Yᵀ Y‖) of column-centred X and Y (Kornblith et al. 2019, equation 5).
@@ -36,7 +38,7 @@ def rbf_cka(
     thousand data points at most. ValueError if the bandwidth is not above 0.
     """
     if not bandwidth > 0:
-        raise ValueError(f"bandwidth is a part of the median distance, above 0; got {bandwidth}")
+        raise InnerloopError(f"bandwidth is a part of the median distance, above 0; got {bandwidth}")
     x, y = centred_pair(x, y)
     if unbiased:
         _check_unbiased(len(x))
@@ -53,7 +55,7 @@ def centred_pair(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Raises ValueError where they are not two matrices with a row for each data point.
     """
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
-        raise ValueError(f"x and y need one row for each data point, got {tuple(x.shape)} and {tuple(y.shape)}")
+        raise InnerloopError(f"x and y need one row for each data point, got {tuple(x.shape)} and {tuple(y.shape)}")
     return _centred(x), _centred(y)
 
 
@@ -120,4 +122,4 @@ def _ratio(cross: Tensor, own_x: Tensor, own_y: Tensor) -> float:
 
 def _check_unbiased(n: int) -> None:
     if n < 4:
-        raise ValueError(f"the unbiased estimator needs 4 data points or more, got {n}")
+        raise InnerloopError(f"the unbiased estimator needs 4 data points or more, got {n}")

@@ -10,6 +10,7 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.data.distort import Affine, Augmentation
+from innerloop.errors import InnerloopError
 
 _CHUNK = 4096
 
@@ -62,11 +63,11 @@ def look_at_generated(
     """
     classes, fewest = len(unseen.class_names), int(unseen.count.min())
     if not 2 <= images <= classes:
-        raise ValueError(f"images must be 2 to {classes}, the classes of {unseen.name}; got {images}")
+        raise InnerloopError(f"images must be 2 to {classes}, the classes of {unseen.name}; got {images}")
     if samples < 2:
-        raise ValueError(f"samples must be 2 or more to tell how they differ, got {samples}")
+        raise InnerloopError(f"samples must be 2 or more to tell how they differ, got {samples}")
     if fewest < 3:
-        raise ValueError(
+        raise InnerloopError(
             f"a class of {unseen.name} has {fewest} images; real ones cannot be compared with fewer than 3"
         )
     e = ImageTasks(unseen, images, 1, min(samples, fewest - 1)).sample(1, stream(seed, "generated", "images"))
@@ -108,7 +109,7 @@ def diversity(x: Float[Tensor, "images samples channels height width"]) -> Float
     flat = x.flatten(2)
     n = flat.shape[1]
     if n < 2:
-        raise ValueError(f"a pair needs 2 samples or more, got {n}")
+        raise InnerloopError(f"a pair needs 2 samples or more, got {n}")
     pairs = torch.combinations(torch.arange(n, device=x.device))
     return torch.stack([(one[pairs[:, 0]] - one[pairs[:, 1]]).norm(dim=1).mean() for one in flat])
 
@@ -128,7 +129,7 @@ def nearest(
     if index is None or turns is None:
         index, turns = _all_images(data)
     if tuple(x.shape[1:]) != data.image_shape:
-        raise ValueError(f"images are {list(x.shape[1:])}, those of {data.name} {list(data.image_shape)}")
+        raise InnerloopError(f"images are {list(x.shape[1:])}, those of {data.name} {list(data.image_shape)}")
     flat = x.flatten(1)
     best = torch.full((len(x),), torch.inf, device=x.device)
     place = torch.zeros(len(x), dtype=torch.int64, device=x.device)

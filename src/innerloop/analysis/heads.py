@@ -14,6 +14,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 
 
@@ -67,7 +68,7 @@ def label_permutations(
     """
     way, width = _way(family, settings), _width(model, slow)
     if width != way:
-        raise ValueError(
+        raise InnerloopError(
             f"the head has {width} columns and the episodes have {way} classes; give it {way} with fresh_head"
         )
     chosen = _choose(way, permutations)
@@ -95,9 +96,9 @@ class _Relabelled:
 
 def _choose(way: int, permutations: int) -> list[tuple[int, ...]]:
     if permutations < 2:
-        raise ValueError(f"a comparison needs 2 or more permutations, got {permutations}")
+        raise InnerloopError(f"a comparison needs 2 or more permutations, got {permutations}")
     if way < 2:
-        raise ValueError("one class alone cannot be permuted; take tasks of 2 or more ways")
+        raise InnerloopError("one class alone cannot be permuted; take tasks of 2 or more ways")
     if math.factorial(way) <= permutations:
         return list(all_permutations(range(way)))
     chosen = {tuple(range(way)): None}
@@ -122,7 +123,7 @@ def fresh_head(
     that no assignment of classes to columns is better than another.
     """
     if outputs is not None and outputs < 1:
-        raise ValueError(f"a head needs 1 or more outputs, got {outputs}")
+        raise InnerloopError(f"a head needs 1 or more outputs, got {outputs}")
     path = _linear(model)
     drawn: dict[str, Tensor] = {}
     for n in (f"{path}.weight", f"{path}.bias"):
@@ -140,7 +141,7 @@ def _linear(model: nn.Sequential) -> str:
     name, head = block_names(model)[-1], model[-1]
     found = [(n, m) for n, m in head.named_modules() if isinstance(m, nn.Linear)]
     if len(found) != 1 or len(list(head.parameters())) != len(list(found[0][1].parameters())):
-        raise ValueError(
+        raise InnerloopError(
             f"the head {name!r} is a {type(head).__name__} with {len(found)} linear layers; a head that can be drawn "
             "anew is one nn.Linear, or a block whose only weights are those of one"
         )
@@ -154,7 +155,7 @@ def _width(model: nn.Sequential, slow: Weights) -> int:
 def _way(family: TaskFamily, settings: EvalSettings) -> int:
     labels = next(fixed_episodes(family, replace(settings, episodes=2))).support_y
     if labels.is_floating_point():
-        raise ValueError("heads are compared on tasks of classes; these tasks are regressions")
+        raise InnerloopError("heads are compared on tasks of classes; these tasks are regressions")
     return int(labels.max()) + 1
 
 

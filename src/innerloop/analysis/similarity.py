@@ -14,6 +14,7 @@ from innerloop.core.functional import Weights, block_names, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import last_weights, learned, own_weights
 
 Measure = Callable[[Tensor, Tensor], float]
@@ -100,10 +101,10 @@ def between(
     of different spatial size.
     """
     if points is not None and points < 2:
-        raise ValueError(f"points is the most data points of an episode to compare, 2 or more; got {points}")
+        raise InnerloopError(f"points is the most data points of an episode to compare, 2 or more; got {points}")
     shared = [b for b in block_names(first[0]) if b in block_names(second[0])]
     if not shared:
-        raise ValueError(
+        raise InnerloopError(
             f"the models share no block: {', '.join(block_names(first[0]))} and {', '.join(block_names(second[0]))}"
         )
     values: dict[str, dict[str, list[float]]] = {m: {} for m in measures}
@@ -116,7 +117,7 @@ def between(
                 for x, y in zip(one[block], two[block], strict=True):
                     x, y = as_points(x), as_points(y)
                     if len(x) != len(y):
-                        raise ValueError(
+                        raise InnerloopError(
                             f"block {block!r} gives {len(x)} data points in one model, {len(y)} in the other"
                         )
                     x, y = _thin(x, points), _thin(y, points)

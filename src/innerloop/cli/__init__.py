@@ -91,14 +91,14 @@ def fail(sentence: str, status: int) -> int:
 
 def explain(error: Exception, command: str = "") -> str | None:
     """The one sentence for an error that a user of `command` can meet; None for one that is a bug of ours."""
-    from innerloop.runs import RunError
+    from innerloop.errors import InnerloopError
     from innerloop.training import Interrupted
 
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         where = f" while writing {error.filename}" if error.filename else ""
         again = "make room and run the same command again (train and study with --resume)"
         return f"the disk is full{where}; {again}; nothing written before is lost"
-    if isinstance(error, RunError | Interrupted | FloatingPointError | ValueError | OSError):
+    if isinstance(error, InnerloopError | Interrupted | FloatingPointError | OSError):
         if isinstance(error, OSError) and error.strerror and error.filename:
             return f"{error.filename}: {error.strerror}"
         return " ".join(str(error).split()) or type(error).__name__

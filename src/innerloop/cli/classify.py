@@ -16,6 +16,7 @@ from rich.markup import escape
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
 from innerloop.data.places import cache_root
+from innerloop.errors import InnerloopError
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, thumbnail, write_gallery
 from innerloop.runs import RunError, environment, read_json, write_json
@@ -108,13 +109,13 @@ def run(args: Sequence[str]) -> int:
 def _check(asked: ClassifyArgs) -> None:
     """Raises ValueError or RunError for what cannot be, before any work."""
     if asked.top < 1:
-        raise ValueError(f"--top must be 1 or more, got {asked.top}")
+        raise InnerloopError(f"--top must be 1 or more, got {asked.top}")
     if not 0 <= asked.mark <= 1:
-        raise ValueError(f"--mark is a share of the pictures, from 0 to 1, got {asked.mark:g}")
+        raise InnerloopError(f"--mark is a share of the pictures, from 0 to 1, got {asked.mark:g}")
     if asked.threads < 0:
-        raise ValueError(f"--threads must be 0 or more, got {asked.threads}")
+        raise InnerloopError(f"--threads must be 0 or more, got {asked.threads}")
     if not asked.images:
-        raise ValueError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
+        raise InnerloopError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
     held = next(p for p in (asked.out, *asked.out.absolute().parents) if os.path.lexists(p))
     if not held.is_dir():
         raise RunError(f"{held} is a file, not a folder; give another --out")

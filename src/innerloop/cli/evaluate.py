@@ -10,6 +10,7 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
 from innerloop.data.enlarge import Enlarged
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
@@ -129,16 +130,18 @@ def evaluate_run(
         family = setup.tasks(config, images, split, settings.query)
     else:
         if images is None:
-            raise ValueError(f"{path} is a regression, which has no images to test on {other}")
+            raise InnerloopError(f"{path} is a regression, which has no images to test on {other}")
         if split != "test":
-            raise ValueError(f"--split {split} names classes of the run's own data; leave it out with --data {other}")
+            raise InnerloopError(
+                f"--split {split} names classes of the run's own data; leave it out with --data {other}"
+            )
         unseen = unseen_classes(config, images, other, data_dir=data_dir)
         family = task_families(replace(config, test=settings), images, other, unseen)[1]
     if enlarge:
         if images is None:
-            raise ValueError(f"{path} is a regression; only images can be enlarged by {enlarge}")
+            raise InnerloopError(f"{path} is a regression; only images can be enlarged by {enlarge}")
         if copies < 1:
-            raise ValueError(f"--copies must be at least 1 new image for each support image, got {copies}")
+            raise InnerloopError(f"--copies must be at least 1 new image for each support image, got {copies}")
         family = Enlarged(family, enlarger(enlarge), copies)
     where = setup.choose_device(config.device)
     chunk = setup.chunk_size(config, where)

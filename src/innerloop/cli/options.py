@@ -7,6 +7,7 @@ from typing import TypeVar, cast, get_args
 
 import tyro
 
+from innerloop.errors import InnerloopError
 from innerloop.methods.named import MethodName
 from innerloop.training import PRESETS, Config, preset
 
@@ -41,7 +42,7 @@ def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
+        raise InnerloopError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
     config = preset(name)
     if method in get_args(MethodName):
         config = preset(name, cast(MethodName, method))

@@ -9,6 +9,7 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
+from innerloop.errors import InnerloopError
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.config import EnvironmentName
@@ -80,19 +81,19 @@ def run(args: Sequence[str]) -> int:
         print_list()
         return 0
     if not asked.name:
-        raise ValueError("which table or figure? Give its NAME, or all; 'innerloop reproduce --list' shows them")
+        raise InnerloopError("which table or figure? Give its NAME, or all; 'innerloop reproduce --list' shows them")
     names = [e.name for e in EXPERIMENTS if e.of_the_paper] if asked.name == "all" else [experiment(asked.name).name]
     if asked.way < 2:
-        raise ValueError(f"way must be 2 or more to tell classes apart, got {asked.way}")
+        raise InnerloopError(f"way must be 2 or more to tell classes apart, got {asked.way}")
     if asked.out.exists() and not asked.out.is_dir():
         raise RunError(f"{asked.out} is a file, not a folder; give another --out")
     if len(set(asked.seeds)) != len(asked.seeds):
-        raise ValueError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
+        raise InnerloopError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
     if experiment(names[0]).rl:
         run_rl(asked, names)
         return 0
     if asked.env != ReproduceArgs().env:
-        raise ValueError(f"{asked.name} is about images: --env has no effect on it")
+        raise InnerloopError(f"{asked.name} is about images: --env has no effect on it")
     with show.progress() as bar:
 
         def report(stage: Stage) -> None:
@@ -113,7 +114,7 @@ def run(args: Sequence[str]) -> int:
         )
         config = bench.config("maml", bench.seeds[0])
         if len(bench.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
-            raise ValueError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
+            raise InnerloopError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
         make(asked, names, bench)
     return 0
 
@@ -122,11 +123,11 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
     images = ("data", "way", "shot", "data_dir", "device")
     if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
-        raise ValueError(
+        raise InnerloopError(
             f"{asked.name} is about environments (--env): --{given[0].replace('_', '-')} has no effect on it"
         )
     if not asked.env or len(set(asked.env)) != len(asked.env):
-        raise ValueError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
+        raise InnerloopError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
     with show.progress() as bar:
         bench = RlBench(
             asked.env,

@@ -16,6 +16,7 @@ from innerloop.cli.evaluate import evaluations
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures, setup
 from innerloop.rl.config import BLOCKS, Config, MethodName
@@ -143,7 +144,7 @@ def starting_config(args: Sequence[str]) -> tuple[str, Config]:
     if name not in names:
         near = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
+        raise InnerloopError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
     return name, preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
 
 
@@ -190,9 +191,9 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     settings = replace(config.test, **{k: v for k, v in change.items() if v is not None})
     if asked.learner == "random-search":
         if asked.adapt:
-            raise ValueError("--adapt names blocks for gradient steps; random search changes all of them")
+            raise InnerloopError("--adapt names blocks for gradient steps; random search changes all of them")
         if asked.later_lr is not None:
-            raise ValueError("--later-lr is a rate of gradient steps; random search has none")
+            raise InnerloopError("--later-lr is a rate of gradient steps; random search has none")
         settings = replace(settings, later_lr=0.0)
         found = random_search(policy, slow, env, config, settings=settings)
     else:
@@ -239,7 +240,7 @@ def run_render(args: Sequence[str]) -> int:
     """Draw a run into its folder."""
     asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
     if not 1 <= asked.tasks <= _MOST_DRAWN:
-        raise ValueError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
+        raise InnerloopError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
     if asked.film and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY"))) and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
     config, policy, slow, env, _ = load(asked)
@@ -293,7 +294,7 @@ def blocks(names: Sequence[str]) -> Blocks | None:
     """Blocks as `core.functional.resolve_blocks` takes them; None for the method's own."""
     whole = [n for n in names if n in ("all", "body", "none")]
     if whole and len(names) > 1:
-        raise ValueError(f"--adapt {whole[0]} stands alone; got --adapt {' '.join(names)}")
+        raise InnerloopError(f"--adapt {whole[0]} stands alone; got --adapt {' '.join(names)}")
     if len(names) == 1 and names[0] in ("all", "head", "body", "none"):
         return cast(Blocks, names[0])
     return tuple(names) or None

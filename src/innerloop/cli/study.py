@@ -9,6 +9,7 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
+from innerloop.errors import InnerloopError
 from innerloop.report import ReportError, tables, write_report
 from innerloop.runs import RunError, read_json
 from innerloop.studies import Stage, study
@@ -44,7 +45,9 @@ def run(args: Sequence[str]) -> int:
     asked = options.parse(StudyArgs, args, "study", default=StudyArgs(config, preset=name), about=ABOUT)
     config = asked.config
     if config.method != "maml":
-        raise ValueError("the study trains both maml and anil: leave --method out (one method alone: innerloop train)")
+        raise InnerloopError(
+            "the study trains both maml and anil: leave --method out (one method alone: innerloop train)"
+        )
     out = asked.out or Path("runs") / f"study-{asked.preset}-{config.data}-seed{config.seed}"
     if (out / "summary.json").exists() and not (out / "report.html").exists():  # only the page is missing
         return finish(out)

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
+
 SPLITS = ("train", "val", "test")
 
 
@@ -88,25 +90,27 @@ class ClassImages:
     def __post_init__(self) -> None:
         n = len(self.class_names)
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
-            raise ValueError(
+            raise InnerloopError(
                 f"{self.name}: images must be uint8 [images, channels, height, width], "
                 f"got {self.images.dtype} {tuple(self.images.shape)}"
             )
         if not (self.first.shape == self.count.shape == self.turns.shape == (n,)):
-            raise ValueError(f"{self.name}: first, count and turns must each have one entry for each of {n} classes")
+            raise InnerloopError(
+                f"{self.name}: first, count and turns must each have one entry for each of {n} classes"
+            )
         if n and (
             int(self.first.min()) < 0
             or int(self.count.min()) < 1
             or int((self.first + self.count).max()) > len(self.images)
         ):
-            raise ValueError(f"{self.name}: a class is empty or points outside the {len(self.images)} images")
+            raise InnerloopError(f"{self.name}: a class is empty or points outside the {len(self.images)} images")
         seen: dict[int, str] = {}
         for split, classes in self.splits.items():
             for c in classes:
                 if not 0 <= c < n:
-                    raise ValueError(f"{self.name}: split {split!r} names class {c}; classes are 0..{n - 1}")
+                    raise InnerloopError(f"{self.name}: split {split!r} names class {c}; classes are 0..{n - 1}")
                 if c in seen:
-                    raise ValueError(
+                    raise InnerloopError(
                         f"{self.name}: class {self.class_names[c]!r} is in {seen[c]!r} and in {split!r}; "
                         "splits must not share classes"
                     )
@@ -120,7 +124,7 @@ class ClassImages:
     def split(self, name: str) -> "ClassImages":
         """The classes of one split; the image tensor is shared, not copied."""
         if name not in self.splits:
-            raise ValueError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits) or 'none'}")
+            raise InnerloopError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits) or 'none'}")
         return self.select(self.splits[name], name=f"{self.name}/{name}")
 
     def select(self, classes: Sequence[int], name: str | None = None) -> "ClassImages":
@@ -152,7 +156,7 @@ class ClassImages:
         x = self.images[index].float().div_(255)
         if bool(turns.any()):
             if x.shape[-1] != x.shape[-2]:
-                raise ValueError(f"{self.name}: only square images can be turned, these are {tuple(x.shape[-2:])}")
+                raise InnerloopError(f"{self.name}: only square images can be turned, these are {tuple(x.shape[-2:])}")
             for k in (1, 2, 3):
                 mask = turns == k
                 if bool(mask.any()):
@@ -169,7 +173,7 @@ class ClassImages:
     ) -> "ClassImages":
         """Build from one uint8 tensor [n, channels, height, width] a class."""
         if len(per_class) != len(class_names):
-            raise ValueError(f"{name}: {len(per_class)} image tensors but {len(class_names)} class names")
+            raise InnerloopError(f"{name}: {len(per_class)} image tensors but {len(class_names)} class names")
         count = torch.tensor([len(c) for c in per_class], dtype=torch.int64)
         return cls(
             name,
@@ -199,13 +203,13 @@ class ImageTasks:
         for name in ("way", "shot", "query"):
             value = getattr(self, name)
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+                raise InnerloopError(f"{name} must be at least 1, got {value}")
         classes, fewest = len(self.data.class_names), int(self.data.count.min())
         if self.way > classes:
-            raise ValueError(f"way {self.way} is larger than the {classes} classes of {self.data.name}")
+            raise InnerloopError(f"way {self.way} is larger than the {classes} classes of {self.data.name}")
         if self.shot + self.query > fewest:
             poorest = self.data.class_names[int(self.data.count.argmin())]
-            raise ValueError(
+            raise InnerloopError(
                 f"shot {self.shot} + query {self.query} = {self.shot + self.query} images a class, but class "
                 f"{poorest!r} of {self.data.name} has {fewest}; lower --shot or --query"
             )

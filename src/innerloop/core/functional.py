@@ -15,6 +15,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from innerloop.errors import InnerloopError
+
 Weights = Mapping[str, Tensor]
 Blocks = Literal["all", "head", "body", "none"] | Sequence[str]
 
@@ -63,13 +65,13 @@ def resolve_blocks(model: nn.Sequential, blocks: Blocks) -> tuple[str, ...]:
     if isinstance(blocks, str):
         table = {"all": names, "head": names[-1:], "body": names[:-1], "none": ()}
         if blocks not in table:
-            raise ValueError(
+            raise InnerloopError(
                 f"blocks must be one of {', '.join(table)} or a list of {', '.join(names)}; got {blocks!r}"
             )
         return table[blocks]
     unknown = [b for b in blocks if b not in names]
     if unknown:
-        raise ValueError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}")
+        raise InnerloopError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}")
     return tuple(name for name in names if name in blocks)
 
 
@@ -81,7 +83,7 @@ def block_of(parameter: str) -> str:
 def _check_stateless(name: str, block: nn.Module) -> None:
     for module in block.modules():
         if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats:
-            raise ValueError(
+            raise InnerloopError(
                 f"block {name!r} has a {type(module).__name__} that would update its running statistics in the forward "
                 "pass. Use track_running_stats=False (statistics of each task's own batch), or call model.eval() to "
                 "normalise by the stored statistics"
@@ -131,7 +133,7 @@ def forward(
             if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
                 module.training or not module.track_running_stats
             ):
-                raise ValueError(
+                raise InnerloopError(
                     f"statistics from the support set need innerloop.models.BatchNorm2d; {name!r} is a "
                     f"{type(module).__name__}, which would mix support and query in its statistics"
                 )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks, Weights, block_of, forward, resolve_blocks, split_model
 from innerloop.core.losses import Loss, cross_entropy
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,11 @@ class InnerLoop:
 
     def __post_init__(self) -> None:
         if self.steps < 0:
-            raise ValueError(f"inner steps must be 0 or more, got {self.steps}")
+            raise InnerloopError(f"inner steps must be 0 or more, got {self.steps}")
         if not self.lr >= 0:
-            raise ValueError(f"inner lr must be 0 or more, got {self.lr}")
+            raise InnerloopError(f"inner lr must be 0 or more, got {self.lr}")
         if not self.proximal >= 0:
-            raise ValueError(f"inner proximal must be 0 or more, got {self.proximal}")
+            raise InnerloopError(f"inner proximal must be 0 or more, got {self.proximal}")
 
 
 def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ def adapt_path(
     _check_rates(slow, rates)
     _check_start(slow, start, names, tasks, steps=inner.steps)
     if shared := [n for n in step_weights or {} if n in names]:
-        raise ValueError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
+        raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
     begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
     fast = begin if track else {n: w.detach() for n, w in begin.items()}
     anchor = fast
@@ -268,11 +269,13 @@ def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | 
 def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], tasks: int, *, steps: int) -> None:
     for name, w in (start or {}).items():
         if name not in slow:
-            raise ValueError(f"start names {name!r}, which is no parameter; there are {', '.join(slow)}")
+            raise InnerloopError(f"start names {name!r}, which is no parameter; there are {', '.join(slow)}")
         if steps and name not in names:
-            raise ValueError(f"start names {name!r}, which does not adapt; there adapt {', '.join(names) or 'none'}")
+            raise InnerloopError(
+                f"start names {name!r}, which does not adapt; there adapt {', '.join(names) or 'none'}"
+            )
         if w.ndim != slow[name].ndim + 1 or len(w) != tasks:
-            raise ValueError(
+            raise InnerloopError(
                 f"start {name!r} needs a leading axis of {tasks} tasks before the parameter's {slow[name].ndim} axes; "
                 f"got {tuple(w.shape)}"
             )
@@ -282,13 +285,13 @@ def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:
     for key, rate in (rates or {}).items():
         if key in slow:
             if rate.shape != slow[key].shape:
-                raise ValueError(
+                raise InnerloopError(
                     f"learned rate {key!r} has shape {tuple(rate.shape)}, its parameter {tuple(slow[key].shape)}"
                 )
         elif key not in {block_of(n) for n in slow}:
-            raise ValueError(
+            raise InnerloopError(
                 f"learned rate {key!r} names neither a parameter nor a block; "
                 f"blocks: {', '.join(dict.fromkeys(block_of(n) for n in slow))}"
             )
         elif rate.ndim > 1:
-            raise ValueError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")
+            raise InnerloopError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")

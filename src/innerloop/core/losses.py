@@ -6,6 +6,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerloop.errors import InnerloopError
+
 Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction [tasks, n, …], target [tasks, n, …]) -> loss [tasks]"""
 
@@ -26,7 +28,7 @@ def mean_squared_error(
 ) -> Float[Tensor, " tasks"]:
     """Squared error in squared units of the target, the mean over examples and outputs of each task."""
     if prediction.shape != target.shape:
-        raise ValueError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
+        raise InnerloopError(f"prediction {tuple(prediction.shape)} and target {tuple(target.shape)} differ in shape")
     return (prediction - target).square().flatten(1).mean(1)
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.losses import Loss
+from innerloop.errors import InnerloopError
 
 Predict = Callable[[Weights, Episodes], Tensor]
 """(meta-parameters, episodes) -> predictions for the query set [tasks, query, …]: a whole method in one function"""
@@ -54,10 +55,10 @@ class OuterLoop:
     def __post_init__(self) -> None:
         for name in ("steps", "meta_batch", "halve_every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"outer {name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"outer {name} must be at least 1, got {getattr(self, name)}")
         for name in ("lr", "clip_at"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"outer {name} must be above 0, got {getattr(self, name)}")
+                raise InnerloopError(f"outer {name} must be above 0, got {getattr(self, name)}")
         for name, known in (
             ("optimizer", ("adam", "sgd")),
             ("schedule", ("constant", "cosine", "step")),
@@ -65,7 +66,7 @@ class OuterLoop:
             ("reduction", ("mean", "sum")),
         ):
             if getattr(self, name) not in known:
-                raise ValueError(f"outer {name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
+                raise InnerloopError(f"outer {name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)
@@ -113,13 +114,13 @@ def objective_gradient(
 ) -> MetaGradient:
     """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks."""
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction must be mean or sum; got {reduction!r}")
+        raise InnerloopError(f"reduction must be mean or sum; got {reduction!r}")
     _check_chunk(task_chunk)
     tasks = len(episodes)
     weight = 1.0 / tasks if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
     if not leaves:
-        raise ValueError("no parameter requires a gradient, so there is nothing to train")
+        raise InnerloopError("no parameter requires a gradient, so there is nothing to train")
     total: list[Tensor] = [torch.zeros_like(p) for p in leaves.values()]
     value = 0.0
     scores: list[Tensor] = []
@@ -138,7 +139,7 @@ def objective_gradient(
 
 def _check_chunk(task_chunk: int | None) -> None:
     if task_chunk is not None and task_chunk < 1:
-        raise ValueError(
+        raise InnerloopError(
             f"task_chunk is the number of tasks in memory at once, 1 or more, or None for all; got {task_chunk}"
         )
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -25,7 +27,7 @@ def over_episodes(values: Float[Tensor, " episodes"]) -> Estimate:
     """Mean and ci95 of one number an episode, of one trained model (normal approximation)."""
     n = values.numel()
     if values.ndim != 1 or n < 2:
-        raise ValueError(
+        raise InnerloopError(
             f"an interval needs one number for each of 2 or more episodes, got shape {tuple(values.shape)}"
         )
     v = values.double()
@@ -35,7 +37,7 @@ def over_episodes(values: Float[Tensor, " episodes"]) -> Estimate:
 def paired_difference(a: Float[Tensor, " episodes"], b: Float[Tensor, " episodes"]) -> Estimate:
     """Mean of a − b on the same episodes, with the ci95 of that difference."""
     if a.shape != b.shape:
-        raise ValueError(f"paired values need the same episodes, got {tuple(a.shape)} and {tuple(b.shape)}")
+        raise InnerloopError(f"paired values need the same episodes, got {tuple(a.shape)} and {tuple(b.shape)}")
     return over_episodes(a.double() - b.double())
 
 
@@ -43,6 +45,6 @@ def seed_std(values: Sequence[float]) -> float:
     """Standard deviation over seeds (n − 1), the ± of Raghu et al. 2020."""
     n = len(values)
     if n < 2:
-        raise ValueError(f"seed_std needs 2 or more seeds, got {n}")
+        raise InnerloopError(f"seed_std needs 2 or more seeds, got {n}")
     mean = math.fsum(values) / n
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (n - 1))

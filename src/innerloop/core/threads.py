@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from innerloop.errors import InnerloopError
+
 
 def use_threads(threads: int, *, stored: bool = False) -> int:
     """Let PyTorch use that many, and say how many (0, which leaves its choice, stays 0).
@@ -17,7 +19,7 @@ def use_threads(threads: int, *, stored: bool = False) -> int:
     if stored:
         threads = min(threads, cores)
     if not 0 <= threads <= most:
-        raise ValueError(
+        raise InnerloopError(
             f"--threads {threads} cannot be: this machine has {cores} core{'' if cores == 1 else 's'}, so it takes 0 "
             f"(leave the choice to PyTorch) to {most}"
         )

@@ -28,6 +28,7 @@ from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
 from innerloop.data.sources import CALTECH101, missing
 from innerloop.data.tree import open_tree
+from innerloop.errors import InnerloopError
 
 CLASSES, IMAGES = CALTECH101.classes, CALTECH101.images
 INNER = "101_ObjectCategories.tar.gz"
@@ -63,7 +64,7 @@ def load_caltech101(
 def recipe(size: int = 84) -> Recipe:
     """How the classes are read as size×size RGB; each size has a cache file of its own."""
     if size < 1:
-        raise ValueError(f"caltech101: size must be at least 1 pixel, got {size}")
+        raise InnerloopError(f"caltech101: size must be at least 1 pixel, got {size}")
 
     def read_size(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
         return read(paths, size, progress)

@@ -10,6 +10,7 @@ from innerloop.data.mini_imagenet import load_mini_imagenet
 from innerloop.data.omniglot import load_omniglot
 from innerloop.data.places import cache_root
 from innerloop.data.progress import Progress, silent
+from innerloop.errors import InnerloopError
 
 NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "glyphs", "folder")
 
@@ -33,9 +34,11 @@ def load(
     files that are not whole.
     """
     if split_scheme is not None and name in NAMES and name != "omniglot":
-        raise ValueError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
+        raise InnerloopError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
     if size is not None and name in NAMES and name != "caltech101":
-        raise ValueError(f"{name} has one size only; size {size} is for caltech101 (convert.as_shape resizes any set)")
+        raise InnerloopError(
+            f"{name} has one size only; size {size} is for caltech101 (convert.as_shape resizes any set)"
+        )
     match name:
         case "omniglot":
             return load_omniglot(split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress)
@@ -55,9 +58,9 @@ def load(
             return load_glyphs(cache_root(cache_dir))
         case "folder":
             if data_dir is None:
-                raise ValueError("folder: name the folder of classes (ROOT/CLASS/IMAGE) as the data folder")
+                raise InnerloopError("folder: name the folder of classes (ROOT/CLASS/IMAGE) as the data folder")
             return load_folder(data_dir, folder, cache_dir=cache_dir, progress=progress)
         case "sinusoid":
-            raise ValueError("sinusoid has no images: use innerloop.data.sinusoid.Sinusoid(shot, query)")
+            raise InnerloopError("sinusoid has no images: use innerloop.data.sinusoid.Sinusoid(shot, query)")
         case _:
-            raise ValueError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")
+            raise InnerloopError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")

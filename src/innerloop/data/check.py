@@ -12,6 +12,7 @@ from innerloop.data.places import DataCorrupt, DataMissing, data_root
 from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
 from innerloop.data.sources import Source, source
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def recipe_of(name: str) -> Recipe | None:
         case "glyphs":
             return None
         case _:
-            raise ValueError(f"{name!r} cannot be checked")
+            raise InnerloopError(f"{name!r} cannot be checked")
 
 
 def _read(

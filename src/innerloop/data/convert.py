@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages
+from innerloop.errors import InnerloopError
 
 LUMA = (0.299, 0.587, 0.114)
 """weights of red, green and blue in grey (ITU-R BT.601, as in Pillow's mode L)"""
@@ -24,9 +25,9 @@ def as_shape(data: ClassImages, channels: int, size: int) -> ClassImages:
     """
     have = data.images.shape[1]
     if channels not in (1, 3) or have not in (1, 3):
-        raise ValueError(f"{data.name}: channels can be 1 (grey) or 3 (RGB); {have} cannot become {channels}")
+        raise InnerloopError(f"{data.name}: channels can be 1 (grey) or 3 (RGB); {have} cannot become {channels}")
     if size < 1:
-        raise ValueError(f"{data.name}: size must be at least 1 pixel, got {size}")
+        raise InnerloopError(f"{data.name}: size must be at least 1 pixel, got {size}")
     if data.image_shape == (channels, size, size):
         return data
     images = data.images

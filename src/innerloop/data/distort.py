@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.episodes import Episodes, TaskFamily
+from innerloop.errors import InnerloopError
 
 
 @runtime_checkable
@@ -43,11 +44,11 @@ class Affine:
     def __post_init__(self) -> None:
         low, high = self.scale
         if not 0 < low <= 1 <= high:
-            raise ValueError(f"scale must be a range around 1 with a lower end above 0, got {self.scale}")
+            raise InnerloopError(f"scale must be a range around 1 with a lower end above 0, got {self.scale}")
         if not 0 <= self.chance <= 1:
-            raise ValueError(f"chance is a probability, got {self.chance}")
+            raise InnerloopError(f"chance is a probability, got {self.chance}")
         if not (0 <= self.degrees <= 180 and 0 <= self.shear < 1 and 0 <= self.shift <= 1):
-            raise ValueError(
+            raise InnerloopError(
                 f"degrees must be 0 to 180, shear 0 to below 1, shift 0 to 1; got {self.degrees}, {self.shear}, "
                 f"{self.shift}"
             )
@@ -101,7 +102,7 @@ class Elastic:
 
     def __post_init__(self) -> None:
         if not (0 <= self.strength <= 1 and 0 < self.smooth <= 1):
-            raise ValueError(
+            raise InnerloopError(
                 f"strength must be 0 to 1 and smooth above 0 to 1, parts of the side; got {self.strength}, "
                 f"{self.smooth}"
             )
@@ -142,7 +143,7 @@ class Crop:
 
     def __post_init__(self) -> None:
         if not 0 <= self.border <= 1:
-            raise ValueError(f"border must be 0 to 1, a part of the side; got {self.border}")
+            raise InnerloopError(f"border must be 0 to 1, a part of the side; got {self.border}")
 
     def __call__(
         self, x: Float[Tensor, "images channels height width"], generator: torch.Generator
@@ -170,7 +171,7 @@ class Flip:
 
     def __post_init__(self) -> None:
         if not 0 <= self.chance <= 1:
-            raise ValueError(f"chance is a probability, got {self.chance}")
+            raise InnerloopError(f"chance is a probability, got {self.chance}")
 
     def __call__(
         self, x: Float[Tensor, "images channels height width"], generator: torch.Generator

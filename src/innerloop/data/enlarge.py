@@ -8,6 +8,7 @@ from torch import Tensor
 from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.random import stream
 from innerloop.data.distort import Augmentation
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Enlarged:
 
     def __post_init__(self) -> None:
         if self.copies < 0:
-            raise ValueError(f"copies must be 0 or more, got {self.copies}")
+            raise InnerloopError(f"copies must be 0 or more, got {self.copies}")
 
     @property
     def query(self) -> int:
@@ -38,13 +39,13 @@ class Enlarged:
         e = self.tasks.sample(tasks, generator)
         x = e.support_x
         if x.ndim != 5:
-            raise ValueError(f"only images can be augmented, this support set is {list(x.shape)}")
+            raise InnerloopError(f"only images can be augmented, this support set is {list(x.shape)}")
         chance = _apart(generator)
         rows = [x]
         for _ in range(self.copies):
             made = self.make(x.flatten(0, 1), chance)
             if made.shape != x.flatten(0, 1).shape:
-                raise ValueError(
+                raise InnerloopError(
                     f"the augmentation gave {list(made.shape)} for images {list(x.flatten(0, 1).shape)}; it must keep "
                     "number and shape"
                 )

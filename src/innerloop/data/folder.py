@@ -14,6 +14,7 @@ from innerloop.data.places import DataCorrupt, DataMissing, cache_root
 from innerloop.data.progress import Progress, silent
 from innerloop.data.store import cached
 from innerloop.data.tree import Tree, fingerprint, open_tree
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,11 @@ class FolderOptions:
 
     def __post_init__(self) -> None:
         if self.size < 1:
-            raise ValueError(f"size must be at least 1 pixel, got {self.size}")
+            raise InnerloopError(f"size must be at least 1 pixel, got {self.size}")
         if self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
+            raise InnerloopError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
         if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
-            raise ValueError(f"fractions must be three shares that sum to 1, got {self.fractions}")
+            raise InnerloopError(f"fractions must be three shares that sum to 1, got {self.fractions}")
 
 
 def load_folder(
@@ -75,7 +76,7 @@ def load_folder(
     elif options.split_seed is not None:
         splits = share_out(len(data.class_names), options.fractions, options.split_seed)
     else:
-        raise ValueError(
+        raise InnerloopError(
             f"folder: no split is given for {root}: put train.txt, val.txt and test.txt (class names, one a "
             "line) into it, or name a split seed"
         )
@@ -89,7 +90,7 @@ def share_out(classes: int, fractions: Sequence[float], seed: int) -> dict[str, 
     splits: dict[str, tuple[int, ...]] = {}
     for split, share, low, high in zip(SPLITS, fractions, edges, edges[1:], strict=False):
         if share > 0 and low == high:
-            raise ValueError(f"{classes} classes are too few: a share of {share} leaves none for {split}")
+            raise InnerloopError(f"{classes} classes are too few: a share of {share} leaves none for {split}")
         if share > 0:
             splits[split] = tuple(sorted(order[low:high]))
     return splits
@@ -115,11 +116,11 @@ def _listed(data: ClassImages, path: Path) -> tuple[int, ...]:
     number = {name: i for i, name in enumerate(data.class_names)}
     names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     if unknown := [name for name in names if name not in number]:
-        raise ValueError(
+        raise InnerloopError(
             f"{path} names {len(unknown)} classes that have no images, for instance {unknown[0]!r}; "
             f"there are {', '.join(data.class_names[:5])}{' …' if len(number) > 5 else ''}"
         )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{path} names class {twice!r} twice")
+        raise InnerloopError(f"{path} names class {twice!r} twice")
     return tuple(number[name] for name in names)

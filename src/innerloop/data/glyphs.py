@@ -29,6 +29,7 @@ from innerloop.core.episodes import SPLITS, ClassImages
 from innerloop.core.random import stream
 from innerloop.data.places import cache_root
 from innerloop.data.store import cached
+from innerloop.errors import InnerloopError
 
 VERSION = "1"
 """Raise it when a change to this file changes the images; caches of other versions are then rebuilt."""
@@ -101,7 +102,7 @@ class Style:
 
     def __post_init__(self) -> None:
         if self.samples < 1:
-            raise ValueError(f"samples must be at least 1, got {self.samples}")
+            raise InnerloopError(f"samples must be at least 1, got {self.samples}")
 
 
 @dataclass(frozen=True)

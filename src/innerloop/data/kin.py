@@ -6,6 +6,8 @@ counts as met when any of its letters was trained on.
 
 from collections.abc import Sequence
 
+from innerloop.errors import InnerloopError
+
 _GEORGIAN = ("Asomtavruli_(Georgian)", "Mkhedruli_(Georgian)")
 _CANADIAN = (
     "Blackfoot_(Canadian_Aboriginal_Syllabics)",
@@ -58,7 +60,7 @@ def met(source: str, trained_on: Sequence[str], target: str, names: Sequence[str
     known which classes they share.
     """
     if not any(source in group and target in group for group in (LETTERS, OBJECTS)):
-        raise ValueError(
+        raise InnerloopError(
             f"it is not known which classes {source} and {target} share, so a test on {target} could count classes as "
             f"unseen that are not; there is a list for {' and '.join(LETTERS)}, and for {', '.join(OBJECTS)}"
         )

@@ -20,6 +20,7 @@ from innerloop.data.recipe import Recipe
 from innerloop.data.sources import MINI_IMAGENET, missing
 from innerloop.data.tree import open_tree
 from innerloop.data.unpickle import unpickle
+from innerloop.errors import InnerloopError
 
 SIZE = 84
 PICKLES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in SPLITS)
@@ -100,7 +101,7 @@ def read_pickles(paths: Sequence[Path], progress: Progress = silent) -> ClassIma
         try:
             images, classes = np.asarray(content["image_data"]), content["class_dict"]
             if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
-                raise ValueError(f"image_data is {images.dtype} {images.shape}, not uint8 [n, 84, 84, 3]")
+                raise InnerloopError(f"image_data is {images.dtype} {images.shape}, not uint8 [n, 84, 84, 3]")
             for name in sorted(classes):
                 rows = images[np.asarray(classes[name], dtype=np.int64)]
                 parts.append(torch.from_numpy(rows.transpose(0, 3, 1, 2)))

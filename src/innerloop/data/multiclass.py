@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from innerloop.core.episodes import ClassImages, Episodes
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class AllClasses:
 
     def __post_init__(self) -> None:
         if self.batch < 1:
-            raise ValueError(f"a batch needs at least 1 image, got {self.batch}")
+            raise InnerloopError(f"a batch needs at least 1 image, got {self.batch}")
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
         """Draw `tasks` batches; the same generator state gives the same ones."""

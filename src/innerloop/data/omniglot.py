@@ -19,6 +19,7 @@ from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
 from innerloop.data.sources import OMNIGLOT, missing
 from innerloop.data.tree import open_tree
+from innerloop.errors import InnerloopError
 
 SCHEMES = ("vinyals", "lake")
 
@@ -42,7 +43,7 @@ def load_omniglot(
     whole.
     """
     if scheme not in SCHEMES:
-        raise ValueError(f"omniglot has no split scheme {scheme!r}; it has {', '.join(SCHEMES)}")
+        raise InnerloopError(f"omniglot has no split scheme {scheme!r}; it has {', '.join(SCHEMES)}")
     characters = RECIPE.load(data_dir, cache_dir, progress)
     return with_rotations(characters) if scheme == "vinyals" else by_alphabet(characters)
 

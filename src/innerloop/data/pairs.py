@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from innerloop.core.episodes import ClassImages, Episodes
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -21,9 +22,9 @@ class Pairs:
 
     def __post_init__(self) -> None:
         if self.pairs < 2:
-            raise ValueError(f"a batch needs at least 2 pairs, one of each kind, got {self.pairs}")
+            raise InnerloopError(f"a batch needs at least 2 pairs, one of each kind, got {self.pairs}")
         if len(self.data.class_names) < 2 or int(self.data.count.min()) < 2:
-            raise ValueError(f"pairs need 2 or more classes of 2 or more images each; {self.data.name} has fewer")
+            raise InnerloopError(f"pairs need 2 or more classes of 2 or more images each; {self.data.name} has fewer")
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
         """Draw `tasks` batches; the same generator state gives the same ones."""

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import platformdirs
 
+from innerloop.errors import InnerloopError
+
 
 class DataMissing(FileNotFoundError):
     """A data set's file is not there; the message says which, where it was looked for, and how to get it."""
 
 
-class DataCorrupt(ValueError):
+class DataCorrupt(InnerloopError):
     """A data set's file is there but is not what it should be; the message names the file."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from innerloop.core.episodes import Episodes
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,11 @@ class Sinusoid:
     def __post_init__(self) -> None:
         for name in ("shot", "query"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("amplitude", "phase", "x"):
             low, high = getattr(self, name)
             if not low <= high:
-                raise ValueError(f"{name} must go from low to high, got {(low, high)}")
+                raise InnerloopError(f"{name} must go from low to high, got {(low, high)}")
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
         """Draw `tasks` tasks: x and y are float32 [tasks, shot or query, 1], on the generator's device."""

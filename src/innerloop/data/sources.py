@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.data.places import DataMissing
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def source(name: str) -> Source:
     for one in SOURCES:
         if one.name == name:
             return one
-    raise ValueError(f"there is no data set {name!r}; there are {', '.join(s.name for s in SOURCES)}")
+    raise InnerloopError(f"there is no data set {name!r}; there are {', '.join(s.name for s in SOURCES)}")
 
 
 def by_hand(data: Source, root: Path) -> str:

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages, Episodes
+from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
@@ -34,30 +35,30 @@ class WithinAlphabet:
     def __post_init__(self) -> None:
         data = self.data
         if self.way < 2:
-            raise ValueError(f"way must be at least 2, got {self.way}")
+            raise InnerloopError(f"way must be at least 2, got {self.way}")
         if not data.class_names:
-            raise ValueError(f"{data.name} has no classes")
+            raise InnerloopError(f"{data.name} has no classes")
         if ungrouped := [name for name in data.class_names if "/" not in name]:
-            raise ValueError(
+            raise InnerloopError(
                 f"{data.name}: class {ungrouped[0]!r} is of no alphabet; within-alphabet tasks need classes called "
                 "ALPHABET/CHARACTER, as omniglot's"
             )
         if bool(data.turns.any()):
-            raise ValueError(
+            raise InnerloopError(
                 f"{data.name} counts rotations as classes, which this protocol has not; load omniglot with "
                 'split_scheme="lake"'
             )
         for a, alphabet in enumerate(self.alphabets):
             counts = data.count.cpu()[self.members[a]]
             if int(counts.min()) != int(counts.max()) or int(counts.min()) < 2:
-                raise ValueError(
+                raise InnerloopError(
                     f"{data.name}: characters of {alphabet} have {int(counts.min())} to {int(counts.max())} drawings; "
                     "each must have one by each of the same 2 or more drawers"
                 )
         if not self.alphabets:
             groups = [name.split("/")[0] for name in data.class_names]
             most = max(set(groups), key=groups.count)
-            raise ValueError(
+            raise InnerloopError(
                 f"{data.name}: no alphabet has {self.way} characters; the largest, {most}, has {groups.count(most)}"
             )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import block_names
 from innerloop.core.inner import InnerLoop, at_step, with_steps
+from innerloop.errors import InnerloopError
 from innerloop.estimator.inputs import Wanted
 from innerloop.methods.gradient import learned
 from innerloop.methods.named import method
@@ -92,7 +93,7 @@ def resolve(model: object, image_size: int | None, device: str) -> Body:
         return _own(pretrained(), image_size, where)
     if isinstance(model, str | Path):
         return _run(Path(model), image_size, where)
-    raise ValueError(
+    raise InnerloopError(
         f"model must be 'pretrained', the path of a run folder, or an nn.Sequential of named blocks; got {model!r}"
     )
 
@@ -100,7 +101,7 @@ def resolve(model: object, image_size: int | None, device: str) -> Body:
 def _own(model: nn.Sequential, image_size: int | None, device: torch.device) -> Body:
     names = block_names(model)
     if not names:
-        raise ValueError("the model has no blocks")
+        raise InnerloopError("the model has no blocks")
     model = copy.deepcopy(model).eval().to(device)
     first = next(iter(model.children()))
     if isinstance(first, ImageFeatures):
@@ -120,10 +121,10 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
         )
     config = folder.config_as(Config.from_json)
     if config.regression:
-        raise ValueError(f"{path} was trained for a regression ({config.data}); it cannot classify")
+        raise InnerloopError(f"{path} was trained for a regression ({config.data}); it cannot classify")
     size = config.folder.size if config.data == "folder" else _SIZE[config.data]
     if image_size not in (None, size):
-        raise ValueError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
+        raise InnerloopError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
     weights = folder.load("best").weights
     channels = _trained_channels(config, weights, size)
     _, model, parameters = load_run(path, device=str(device), images=_shapes(config, weights, channels, size))

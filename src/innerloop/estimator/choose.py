@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import column_or_1d
 
+from innerloop.errors import InnerloopError
 from innerloop.estimator.classifier import FewShotClassifier
 
 DEFAULT = "nil"
@@ -32,7 +33,7 @@ def choose_method(
     first = FewShotClassifier(model, method="nil", **options).fit(X, y)
     methods = first.fitting_methods() if methods is None else tuple(methods)
     if not methods:
-        raise ValueError("methods is empty; name one or more, or leave it out for all that fit")
+        raise InnerloopError("methods is empty; name one or more, or leave it out for all that fit")
     if min(np.unique(y, return_counts=True)[1]) < 2:
         return DEFAULT, {}
     shares: dict[str, float] = {}

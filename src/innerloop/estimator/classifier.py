@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.inner import InnerLoop
+from innerloop.errors import InnerloopError
 from innerloop.estimator.bodies import Body, resolve
 from innerloop.estimator.feature_cache import FeatureCache, identity
 from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
@@ -116,7 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         )
         if body is None:
             if self.method in ("finetune", "maml"):
-                raise ValueError(
+                raise InnerloopError(
                     f"method {self.method!r} adapts a network's body, but X holds features [n, d]; use nil, means or "
                     "anil, or give images"
                 )
@@ -209,7 +210,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
                 if trained
                 else f"{body.run or 'this model'} has none; use nil, means, anil or finetune"
             )
-            raise ValueError(f"method 'maml' is the inner loop that a run was trained with: {has}")
+            raise InnerloopError(f"method 'maml' is the inner loop that a run was trained with: {has}")
         self._own_head = self._through_network(self.method)
         if not self._own_head:
             return without_adapting(body, given, self.statistics, self._feature_cache(body))
@@ -244,24 +245,24 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
-            raise ValueError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+            raise InnerloopError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
         if self.statistics not in ("support", "batch"):
-            raise ValueError(f"statistics must be support or batch; got {self.statistics!r}")
+            raise InnerloopError(f"statistics must be support or batch; got {self.statistics!r}")
         for name, least in (("steps", 0), ("image_size", 1), ("batch_size", 1)):
             value = getattr(self, name)
             if value is None and name != "batch_size":
                 continue
             if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-                raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+                raise InnerloopError(f"{name} must be a whole number of at least {least}, got {value!r}")
         for name in ("lr", "temperature"):
             value = getattr(self, name)
             if value is not None and not (isinstance(value, int | float | np.number) and 0 < value < float("inf")):
-                raise ValueError(f"{name} must be a number above 0, got {value!r}")
+                raise InnerloopError(f"{name} must be a number above 0, got {value!r}")
 
     def _support(self, X: Any, y: Any) -> tuple[Body | None, Any, NDArray[np.int64]]:
         """The body, the support set (a tensor of features, or images), and labels 0..way-1; sets `classes_`."""
         if y is None:
-            raise ValueError("FewShotClassifier requires y to be passed, but the target y is None")
+            raise InnerloopError("FewShotClassifier requires y to be passed, but the target y is None")
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
         rows = kind(X) == "features"
@@ -275,13 +276,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         given = self._reader.read(X)
         y = column_or_1d(y, warn=True)
         if len(y) != len(given):
-            raise ValueError(f"X has {len(given)} images, y has {len(y)} labels; there must be one for each")
+            raise InnerloopError(f"X has {len(given)} images, y has {len(y)} labels; there must be one for each")
         with warnings.catch_warnings():  # that one image a class looks like a regression
             warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
-            raise ValueError(f"y has one class only, {self.classes_[0]!r}; a classifier needs 2 or more classes")
+            raise InnerloopError(f"y has one class only, {self.classes_[0]!r}; a classifier needs 2 or more classes")
         return body, given, labels.astype(np.int64)
 
     def _query(self, X: Any) -> Tensor | Images:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
 from innerloop.estimator.pictures import PictureError, load_picture, plain
 
 Kind = Literal["features", "arrays", "pictures"]
@@ -111,7 +112,7 @@ class Images:
         """For each of the (first `count`) views the images with these numbers, [n, …]."""
         images = [self._views(i, count) for i in rows]
         if len({view.shape for image in images for view in image}) > 1:
-            raise ValueError("the images differ in size, and this model names none; give image_size")
+            raise InnerloopError("the images differ in size, and this model names none; give image_size")
         return [torch.stack(view) for view in zip(*images, strict=True)]
 
     def stack(self, rows: Sequence[int]) -> Tensor:
@@ -138,7 +139,7 @@ class Images:
         elif len(x) == 1 and w.channels == 3:
             x = x.expand(3, -1, -1)
         if w.channels is not None and len(x) != w.channels:
-            raise ValueError(f"images have {len(x)} channels, the model takes {w.channels}")
+            raise InnerloopError(f"images have {len(x)} channels, the model takes {w.channels}")
         return 1 - x if invert else x
 
 
@@ -161,7 +162,7 @@ def _item(x: Any, i: int, wanted: Wanted) -> Any:
         return str(x)
     array = np.asarray(x)
     if array.ndim not in (2, 3) or isinstance(x, numbers.Number):
-        raise ValueError(
+        raise InnerloopError(
             f"X[{i}] is {type(x).__name__}; X must be a list of files, of PIL images or of arrays [h, w] or [h, w, c]"
         )
     return _arrays(array[None], wanted)[0]
@@ -170,15 +171,15 @@ def _item(x: Any, i: int, wanted: Wanted) -> Any:
 def _arrays(array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
     """[n, h, w], [n, h, w, c] or [n, c, h, w] -> [n, c, h, w], a view; values in 0..1 or 0..255."""
     if array.dtype.kind not in "fuib":
-        raise ValueError(f"images must be numbers, got {array.dtype}")
+        raise InnerloopError(f"images must be numbers, got {array.dtype}")
     if not array.size:
-        raise ValueError(f"X of shape {array.shape} holds no image: 0 sample(s), while a minimum of 1 is required")
+        raise InnerloopError(f"X of shape {array.shape} holds no image: 0 sample(s), while a minimum of 1 is required")
     if array.ndim == 3:
         array = array[:, None]
     else:
         last, first = array.shape[3] in _CHANNELS, array.shape[1] in _CHANNELS
         if last == first:
-            raise ValueError(
+            raise InnerloopError(
                 f"images of shape {array.shape[1:]} are neither [channels, height, width] nor [height, width, "
                 "channels] for sure; channels are 1, 3 or 4"
             )
@@ -186,12 +187,12 @@ def _arrays(array: NDArray[Any], wanted: Wanted) -> NDArray[Any]:
     if array.dtype == bool:
         return array.astype(np.float32)
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise ValueError("images contain NaN or infinity")
+        raise InnerloopError("images contain NaN or infinity")
     low, high = array.min(), array.max()
     if array.dtype.kind == "f" and wanted.unit and (low < 0 or high > 1):
-        raise ValueError(f"images of floats must lie in 0..1, these are in {low:g}..{high:g}; divide by 255?")
+        raise InnerloopError(f"images of floats must lie in 0..1, these are in {low:g}..{high:g}; divide by 255?")
     if array.dtype.kind in "ui" and (low < 0 or high > 255):
-        raise ValueError(f"images of integers must lie in 0..255, these are in {low}..{high}")
+        raise InnerloopError(f"images of integers must lie in 0..255, these are in {low}..{high}")
     return array
 
 
@@ -234,7 +235,7 @@ class Reader:
         """Features, or images to prepare. Raises ValueError for an X of another kind than the support set was."""
         rows = kind(X) == "features"
         if rows != self.rows:
-            raise ValueError(
+            raise InnerloopError(
                 f"fitted on {'an array [n, d]' if self.rows else 'images'}, but this X is "
                 f"{'no images' if rows else 'images'}: {type(X).__name__} {getattr(X, 'shape', '')}".rstrip()
             )
@@ -246,7 +247,7 @@ class Reader:
             return Images(X, self.wanted)
         w = self.wanted
         if w.size is None or w.channels is None or X.shape[1] != w.channels * w.size**2:
-            raise ValueError(
+            raise InnerloopError(
                 f"X has rows of {X.shape[1]} numbers; {self.source} takes images {w.channels}×{w.size}×{w.size}. For "
                 "features that are made already, leave model at 'pretrained'"
             )

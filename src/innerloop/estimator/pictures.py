@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from innerloop.data.picture import flat, formats, upright
+from innerloop.errors import InnerloopError
 
 LARGEST = 100_000_000
 """pixels: beyond it a picture is refused (it would take 300 MB, and a forged one any amount)"""
@@ -14,7 +15,7 @@ SHRUNK = 1024
 """JPEGs are decoded at a half, a quarter or an eighth of their size where that leaves so many pixels a side"""
 
 
-class PictureError(ValueError):
+class PictureError(InnerloopError):
     """A file that is no picture that can be read; the message names it and is one sentence."""
 
 

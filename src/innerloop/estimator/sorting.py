@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from innerloop.errors import InnerloopError
 from innerloop.estimator.pictures import SHRUNK, PictureError, load_picture
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def read_support(folder: Path) -> Support:
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(
+        raise InnerloopError(
             f"the support folder {shown(folder)} {what}; it should hold one sub-folder of pictures a class"
         )
     found = sorted(p for p in folder.iterdir() if _visible(p))
@@ -79,7 +80,7 @@ def read_support(folder: Path) -> Support:
     names = [p for p in found if p.is_dir()]
     if len(names) < 2:
         one = f"has one sub-folder only, {shown(names[0].name)!r}" if names else "has no sub-folders"
-        raise ValueError(
+        raise InnerloopError(
             f"the support folder {shown(folder)} {one}; it should hold two or more, one a class: DIR/CLASS/PICTURE"
         )
     files: list[Path] = []
@@ -102,13 +103,13 @@ def read_support(folder: Path) -> Support:
             elif files[twin].parent == place:
                 bad.append(NotUsed(shown(path), f"it shows the same as {shown(files[twin].name)}"))
             else:
-                raise ValueError(
+                raise InnerloopError(
                     f"{shown(files[twin])} and {shown(path)} are the same picture in two classes; it can be an example "
                     "of one only: take it out of the other"
                 )
         if len(bad) == len(inside):
             why = f" (for instance {bad[0].name}: {bad[0].reason})" if bad else ""
-            raise ValueError(f"the class folder {shown(place)} has no picture that can be read{why}")
+            raise InnerloopError(f"the class folder {shown(place)} has no picture that can be read{why}")
         not_used += bad
     return Support(tuple(files), tuple(labels), tuple(images), tuple(not_used))
 
@@ -196,7 +197,7 @@ def shown(path: Path | str) -> str:
 def least_certain(probabilities: Sequence[float], share: float) -> set[int]:
     """The places of the `share` (0 to 1, rounded up) of guesses with the lowest probability."""
     if not 0 <= share <= 1:
-        raise ValueError(f"the share must lie in 0..1, got {share:g}")
+        raise InnerloopError(f"the share must lie in 0..1, got {share:g}")
     order = sorted(range(len(probabilities)), key=lambda i: probabilities[i])
     return set(order[: math.ceil(share * len(order) - 1e-9)])
 

@@ -15,6 +15,7 @@ from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor, step_outputs
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.starts import Start
@@ -41,13 +42,13 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         if self.episodes < 2:
-            raise ValueError(f"an interval needs 2 or more episodes, got {self.episodes}")
+            raise InnerloopError(f"an interval needs 2 or more episodes, got {self.episodes}")
         if self.query < 1:
-            raise ValueError(f"test query must be at least 1 a class, got {self.query}")
+            raise InnerloopError(f"test query must be at least 1 a class, got {self.query}")
         if self.inner_steps < 0:
-            raise ValueError(f"test inner_steps must be 0 or more, got {self.inner_steps}")
+            raise InnerloopError(f"test inner_steps must be 0 or more, got {self.inner_steps}")
         if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+            raise InnerloopError(f"temperature must be above 0, got {self.temperature}")
 
 
 @dataclass(frozen=True)

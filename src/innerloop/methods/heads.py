@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from innerloop.core.functional import Weights
+from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.models.head import FullContext, PairHead
 
@@ -34,7 +35,7 @@ class Metric:
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
-            raise ValueError(f"metric scale must be above 0, got {self.scale}")
+            raise InnerloopError(f"metric scale must be above 0, got {self.scale}")
 
     def head(self, head: Head) -> Head:
         """`head`, with the distance asked for."""
@@ -95,7 +96,7 @@ def pair_logits(
 ) -> Float[Tensor, "tasks pairs 2"]:
     """Logits of (different, same) for each pair: 0 and the head's own, so that cross-entropy is the binary one."""
     if normalise == "centre":
-        raise ValueError("pairs have no support set to centre by; metric.normalise l2 or none")
+        raise InnerloopError("pairs have no support set to centre by; metric.normalise l2 or none")
     a, b = normalised(a, b, normalise)
     z = functional_call(block, dict(weights), ((a - b).abs(),))
     return F.pad(z[..., None], (1, 0))

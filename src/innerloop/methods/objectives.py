@@ -12,6 +12,7 @@ from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Objective
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import own_weights, step_predictions
 
 
@@ -21,7 +22,7 @@ def step_shares(steps: int, anneal: float) -> list[float]:
     `anneal` goes from 0, where all are 1 / steps, to 1, where only the last counts; they always sum to 1.
     """
     if not 0 <= anneal <= 1:
-        raise ValueError(f"anneal must be 0 to 1, got {anneal}")
+        raise InnerloopError(f"anneal must be 0 to 1, got {anneal}")
     early = (1 - anneal) / steps
     return [early] * (steps - 1) + [1 - early * (steps - 1)]
 
@@ -36,7 +37,7 @@ def multi_step(
 ) -> Objective:
     """Σ_m v_m L_query(θ_m) over the steps m = 1, …, with the shares v of `step_shares`."""
     if inner.steps < 1:
-        raise ValueError("a loss after each inner step needs at least one")
+        raise InnerloopError("a loss after each inner step needs at least one")
     shares = step_shares(inner.steps, anneal)
 
     def objective(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
@@ -111,9 +112,9 @@ def implicit(model: nn.Sequential, inner: InnerLoop, *, iterations: int = 5, los
     """
     names = adapted_parameters(model, inner)
     if left := [n for n, _ in model.named_parameters() if n not in names]:
-        raise ValueError(f"the implicit gradient needs every parameter to adapt; {left[0]!r} does not")
+        raise InnerloopError(f"the implicit gradient needs every parameter to adapt; {left[0]!r} does not")
     if not inner.proximal:
-        raise ValueError("the implicit gradient needs inner.proximal λ above 0")
+        raise InnerloopError("the implicit gradient needs inner.proximal λ above 0")
 
     def objective(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
         slow = own_weights(parameters)

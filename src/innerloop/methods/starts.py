@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.core.functional import Weights, block_names
+from innerloop.errors import InnerloopError
 from innerloop.models.head import CosineLinear
 
 Start = Literal["own", "zero", "shared", "means"]
@@ -43,10 +44,12 @@ def head_start(
     tasks = features.shape[0]
     weight = slow.get(f"{name}.weight")
     if weight is None or weight.ndim != 2:
-        raise ValueError(f"start {start!r} needs a linear head; block {name!r} is a {type(head).__name__}")
+        raise InnerloopError(f"start {start!r} needs a linear head; block {name!r} is a {type(head).__name__}")
     bias = slow.get(f"{name}.bias")
     if start == "zero" and isinstance(head, CosineLinear):
-        raise ValueError("start 'zero' gives a cosine head no direction to begin in; start at the means (baseline++)")
+        raise InnerloopError(
+            "start 'zero' gives a cosine head no direction to begin in; start at the means (baseline++)"
+        )
     if start == "zero":
         found = weight.new_zeros(tasks, way, weight.shape[1])
         shift = None if bias is None else bias.new_zeros(tasks, way)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.errors import InnerloopError
 from innerloop.models.convolution import Conv2d
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
 from innerloop.models.normalisation import BatchNorm2d
@@ -60,7 +61,7 @@ def conv4(
         width = filters
         size = size // 2 if pooled else (size + 1) // 2
     if size < 1:
-        raise ValueError(f"images of {image_size} pixels are too small for four halvings; use 16 or more")
+        raise InnerloopError(f"images of {image_size} pixels are too small for four halvings; use 16 or more")
     features = filters if readout == "mean" else filters * size * size
     blocks["head"] = Linear(features, way, readout=readout)
     model = nn.Sequential(blocks)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.errors import InnerloopError
 from innerloop.models.conv4 import reset_parameters
 from innerloop.models.convolution import Conv2d
 from innerloop.models.head import Linear
@@ -42,9 +43,9 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if not self.widths or min(self.widths) < 1:
-            raise ValueError(f"widths must be one number or more of at least 1, got {self.widths}")
+            raise InnerloopError(f"widths must be one number or more of at least 1, got {self.widths}")
         if min(self.inner, self.critic_inner) < 0 or self.noise < 1:
-            raise ValueError(
+            raise InnerloopError(
                 f"inner layers must be 0 or more and noise 1 or more, got {self.inner}, {self.critic_inner}, "
                 f"{self.noise}"
             )
@@ -78,7 +79,7 @@ def _sides(image_shape: tuple[int, int, int], levels: int) -> list[tuple[int, in
     """Height and width before each level and after the last."""
     _, h, w = image_shape
     if min(h, w) < 2**levels:
-        raise ValueError(
+        raise InnerloopError(
             f"images of {h}×{w} pixels are too small for {levels} halvings; give fewer widths, or images of "
             f"{2**levels} or more"
         )
@@ -123,7 +124,7 @@ class Generator(nn.Module):
         """Images in 0..1, one for each of `x` (0..1); z is standard normal."""
         _check_images("the generator", self.image_shape, x)
         if z.shape != (len(x), self.sizes.noise):
-            raise ValueError(f"z must be [{len(x)}, {self.sizes.noise}], a row an image, got {list(z.shape)}")
+            raise InnerloopError(f"z must be [{len(x)}, {self.sizes.noise}], a row an image, got {list(z.shape)}")
         seen = [2 * x - 1]
         for level in self.down:
             seen.append(level(seen[-1]))
@@ -165,7 +166,7 @@ class Critic(nn.Module):
         for images in (x, other):
             _check_images("the critic", self.image_shape, images)
         if len(x) != len(other):
-            raise ValueError(f"pairs need as many first as second images, got {len(x)} and {len(other)}")
+            raise InnerloopError(f"pairs need as many first as second images, got {len(x)} and {len(other)}")
         return self.head(self.levels(2 * torch.cat([x, other], 1) - 1))[:, 0]
 
 
@@ -214,7 +215,7 @@ class Dagan:
 def _check_images(who: str, shape: Sequence[int], x: Tensor) -> None:
     if tuple(x.shape[1:]) != tuple(shape):
         c, h, w = shape
-        raise ValueError(
+        raise InnerloopError(
             f"{who} is for images [{c}, {h}, {w}] (channels, height, width), got {list(x.shape[1:])}; train one on "
             "images of that shape"
         )

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from innerloop.errors import InnerloopError
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -120,7 +122,7 @@ def timm_body(name: str, weights: Path | None = None) -> nn.Sequential:
     crop = stated.get("crop_pct")
     channels, height, width = stated.get("input_size", (3, 224, 224))
     if channels != 3 or height != width:
-        raise ValueError(f"{name} takes images {channels}×{height}×{width}; a body takes square RGB ones")
+        raise InnerloopError(f"{name} takes images {channels}×{height}×{width}; a body takes square RGB ones")
     return _body(
         net,
         Preprocessing(
@@ -139,7 +141,7 @@ def _body(net: nn.Module, preprocessing: Preprocessing) -> nn.Sequential:
 def _read(path: Path) -> dict[str, Tensor]:
     """The tensors of a weights file by name."""
     if not path.is_file():
-        raise ValueError(f"there is no weights file {path}")
+        raise InnerloopError(f"there is no weights file {path}")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -147,11 +149,11 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and safetensors raise many kinds
-        raise ValueError(f"{path} is no file of weights: {str(error).splitlines()[0]}") from error
+        raise InnerloopError(f"{path} is no file of weights: {str(error).splitlines()[0]}") from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise ValueError(f"{path} is no file of weights: it should hold tensors by name")
+        raise InnerloopError(f"{path} is no file of weights: it should hold tensors by name")
     return dict(found)
 
 
@@ -168,5 +170,5 @@ def _fill(net: nn.Module, weights: dict[str, Tensor], classifier: object, source
         if n in own and own[n].shape != w.shape
     ]
     if wrong:
-        raise ValueError(f"{source} is of another model: it {wrong[0]}")
+        raise InnerloopError(f"{source} is of another model: it {wrong[0]}")
     net.load_state_dict(kept)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.errors import InnerloopError
 from innerloop.models.conv4 import reset_parameters
 from innerloop.models.convolution import Conv2d
 from innerloop.models.head import Linear
@@ -50,7 +51,7 @@ def resnet12(
     Widths 64-160-320-640 as there; (64, 128, 256, 512) is the narrower form of Oreshkin et al. 2018.
     """
     if image_size < 2 ** len(filters):
-        raise ValueError(
+        raise InnerloopError(
             f"images of {image_size} pixels are too small for {len(filters)} halvings; use {2 ** len(filters)} or more"
         )
     blocks: OrderedDict[str, nn.Module] = OrderedDict()

@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from innerloop.errors import InnerloopError
 from innerloop.report.drawing import WIDTH, png, style
 from innerloop.report.looks import FAINT
 
@@ -25,7 +26,7 @@ def draw_generated(
 ) -> Figure:
     """See `generated_png`."""
     if samples.ndim != 5 or nearest.shape != samples.shape or conditions.shape != samples[:, 0].shape:
-        raise ValueError(
+        raise InnerloopError(
             "a picture needs conditions [n, c, h, w], samples and nearest [n, s, c, h, w]; got "
             f"{list(conditions.shape)}, {list(samples.shape)} and {list(nearest.shape)}"
         )

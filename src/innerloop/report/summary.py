@@ -9,13 +9,14 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from innerloop.errors import InnerloopError
 from innerloop.runs import read_json
 
 Summary = Mapping[str, Any]
 """summary.json as it was read: accuracies are fractions, `ci95` is over test episodes of one model."""
 
 
-class ReportError(Exception):
+class ReportError(InnerloopError):
     """A study folder that no report can be made from; the message names the file and says what to do."""
 
 

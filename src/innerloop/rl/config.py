@@ -6,6 +6,7 @@ from typing import Any, Literal, get_args
 
 from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
+from innerloop.errors import InnerloopError
 from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.surrogate import Form
@@ -42,9 +43,9 @@ class Environment:
 
     def __post_init__(self) -> None:
         if self.horizon < 1:
-            raise ValueError(f"env.horizon must be at least 1, got {self.horizon}")
+            raise InnerloopError(f"env.horizon must be at least 1, got {self.horizon}")
         if not 0 < self.action_scale < math.inf:
-            raise ValueError(f"env.action_scale must be above 0 and finite, got {self.action_scale}")
+            raise InnerloopError(f"env.action_scale must be above 0 and finite, got {self.action_scale}")
 
 
 @dataclass(frozen=True)
@@ -59,13 +60,13 @@ class Policy:
 
     def __post_init__(self) -> None:
         if not self.hidden or min(self.hidden) < 1:
-            raise ValueError(f"policy.hidden needs widths of at least 1, got {self.hidden}")
+            raise InnerloopError(f"policy.hidden needs widths of at least 1, got {self.hidden}")
         if self.activation not in get_args(Activation):
-            raise ValueError(
+            raise InnerloopError(
                 f"policy.activation must be one of {', '.join(get_args(Activation))}; got {self.activation!r}"
             )
         if not math.isfinite(self.log_std):
-            raise ValueError(f"policy.log_std must be finite, got {self.log_std}")
+            raise InnerloopError(f"policy.log_std must be finite, got {self.log_std}")
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class Inner:
 
     def __post_init__(self) -> None:
         if self.steps < 1:
-            raise ValueError(
+            raise InnerloopError(
                 f"inner.steps must be at least 1, got {self.steps} (for no adaptation: --method multitask)"
             )
         if not 0 <= self.lr < math.inf:
-            raise ValueError(f"inner.lr must be 0 or more and finite, got {self.lr}")
+            raise InnerloopError(f"inner.lr must be 0 or more and finite, got {self.lr}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Validation:
 
     def __post_init__(self) -> None:
         if self.every < 1 or self.tasks < 2:
-            raise ValueError(f"validation needs every ≥ 1 and tasks ≥ 2, got {self.every} and {self.tasks}")
+            raise InnerloopError(f"validation needs every ≥ 1 and tasks ≥ 2, got {self.every} and {self.tasks}")
 
 
 @dataclass(frozen=True)
@@ -122,9 +123,9 @@ class MetaTest:
     def __post_init__(self) -> None:
         for name, least in (("tasks", 2), ("rollouts", 1), ("steps", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"test needs {name} of at least {least}, got {getattr(self, name)}")
+                raise InnerloopError(f"test needs {name} of at least {least}, got {getattr(self, name)}")
         if not 0 <= self.later_lr < math.inf:
-            raise ValueError(f"test.later_lr must be 0 (the same) or more and finite, got {self.later_lr}")
+            raise InnerloopError(f"test.later_lr must be 0 (the same) or more and finite, got {self.later_lr}")
 
 
 @dataclass(frozen=True)
@@ -166,15 +167,15 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("iterations", "meta_batch", "rollouts"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be between 0 and 1, got {getattr(self, name)}")
         for name in ("task_chunk", "threads"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.outer == "trpo" and self.trpo.curvature_rollouts > self.rollouts:
-            raise ValueError(
+            raise InnerloopError(
                 f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}; give "
                 f"--trpo.curvature-rollouts {self.rollouts} or fewer, or 0 for all"
             )
@@ -186,9 +187,9 @@ class Config:
             ("precision", self.precision, ("float32", "float64")),
         ):
             if value not in known:
-                raise ValueError(f"{what} must be one of {', '.join(known)}; got {value!r}")
+                raise InnerloopError(f"{what} must be one of {', '.join(known)}; got {value!r}")
         if self.outer != "ppo" and self.ppo != Ppo():
-            raise ValueError("settings of ppo have no effect with the outer step trpo: --outer ppo")
+            raise InnerloopError("settings of ppo have no effect with the outer step trpo: --outer ppo")
 
     @property
     def adapts(self) -> bool:
@@ -213,7 +214,7 @@ class Config:
     def from_json(cls, value: dict[str, Any]) -> "Config":
         """The config written by `to_json`; a value of another type and an unknown key are errors."""
         if value.get("kind") != "rl":
-            raise ValueError(
+            raise InnerloopError(
                 "this is the config of another kind of run; for those are 'innerloop evaluate' and 'innerloop analyse'"
             )
         return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})

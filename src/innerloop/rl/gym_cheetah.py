@@ -12,6 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.rl.cheetah import FASTEST, NOISE, SECONDS, SUBSTEPS, Goal, HalfCheetah, model, observation, reward
 from innerloop.rl.gym_checks import count, known, numbers
 from innerloop.rl.optional import need
@@ -40,7 +41,7 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
         height: int = 160,
     ) -> None:
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be rgb_array or None, got {render_mode!r}")
+            raise InnerloopError(f"render_mode must be rgb_array or None, got {render_mode!r}")
         self.render_mode = render_mode
         self.torso = torso
         self._model = model()
@@ -62,7 +63,7 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
         said = f"a task of this half-cheetah is {what}"
         found = numbers(task, 1, np.float32, said)
         if self.goal == "direction" and found[0] not in (-1.0, 1.0):
-            raise ValueError(f"{said}; got {task!r}")
+            raise InnerloopError(f"{said}; got {task!r}")
         return found
 
     def _state(self) -> np.ndarray:
@@ -115,7 +116,7 @@ class _Cheetah(gymnasium.Env[np.ndarray, np.ndarray]):
             try:
                 self._renderer = mujoco.Renderer(self._model, *self._size)
             except Exception as error:
-                raise ValueError(
+                raise InnerloopError(
                     "the half-cheetah cannot be drawn, since MuJoCo finds no OpenGL here "
                     f"({type(error).__name__}: {error}); without a display install EGL or OSMesa and set MUJOCO_GL=egl "
                     "or MUJOCO_GL=osmesa"

@@ -11,6 +11,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.rl.gym_checks import count, known, numbers
 from innerloop.rl.navigation import Navigation
 
@@ -28,7 +29,7 @@ class Navigation2D(gymnasium.Env[np.ndarray, np.ndarray]):
 
     def __init__(self, task: Any = None, render_mode: str | None = None, *, squared: bool = False) -> None:
         if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode must be rgb_array or None, got {render_mode!r}")
+            raise InnerloopError(f"render_mode must be rgb_array or None, got {render_mode!r}")
         self.rules = Navigation(squared=squared)
         self.render_mode = render_mode
         self.observation_space = Box(-np.inf, np.inf, (2,), np.float32)

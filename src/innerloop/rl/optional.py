@@ -4,6 +4,8 @@ import importlib
 import os
 from types import ModuleType
 
+from innerloop.errors import InnerloopError
+
 
 def need(package: str) -> ModuleType:
     """The package, or a ValueError that says how to get it."""
@@ -12,7 +14,7 @@ def need(package: str) -> ModuleType:
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
             raise  # the package is there, something that it needs is not
-        raise ValueError(
+        raise InnerloopError(
             f"this needs the package {package.split('.')[0]!r}: pip install 'innerloop[rl]' (2D-Navigation needs no "
             "more than innerloop itself, except for its Gymnasium form)"
         ) from None
@@ -23,4 +25,4 @@ def need(package: str) -> ModuleType:
             "(only films need one)"
         )
         what = f"the package {name!r} fails when it is imported ({type(error).__name__}: {error})"
-        raise ValueError(what + (advice if gl else "")) from None
+        raise InnerloopError(what + (advice if gl else "")) from None

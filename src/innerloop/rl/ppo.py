@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
 from innerloop.rl.surrogate import clipped_loss
 from innerloop.rl.trpo import Learner, MetaBatch, Outcome, judge, like, surrogate_gradient
 
@@ -31,9 +32,9 @@ class Ppo:
     def __post_init__(self) -> None:
         for name in ("lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"ppo.{name} must be above 0 and finite, got {getattr(self, name)}")
+                raise InnerloopError(f"ppo.{name} must be above 0 and finite, got {getattr(self, name)}")
         if self.epochs < 1:
-            raise ValueError(f"ppo.epochs must be at least 1, got {self.epochs}")
+            raise InnerloopError(f"ppo.epochs must be at least 1, got {self.epochs}")
 
 
 def proximal_step(

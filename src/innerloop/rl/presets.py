@@ -7,6 +7,7 @@ their table; that it is what they ran is an inference. 2020: the same code base 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from innerloop.errors import InnerloopError
 from innerloop.rl.config import Config, Environment, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.trpo import Trpo
 
@@ -80,4 +81,4 @@ def preset(name: str, method: MethodName | None = None) -> Config:
         if p.name == name:
             config = p.make()
             return config if method is None else replace(config, method=method)
-    raise ValueError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+    raise InnerloopError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt, with_steps
 from innerloop.core.losses import Loss
+from innerloop.errors import InnerloopError
 from innerloop.rl.policy import fisher_product
 from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
 
@@ -46,16 +47,16 @@ class Trpo:
     def __post_init__(self) -> None:
         for name in ("max_kl", "backtrack"):
             if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"trpo.{name} must be above 0 and finite, got {getattr(self, name)}")
+                raise InnerloopError(f"trpo.{name} must be above 0 and finite, got {getattr(self, name)}")
         if not self.backtrack < 1:
-            raise ValueError(f"trpo.backtrack must be below 1, got {self.backtrack}")
+            raise InnerloopError(f"trpo.backtrack must be below 1, got {self.backtrack}")
         if not 0 <= self.damping < math.inf:
-            raise ValueError(f"trpo.damping must be 0 or more and finite, got {self.damping}")
+            raise InnerloopError(f"trpo.damping must be 0 or more and finite, got {self.damping}")
         for name in ("cg_iterations", "tries"):
             if getattr(self, name) < 1:
-                raise ValueError(f"trpo.{name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"trpo.{name} must be at least 1, got {getattr(self, name)}")
         if self.curvature_rollouts < 0:
-            raise ValueError(f"trpo.curvature_rollouts must be 0 (all) or more, got {self.curvature_rollouts}")
+            raise InnerloopError(f"trpo.curvature_rollouts must be 0 (all) or more, got {self.curvature_rollouts}")
 
 
 @dataclass(frozen=True)

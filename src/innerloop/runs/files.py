@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from innerloop.errors import InnerloopError
+
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Replace `path` by `content` in one step; a crash or a full disk leaves the old file."""
@@ -30,7 +32,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:  # JSONDecodeError, UnicodeDecodeError
-        raise ValueError(f"{path} is not valid JSON ({error}); restore it or delete it") from None
+        raise InnerloopError(f"{path} is not valid JSON ({error}); restore it or delete it") from None
 
 
 def append_line(path: Path, value: Any) -> None:
@@ -47,4 +49,4 @@ def read_lines(path: Path) -> list[Any]:
     try:
         return [json.loads(line) for line in whole]
     except ValueError as error:
-        raise ValueError(f"{path} has a line that is not valid JSON ({error}); mend or delete it") from None
+        raise InnerloopError(f"{path} has a line that is not valid JSON ({error}); mend or delete it") from None

@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from innerloop.errors import InnerloopError
 from innerloop.runs.environment import environment
 from innerloop.runs.files import append_line, read_json, read_lines, write_bytes, write_json
 
@@ -35,7 +36,7 @@ except ImportError:  # Windows: no advisory locks; two trainings in one folder a
 T = TypeVar("T")
 
 
-class RunError(Exception):
+class RunError(InnerloopError):
     """A run folder that cannot be used as asked; the message says why and what to do."""
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import MISSING, fields, is_dataclass
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
+from innerloop.errors import InnerloopError
+
 T = TypeVar("T")
 
 
@@ -14,14 +16,14 @@ def from_plain(cls: type[T], value: object, at: str = "") -> T:
     Raises ValueError, which names the field, for a value of another type and for a field that `cls` does not have.
     """
     if not isinstance(value, Mapping):
-        raise ValueError(f"{at or 'the configuration'} must be an object of settings, got {value!r}")  # noqa: TRY004
+        raise InnerloopError(f"{at or 'the configuration'} must be an object of settings, got {value!r}")
     own = {f.name: f for f in fields(cast(Any, cls))}
     if unknown := [str(k) for k in value if k not in own]:
-        raise ValueError(f"the configuration has {_list(at, unknown)}, which this version does not know")
+        raise InnerloopError(f"the configuration has {_list(at, unknown)}, which this version does not know")
     if lacking := [
         n for n, f in own.items() if n not in value and f.default is MISSING and f.default_factory is MISSING
     ]:
-        raise ValueError(f"the configuration lacks {_list(at, lacking)}")
+        raise InnerloopError(f"the configuration lacks {_list(at, lacking)}")
     kinds = get_type_hints(cls)
     return cls(**{k: _value(kinds[k], v, f"{at}.{k}" if at else k) for k, v in value.items()})
 
@@ -43,24 +45,24 @@ def _value(kind: Any, value: Any, at: str) -> Any:
                 return _value(one, value, at)
             except ValueError as error:
                 errors.append(str(error))
-        raise ValueError("; or ".join(dict.fromkeys(errors)))
+        raise InnerloopError("; or ".join(dict.fromkeys(errors)))
     if origin is Literal:
         if value in inner:
             return value
-        raise ValueError(f"{at} must be one of {', '.join(map(str, inner))}; got {value!r}")
+        raise InnerloopError(f"{at} must be one of {', '.join(map(str, inner))}; got {value!r}")
     if origin is tuple:
         if not isinstance(value, list | tuple):
-            raise ValueError(f"{at} must be a list, got {value!r}")
+            raise InnerloopError(f"{at} must be a list, got {value!r}")
         parts = [inner[0]] * len(value) if inner[-1] is Ellipsis else list(inner)
         if len(parts) != len(value):
-            raise ValueError(f"{at} must have {len(parts)} values, got {value!r}")
+            raise InnerloopError(f"{at} must have {len(parts)} values, got {value!r}")
         return tuple(_value(k, v, f"{at}[{i}]") for i, (k, v) in enumerate(zip(parts, value, strict=True)))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
         except OverflowError:
-            raise ValueError(f"{at} must be a number, got one of {len(str(value))} digits") from None
+            raise InnerloopError(f"{at} must be a number, got one of {len(str(value))} digits") from None
     words = {int: "an integer", float: "a number", bool: "true or false", str: "text"}
     if kind in words and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise ValueError(f"{at} must be {words[kind]}, got {value!r}")
+        raise InnerloopError(f"{at} must be {words[kind]}, got {value!r}")
     return value

@@ -9,6 +9,7 @@ from typing import Any
 from innerloop.analysis import freezing, heads, linear_cka, mean_cca, movement, similarity
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.threads import use_threads
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate, fixed_episodes
 from innerloop.methods.named import method
 from innerloop.runs import RunFolder, write_json
@@ -39,14 +40,14 @@ def analyse(
     config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
     step = RunFolder(path).step(which)
     if config.regression:
-        raise ValueError(f"{path} is a regression; the analysis compares classes' images")
+        raise InnerloopError(f"{path} is a regression; the analysis compares classes' images")
     kind = method(config.method)
     if kind.trains_on == "classes":
-        raise ValueError(f"the head of {path} tells all training classes apart; test it with 'innerloop evaluate'")
+        raise InnerloopError(f"the head of {path} tells all training classes apart; test it with 'innerloop evaluate'")
     if kind.trains_on == "pairs" or config.metric.full_context:
-        raise ValueError(f"the head of {path} compares images instead of classifying one; test it with 'evaluate'")
+        raise InnerloopError(f"the head of {path} compares images instead of classifying one; test it with 'evaluate'")
     if kind.start != "own" or kind.step_norms:
-        raise ValueError(
+        raise InnerloopError(
             f"{path} was trained with {config.method}, whose inner loop does not begin at one set of slow weights; the "
             "analysis compares before and after for maml, fomaml, anil, boil, meta-sgd, reptile and imaml"
         )

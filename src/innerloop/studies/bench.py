@@ -12,6 +12,7 @@ from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import slow_weights
 from innerloop.core.statistics import Estimate, paired_difference
 from innerloop.core.threads import use_threads
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder
@@ -91,7 +92,7 @@ class Bench:
         if not self._images:
             found = setup.load_images(self.config("maml", 0), self.data_dir)
             if found is None:
-                raise ValueError("the paper's image experiments need image classes; sinusoid is a regression")
+                raise InnerloopError("the paper's image experiments need image classes; sinusoid is a regression")
             self._images.append(found)
         return self._images[0]
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Literal
 
 from innerloop.core.outer import OuterLoop
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
 from innerloop.training import Config, Inner, Model, Validation, for_method, preset
@@ -74,7 +75,7 @@ def _cpu(data: DataName, way: int, shot: int) -> Config:
 def _paper(data: DataName, way: int, shot: int) -> Config:
     ways = (5, 20) if data in ("omniglot", "glyphs") else (5,)
     if way not in ways or shot not in (1, 5):
-        raise ValueError(
+        raise InnerloopError(
             f"the papers give rates for {' and '.join(map(str, ways))} ways with 1 and 5 shots on this data, not for "
             f"{way}-way {shot}-shot; give --way and --shot from these, or --budget cpu"
         )

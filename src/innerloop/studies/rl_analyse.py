@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from innerloop.errors import InnerloopError
 from innerloop.rl.config import Config, EnvironmentName, MethodName
 from innerloop.rl.presets import WORDS
 from innerloop.runs import RunFolder, write_json
@@ -41,7 +42,7 @@ def analyse_policy(
     config = RunFolder(path).config_as(Config.from_json)
     env, method = config.env.name, config.method
     if not config.adapts:
-        raise ValueError(
+        raise InnerloopError(
             f"{path} was trained with {method}, which has no inner loop to look into; 'innerloop rl evaluate {path} "
             "--adapt all' fine-tunes it"
         )

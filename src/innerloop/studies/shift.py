@@ -18,6 +18,7 @@ from innerloop.data.catalogue import load
 from innerloop.data.convert import as_shape
 from innerloop.data.kin import CIFAR, met
 from innerloop.data.within import WithinAlphabet
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
@@ -100,9 +101,9 @@ def shift(
     """
     began = time.perf_counter()
     if target not in TARGETS:
-        raise ValueError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
+        raise InnerloopError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
     if not runs:
-        raise ValueError("no run is given: name one run folder or more")
+        raise InnerloopError("no run is given: name one run folder or more")
     for path in runs:
         if RunFolder(path).exists and not RunFolder(path).finished:
             raise RunError(f"{path} is not finished; finish it with --resume, or leave it out")
@@ -166,7 +167,7 @@ def domain_shift(bench: Bench) -> Result:
     """The same for `reproduce`: the bench's methods on every target of its data."""
     targets: list[Target] = [t for t in OF.get(bench.data, ()) if t != "omniglot-within" or bench.shot == 1]
     if not targets:
-        raise ValueError(f"shift: {bench.data} has no target; there are targets for {', '.join(OF)}")
+        raise InnerloopError(f"shift: {bench.data} has no target; there are targets for {', '.join(OF)}")
     rows: list[Row] = []
     claims: list[Claim] = []
     said: list[str] = []
@@ -227,27 +228,27 @@ def check_alike(configs: Mapping[Path, Config], target: Target) -> None:
     seen: dict[tuple[str, str, int], Path] = {}
     for other, config in configs.items():
         if config.regression:
-            raise ValueError(f"{other} is a regression, which has no classes to shift")
+            raise InnerloopError(f"{other} is a regression, which has no classes to shift")
         if target not in OF.get(config.data, ()) and not (target == "fc100" and config.data in CIFAR):
             known = ", ".join(OF.get(config.data, ())) or "none"
-            raise ValueError(
+            raise InnerloopError(
                 f"{other} was trained on {config.data}, which has no target {target}; its targets: {known}"
             )
         for what, get in _MUST_AGREE.items():
             if target == "fc100" and what == "split scheme":
                 continue
             if get(config) != get(first):
-                raise ValueError(f"{other} and {path} differ in {what}: {get(config)} and {get(first)}")
+                raise InnerloopError(f"{other} and {path} differ in {what}: {get(config)} and {get(first)}")
         if target != "fc100" and config.data != first.data:
-            raise ValueError(f"{other} and {path} were trained on {config.data} and {first.data}; give runs of one")
+            raise InnerloopError(f"{other} and {path} were trained on {config.data} and {first.data}; give runs of one")
         key = (config.data, config.method, config.seed)
         if key in seen:
-            raise ValueError(f"{other} and {seen[key]} are both {config.method} with seed {config.seed}; give one")
+            raise InnerloopError(f"{other} and {seen[key]} are both {config.method} with seed {config.seed}; give one")
         seen[key] = other
     if target == "omniglot-lake" and first.split_scheme == "lake":
-        raise ValueError(f"{path} was trained with split_scheme lake: {target} is its own test split, not a shift")
+        raise InnerloopError(f"{path} was trained with split_scheme lake: {target} is its own test split, not a shift")
     if target == "omniglot-within" and first.shot != 1:
-        raise ValueError(f"{target} is a one-shot protocol; {path} was trained with {first.shot} shots")
+        raise InnerloopError(f"{target} is a one-shot protocol; {path} was trained with {first.shot} shots")
 
 
 _MUST_AGREE: dict[str, Callable[[Config], Any]] = {
@@ -269,7 +270,7 @@ def paired_runs(by_data: Mapping[str, Sequence[Trained]], target: Target) -> lis
     home = {(r.config.method, r.config.seed): r for r in by_data.get("cifar_fs", ())}
     if lone := sorted(here.keys() ^ home.keys()):
         name, seed = lone[0]
-        raise ValueError(
+        raise InnerloopError(
             f"the target fc100 compares a run of fc100 with one of cifar_fs of the same method and seed; {name} with "
             f"seed {seed} is there of {'fc100' if lone[0] in here else 'cifar_fs'} only. (A model of cifar_fs itself "
             "cannot be tested on fc100: most of fc100's test classes are training classes of cifar_fs.)"
@@ -286,7 +287,7 @@ def unseen_classes(
     ValueError if fewer are left than an episode needs, and for fc100 with a model of another data set.
     """
     if target == "fc100" and config.data != "fc100":
-        raise ValueError(
+        raise InnerloopError(
             f"a model of {config.data} cannot be tested on fc100: most of fc100's test classes are training classes of "
             "cifar_fs; train on fc100 too, and compare the two runs"
         )
@@ -304,7 +305,7 @@ def unseen_classes(
     known = set(met(config.data, trained_on, name, part.class_names))
     keep = [i for i, n in enumerate(part.class_names) if n not in known]
     if len(keep) < config.way:
-        raise ValueError(
+        raise InnerloopError(
             f"of the {len(part.class_names)} classes of {target} the training on {config.data} has met {len(known)}; "
             f"{len(keep)} are left, too few for {config.way} ways"
         )
@@ -315,7 +316,7 @@ def task_families(config: Config, source: ClassImages, target: Target, unseen: U
     """In-domain tasks and those of the target, with the same way, shot and query: batch norm by the statistics of the
     query set would else favour the larger one. Raises ValueError for omniglot-within with more than one shot."""
     if target == "omniglot-within" and config.shot != 1:
-        raise ValueError(f"{target} is a one-shot protocol; it cannot be had with {config.shot} shots")
+        raise InnerloopError(f"{target} is a one-shot protocol; it cannot be had with {config.shot} shots")
     home = source.split("test")
     left = [int(d.count.min()) - config.shot for d in (home, unseen.data)]
     query = 1 if target == "omniglot-within" else max(1, min(config.test.query, *left))

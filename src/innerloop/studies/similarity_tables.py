@@ -9,6 +9,7 @@ from innerloop.analysis import between, linear_cka, mean_cca, similarity
 from innerloop.core.functional import block_names, split_model
 from innerloop.core.inner import with_steps
 from innerloop.core.statistics import Estimate
+from innerloop.errors import InnerloopError
 from innerloop.studies.bench import Bench, Trained, seed_value
 from innerloop.studies.paper import TABLE3
 from innerloop.studies.regimes import REGIMES, SHORT
@@ -260,7 +261,7 @@ def _bodies(bench: Bench, one: Trained, two: Trained) -> dict[str, Estimate]:
     for name, blocks in found.items():
         seen = [e for e in blocks.values() if e is not None]
         if not seen:
-            raise ValueError(f"every block of {one.name} or {two.name} is constant over the test images")
+            raise InnerloopError(f"every block of {one.name} or {two.name} is constant over the test images")
         n = len(seen)
         # blocks of one episode are not independent: the intervals are averaged, not shrunk by their number
         out[name] = Estimate(math.fsum(e.mean for e in seen) / n, math.fsum(e.ci95 for e in seen) / n, seen[0].episodes)
@@ -273,6 +274,6 @@ def _body(model: nn.Sequential) -> nn.Sequential:
 
 def _two_seeds(bench: Bench) -> None:
     if len(bench.seeds) < SEEDS_NEEDED:
-        raise ValueError(
+        raise InnerloopError(
             f"similarity between seeds needs {SEEDS_NEEDED} or more seeds, got {len(bench.seeds)}: give --seeds 0 1"
         )

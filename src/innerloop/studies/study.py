@@ -20,6 +20,7 @@ from innerloop.core.outer import Predict, meta_gradient
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.core.threads import use_threads
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.gradient import predictor
@@ -64,9 +65,9 @@ def study(
     `config.validation.keep_every` is 0, both runs keep three or four checkpoints along the training.
     """
     if config.method != "maml":
-        raise ValueError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
+        raise InnerloopError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
     if config.regression:
-        raise ValueError("the study needs image classes; sinusoid is a regression: use 'innerloop train' for it")
+        raise InnerloopError("the study needs image classes; sinusoid is a regression: use 'innerloop train' for it")
     began = time.perf_counter()
     if (out / "summary.json").exists():
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
 from innerloop.methods.named import METHODS, MethodName, method
@@ -34,7 +35,7 @@ class Model:
 
     def __post_init__(self) -> None:
         if min(self.filters, *self.hidden) < 1:
-            raise ValueError(f"filters and hidden widths must be at least 1, got {self.filters} and {self.hidden}")
+            raise InnerloopError(f"filters and hidden widths must be at least 1, got {self.filters} and {self.hidden}")
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Inner:
     def __post_init__(self) -> None:
         for name, least in (("solve_steps", 1), ("second_order_from", 0), ("anneal_steps", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"inner {name} must be at least {least}, got {getattr(self, name)}")
+                raise InnerloopError(f"inner {name} must be at least {least}, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,11 @@ class Validation:
 
     def __post_init__(self) -> None:
         if self.every < 1:
-            raise ValueError(f"validation.every must be at least 1 outer step, got {self.every}")
+            raise InnerloopError(f"validation.every must be at least 1 outer step, got {self.every}")
         if self.episodes < 2:
-            raise ValueError(f"validation.episodes must be at least 2, got {self.episodes}")
+            raise InnerloopError(f"validation.episodes must be at least 2, got {self.episodes}")
         if self.keep_every < 0 or self.keep_every % self.every:
-            raise ValueError(
+            raise InnerloopError(
                 f"validation.keep_every must be a multiple of validation.every, {self.every}, where checkpoints are "
                 f"made; got {self.keep_every}"
             )
@@ -154,67 +155,71 @@ class Config:
     def __post_init__(self) -> None:
         for name in ("way", "shot", "query"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
         for name in ("task_chunk", "threads", "train_way"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
         if self.method in WITHOUT_INNER_LOOP and self.regression:
-            raise ValueError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
+            raise InnerloopError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
         kind = method(self.method)
         if kind.trains_on != "episodes" and self.inner.statistics == "support":
-            raise ValueError(f"{self.method} trains without support sets; leave inner.statistics at batch")
+            raise InnerloopError(f"{self.method} trains without support sets; leave inner.statistics at batch")
         if self.regression and kind.start != "own":
-            raise ValueError(f"{self.method} starts from classes and cannot fit a regression; use maml or anil")
+            raise InnerloopError(f"{self.method} starts from classes and cannot fit a regression; use maml or anil")
         if self.train_way and (kind.head == "model" or kind.trains_on != "episodes"):
-            raise ValueError(
+            raise InnerloopError(
                 f"train_way {self.train_way} is for methods whose head is made of the support set (proto, matching, "
                 f"nil); {self.method} trains with way {self.way}: leave it at 0"
             )
         if self.metric.full_context and self.method != "matching":
-            raise ValueError(f"metric.full_context is for matching, not {self.method}")
+            raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
         if self.method == "siamese" and self.metric.normalise == "centre":
-            raise ValueError("siamese trains on pairs, which have no support set to centre by; normalise l2 or none")
+            raise InnerloopError(
+                "siamese trains on pairs, which have no support set to centre by; normalise l2 or none"
+            )
         self._check_inner()
         if self.regression and self.model.arch != "mlp":
-            raise ValueError(
+            raise InnerloopError(
                 f"{self.model.arch} takes images, sinusoid has none; start from --preset sinusoid-10shot, "
                 "or give --model.arch mlp"
             )
         if self.folder.root and self.data != "folder":
-            raise ValueError(
+            raise InnerloopError(
                 f"folder.root {self.folder.root!r} is for data 'folder', not {self.data}: add --data folder"
             )
         if self.augment != "none" and self.regression:
-            raise ValueError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
+            raise InnerloopError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
         if self.split_scheme and self.data != "omniglot":
-            raise ValueError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
+            raise InnerloopError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
 
     def _check_inner(self) -> None:
         """The inner loop's options against the method."""
         i, kind = self.inner, method(self.method)
         if i.recompute and (i.first_order or kind.first_order or kind.objective in ("reptile", "implicit")):
-            raise ValueError(
+            raise InnerloopError(
                 f"recompute concerns the second order, which this run of {self.method} does not take: leave it off"
             )
         if i.learn_rates and not kind.adapts:
-            raise ValueError(f"{self.method} has no inner loop, so there are no inner rates to learn")
+            raise InnerloopError(f"{self.method} has no inner loop, so there are no inner rates to learn")
         if i.learn_rates and kind.objective in ("reptile", "implicit"):
-            raise ValueError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
+            raise InnerloopError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
         if (i.learn_rates or kind.learns == "block_rates") and i.steps < 1:
-            raise ValueError("learned rates are one a block and step; with 0 inner steps there are none")
+            raise InnerloopError("learned rates are one a block and step; with 0 inner steps there are none")
         if kind.objective == "each_step" and i.steps < 1:
-            raise ValueError(f"{self.method} takes the loss after each inner step; give at least 1 step")
+            raise InnerloopError(f"{self.method} takes the loss after each inner step; give at least 1 step")
         if kind.step_norms and i.adapt_norm:
-            raise ValueError(f"{self.method} learns batch norm for each inner step: leave inner.adapt_norm off")
+            raise InnerloopError(f"{self.method} learns batch norm for each inner step: leave inner.adapt_norm off")
         if kind.objective == "implicit" and not i.proximal:
-            raise ValueError(f"{self.method} needs a pull to the slow weights: give --inner.proximal, such as 2")
+            raise InnerloopError(f"{self.method} needs a pull to the slow weights: give --inner.proximal, such as 2")
         if i.proximal and kind.objective != "implicit":
-            raise ValueError(f"inner.proximal is for imaml, not {self.method}: leave it at 0")
+            raise InnerloopError(f"inner.proximal is for imaml, not {self.method}: leave it at 0")
         if i.learn_rates and kind.learns == "parameter_rates":
-            raise ValueError(f"{self.method} learns a rate for every parameter already: leave inner.learn_rates off")
+            raise InnerloopError(
+                f"{self.method} learns a rate for every parameter already: leave inner.learn_rates off"
+            )
         differentiated = kind.adapts and kind.objective not in ("reptile", "implicit")
         if i.second_order_from and (i.first_order or kind.first_order or not differentiated):
-            raise ValueError(f"second_order_from {i.second_order_from} is for methods of second order")
+            raise InnerloopError(f"second_order_from {i.second_order_from} is for methods of second order")
 
     @property
     def regression(self) -> bool:
@@ -244,5 +249,5 @@ class Config:
     def from_json(cls, value: dict[str, Any]) -> "Config":
         """The config written by `to_json`; a value of another type and an unknown key are errors."""
         if kind := value.get("kind"):
-            raise ValueError(f"this is the config of another kind of run, {kind!r}, which 'innerloop {kind}' made")
+            raise InnerloopError(f"this is the config of another kind of run, {kind!r}, which 'innerloop {kind}' made")
         return from_plain(cls, value)

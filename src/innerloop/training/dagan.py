@@ -17,6 +17,7 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
+from innerloop.errors import InnerloopError
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -72,16 +73,16 @@ class DaganConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "critic_steps", "batch", "every"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.lr <= 0 or self.penalty < 0 or not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(
+            raise InnerloopError(
                 f"lr must be above 0, penalty 0 or more, beta1 and beta2 0 to below 1; got {self.lr}, {self.penalty}, "
                 f"{self.beta1}, {self.beta2}"
             )
         if self.threads < 0:
-            raise ValueError(f"threads must be 0 (choose) or more, got {self.threads}")
+            raise InnerloopError(f"threads must be 0 (choose) or more, got {self.threads}")
         if self.data == "sinusoid":
-            raise ValueError("sinusoid has no images to make others of; give a data set of images")
+            raise InnerloopError("sinusoid has no images to make others of; give a data set of images")
         self.source()  # what a data set's options must be is said there
 
     def source(self) -> Config:
@@ -96,7 +97,7 @@ class DaganConfig:
     def from_json(cls, value: dict[str, Any]) -> "DaganConfig":
         """The config written by `to_json`. Raises ValueError for that of another kind of run."""
         if value.get("kind") != KIND:
-            raise ValueError("config is not that of a DAGAN; train one with 'innerloop dagan'")
+            raise InnerloopError("config is not that of a DAGAN; train one with 'innerloop dagan'")
         return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})
 
 
@@ -254,7 +255,7 @@ def enlarger(name: str) -> Augmentation:
     if name in CLASSICAL:
         return CLASSICAL[name]
     if not RunFolder(Path(name)).exists:
-        raise ValueError(
+        raise InnerloopError(
             f"there is no augmentation {name!r}; give {', '.join(CLASSICAL)}, or the folder of a run of "
             "'innerloop dagan'"
         )

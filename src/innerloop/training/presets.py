@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from innerloop.core.outer import OuterLoop
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
 from innerloop.training.config import Config, Inner, Model, Validation
@@ -275,4 +276,4 @@ def preset(name: str, method: MethodName | None = None) -> Config:
             if method == "anil" and name.startswith("omniglot") and name.endswith("-cpu"):
                 config = _more_head_steps(config)
             return config if method is None else for_method(config, method)
-    raise ValueError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+    raise InnerloopError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")

@@ -18,6 +18,7 @@ from innerloop.data.folder import FolderOptions
 from innerloop.data.multiclass import AllClasses
 from innerloop.data.pairs import Pairs
 from innerloop.data.sinusoid import Sinusoid
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import pair_predictor, predictor
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.named import MethodName, method
@@ -53,9 +54,9 @@ def choose_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"there is no device {name!r}; give auto, cpu or cuda") from None
+        raise InnerloopError(f"there is no device {name!r}; give auto, cpu or cuda") from None
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU; use --device cpu")
+        raise InnerloopError("device 'cuda' was asked for, but this machine has no usable GPU; use --device cpu")
     return device
 
 
@@ -66,7 +67,7 @@ def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | N
     if config.data == "folder":
         f = config.folder
         if not f.root:
-            raise ValueError("data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE")
+            raise InnerloopError("data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE")
         options = FolderOptions(
             size=f.size,
             channels=f.channels,
@@ -96,7 +97,7 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     if images is None or kind == "episodes":
         classes = len(images.splits["train"]) if images is not None else config.train_way
         if config.train_way > classes:
-            raise ValueError(
+            raise InnerloopError(
                 f"train_way {config.train_way} is larger than the {classes} training classes; lower --train-way (0 is "
                 f"the test's way, {config.way})"
             )
@@ -122,7 +123,7 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     if m.arch == "mlp":
         model = mlp(channels * height * width, outputs, hidden=m.hidden, generator=generator)
     elif height != width:
-        raise ValueError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
+        raise InnerloopError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
     elif m.arch == "resnet12":
         model = resnet12(outputs, channels=channels, image_size=height, affine=m.affine, generator=generator)
     else:
@@ -240,21 +241,23 @@ def how_tested(config: Config, name: MethodName | None = None) -> Testing:
     trained = method(config.method)
     start = kind.final_start
     if config.regression and (kind.final_head != "model" or start != "own"):
-        raise ValueError(f"{kind.name} is for classes, and a regression has none")
+        raise InnerloopError(f"{kind.name} is for classes, and a regression has none")
     if kind.name != config.method:
         if kind.final_head == "pairs":
-            raise ValueError(f"siamese compares pairs by a head that only its own training makes, not {config.method}")
+            raise InnerloopError(
+                f"siamese compares pairs by a head that only its own training makes, not {config.method}"
+            )
         if config.metric.full_context and kind.final_head == "model":
-            raise ValueError(
+            raise InnerloopError(
                 f"the head of this {config.method} run embeds its features in their context, so {kind.name} cannot "
                 "adapt it; test it with matching, or train without metric.full_context"
             )
         if config.method == "siamese" and kind.adapts_at_test and kind.final_head == "model":
-            raise ValueError(
+            raise InnerloopError(
                 f"siamese's head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
             )
         if trained.trains_on == "classes" and kind.adapts_at_test and kind.final_head == "model" and start == "own":
-            raise ValueError(
+            raise InnerloopError(
                 f"the head of a {config.method} run tells all training classes apart, so {kind.name} cannot adapt it "
                 f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"
             )

@@ -18,6 +18,7 @@ from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -297,7 +298,7 @@ def _summary_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ValueError("--tensorboard needs the package: pip install 'innerloop[tensorboard]'") from None
+        raise InnerloopError("--tensorboard needs the package: pip install 'innerloop[tensorboard]'") from None
     return SummaryWriter
 
 
