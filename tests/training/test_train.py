@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ClassImages, Episodes
+from innerloop.core.functional import slow_weights
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Progress, load_run, setup, train
-from tiny import CONFIG, SINES, blobs
+from tiny import CONFIG, SINES, blobs, load_blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
 training = sys.modules["innerloop.training.train"]
@@ -195,3 +197,18 @@ def test_tensorboard_without_the_package(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ValueError, match=r"pip install 'innerloop\[tensorboard\]'"):
         train(CONFIG, tmp_path / "r", tensorboard=True)
     assert not (tmp_path / "r").exists()
+
+
+@pytest.mark.parametrize("base", [CONFIG, SINES], ids=["images", "sines"])
+def test_head_scale_scales_the_head_and_nothing_else(base: Config) -> None:
+    """Catches a factor on every layer, on none, and draws that differ with the factor."""
+    images = load_blobs(base)
+    plain, small, zero = (
+        slow_weights(setup.build_model(replace(base, model=replace(base.model, head_scale=k)), images))
+        for k in (1.0, 0.05, 0.0)
+    )
+    for name, w in plain.items():
+        assert torch.equal(small[name], 0.05 * w if name == "head.weight" else w), name
+    assert not bool(zero["head.weight"].any())
+    with pytest.raises(InnerloopError, match="head_scale"):
+        replace(base.model, head_scale=-1.0)

@@ -1,5 +1,6 @@
 """The whole of a training run as one frozen value; it is written to config.json, and made again from there."""
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -32,10 +33,14 @@ class Model:
     """widths of the mlp's hidden layers"""
     affine: bool = True
     """whether batch norm has a learned scale and shift"""
+    head_scale: float = 1.0
+    """factor on the head's initial weights (1: Xavier, 0: zeros); a small one makes MAML reuse features"""
 
     def __post_init__(self) -> None:
         if min(self.filters, *self.hidden) < 1:
             raise InnerloopError(f"filters and hidden widths must be at least 1, got {self.filters} and {self.hidden}")
+        if not 0 <= self.head_scale < math.inf:
+            raise InnerloopError(f"model.head_scale must be 0 or a positive number, got {self.head_scale}")
 
 
 @dataclass(frozen=True)

@@ -116,7 +116,9 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     generator = stream(config.seed, "init")
     m = config.model
     if images is None:
-        return mlp(1, 1, hidden=m.hidden, generator=generator).to(device)
+        model = mlp(1, 1, hidden=m.hidden, generator=generator)
+        _scale_head(model, m.head_scale)
+        return model.to(device)
     channels, height, width = images.image_shape
     all_classes = method(config.method).trains_on == "classes"
     outputs = len(images.splits["train"]) if all_classes else config.way
@@ -138,7 +140,13 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
             generator=generator,
         )
     _replace_head(config, model)
+    _scale_head(model, m.head_scale)
     return model.to(device)
+
+
+@torch.no_grad()
+def _scale_head(model: nn.Sequential, factor: float) -> None:
+    model[-1].get_parameter("weight").mul_(factor)
 
 
 def _replace_head(config: Config, model: nn.Sequential) -> None:

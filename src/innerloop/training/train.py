@@ -165,6 +165,7 @@ def train(
                     loss=kinds.loss,
                     score=kinds.score,
                     task_chunk=chunk,
+                    each_step=False,
                 )
                 validation = result.final.mean
             if done % _LOG_EVERY == 0 or validate:
