@@ -11,7 +11,7 @@ from innerloop.analysis import block_outputs, freezing, linear_cka, measure_cost
 from innerloop.analysis import cost as cost_module
 from innerloop.analysis.similarity import as_points
 from innerloop.core.episodes import Episodes, ImageTasks
-from innerloop.core.functional import block_names, forward, slow_weights
+from innerloop.core.functional import batch_statistics, block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
@@ -47,8 +47,9 @@ def test_block_outputs_are_the_steps_of_a_forward_pass(model) -> None:
     out = block_outputs(model, slow, fast, e.query_x)
     assert tuple(out) == block_names(model)
     assert torch.allclose(out["head"], forward(model, slow, fast, e.query_x), atol=1e-6)
-    out = block_outputs(model, slow, fast, e.query_x, e.support_x)
-    assert torch.allclose(out["head"], forward(model, slow, fast, e.query_x, statistics_of=e.support_x), atol=1e-5)
+    of = batch_statistics(model, slow, fast, e.support_x)
+    out = block_outputs(model, slow, fast, e.query_x, of)
+    assert torch.allclose(out["head"], forward(model, slow, fast, e.query_x, statistics=of), atol=1e-5)
 
 
 def test_similarity_is_one_where_nothing_adapts(model) -> None:
@@ -74,8 +75,8 @@ def test_similarity_falls_from_the_first_adapted_block(model) -> None:
 @pytest.mark.parametrize("statistics", ["batch", "support"])
 def test_similarity_is_that_of_the_block_outputs(model, statistics) -> None:
     e, slow = batch(), slow_weights(model)
-    of = e.support_x if statistics == "support" else None
     fast = adapt(model, slow, e.support_x, e.support_y, INNER)
+    of = batch_statistics(model, slow, fast, e.support_x) if statistics == "support" else None
     before, after = (block_outputs(model, slow, w, e.query_x, of)["head"] for w in ({}, fast))
     expected = sum(linear_cka(b, a) for b, a in zip(before, after, strict=True)) / len(e)
     for chunk in (None, 1):

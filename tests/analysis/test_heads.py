@@ -13,7 +13,7 @@ from torch import nn
 
 from innerloop.analysis import freezing, fresh_head, heads, label_permutations
 from innerloop.core.episodes import Episodes, ImageTasks
-from innerloop.core.functional import block_names, forward, slow_weights
+from innerloop.core.functional import batch_statistics, block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import accuracy
 from innerloop.core.random import stream
@@ -79,7 +79,7 @@ def test_euclidean_means_keep_their_digits_far_from_zero_and_know_absent_classes
 @pytest.mark.parametrize("statistics", ["batch", "support"])
 def test_the_euclidean_head_in_prediction_and_evaluation(model, statistics) -> None:
     e, slow = batch(), slow_weights(model)
-    of = e.support_x if statistics == "support" else None
+    of = batch_statistics(model, slow, {}, e.support_x) if statistics == "support" else None
     inner = replace(INNER, blocks="none")
     found = predictor(model, inner, head="euclidean", statistics=statistics)(slow, e)
     support, query = body_features(model, slow, {}, e.support_x), body_features(model, slow, {}, e.query_x, of)

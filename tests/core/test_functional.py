@@ -5,12 +5,26 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import reference
-from innerloop.core.functional import block_names, block_of, forward, resolve_blocks, slow_weights, split_model
+from innerloop.core.functional import (
+    Weights,
+    batch_statistics,
+    block_names,
+    block_of,
+    forward,
+    resolve_blocks,
+    slow_weights,
+    split_model,
+)
 from innerloop.core.inner import InnerLoop, adapt
 from small import conv_model, each_task, images, stock_model
+
+
+def run(model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, of: Tensor | None = None) -> Tensor:
+    """A forward pass with the batch statistics of `of`, or of x itself."""
+    return forward(model, slow, fast, x, statistics=None if of is None else batch_statistics(model, slow, fast, of))
 
 
 @pytest.mark.parametrize("tasks", [1, 3])
@@ -21,7 +35,7 @@ def test_each_task_runs_with_its_own_weights_and_statistics(blocks, tasks: int) 
     slow = slow_weights(model)
     fast = adapt(model, slow, e.support_x, e.support_y, InnerLoop(blocks, 2, 0.3))
     for of in (None, e.support_x):
-        out = forward(model, slow, fast, e.query_x, statistics_of=of)
+        out = run(model, slow, fast, e.query_x, of)
         for t, (sx, _, qx, _) in enumerate(each_task(e)):
             w = {n: fast[n][t] if n in fast else p for n, p in slow.items()}
             context = None if of is None else sx
@@ -37,14 +51,14 @@ def test_with_support_statistics_no_query_example_influences_another(tasks: int)
     other = e.query_x.clone()
     other[:, 1:] += 2.0
     for of, independent in ((e.support_x, True), (None, False)):
-        a = forward(model, slow, fast, e.query_x, statistics_of=of)
-        b = forward(model, slow, fast, other, statistics_of=of)
+        a = run(model, slow, fast, e.query_x, of)
+        b = run(model, slow, fast, other, of)
         assert torch.allclose(a[:, 0], b[:, 0], atol=1e-12) == independent
         assert not torch.allclose(a[:, 1:], b[:, 1:])
-        alone = forward(model, slow, fast, e.query_x[:, :1], statistics_of=of)
+        alone = run(model, slow, fast, e.query_x[:, :1], of)
         assert torch.allclose(a[:, :1], alone, atol=1e-12) == independent
-    shifted = forward(model, slow, fast, e.query_x, statistics_of=e.support_x * 2)
-    assert not torch.allclose(shifted, forward(model, slow, fast, e.query_x, statistics_of=e.support_x))
+    shifted = run(model, slow, fast, e.query_x, e.support_x * 2)
+    assert not torch.allclose(shifted, run(model, slow, fast, e.query_x, e.support_x))
 
 
 def test_support_statistics_end_with_the_call() -> None:
@@ -52,11 +66,11 @@ def test_support_statistics_end_with_the_call() -> None:
     model, e = conv_model(), images()
     slow = slow_weights(model)
     own = forward(model, slow, {}, e.query_x)
-    forward(model, slow, {}, e.query_x, statistics_of=e.support_x[:, :3])
+    run(model, slow, {}, e.query_x, e.support_x[:, :3])
     torch.testing.assert_close(model(e.query_x[0]), own[0])  # the model as it is called outside the library
     assert torch.equal(own, forward(model, slow, {}, e.query_x))
     with pytest.raises(RuntimeError):
-        forward(model, slow, {}, e.query_x[:, :, :1], statistics_of=e.support_x[:, :, :1])
+        run(model, slow, {}, e.query_x[:, :, :1], e.support_x[:, :, :1])
     assert torch.equal(own, forward(model, slow, {}, e.query_x))
 
 
@@ -76,7 +90,7 @@ def test_batch_norm_with_running_statistics_is_refused_in_training_and_taken_in_
     model.eval()
     before = {n: t.clone() for n, t in model.state_dict().items()}
     fast = adapt(model, slow_weights(model), e.support_x, e.support_y, inner)
-    out = forward(model, slow_weights(model), fast, e.query_x, statistics_of=e.support_x)
+    out = run(model, slow_weights(model), fast, e.query_x, e.support_x)
     torch.testing.assert_close(out, forward(model, slow_weights(model), fast, e.query_x))
     assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
@@ -90,11 +104,22 @@ def test_instance_norm_with_running_statistics_is_refused_too(tasks: int) -> Non
     forward(model.eval(), slow_weights(model), {}, e.query_x)
 
 
-def test_support_statistics_need_the_librarys_batch_norm() -> None:
-    """A layer that computes statistics its own way would mix both sets: said, not done."""
-    model, e = stock_model(), images()
-    with pytest.raises(ValueError, match=r"need innerloop.models.BatchNorm2d; 'norm' is a BatchNorm2d"):
-        forward(model, slow_weights(model), {}, e.query_x, statistics_of=e.support_x)
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_support_statistics_reach_torch_s_own_batch_norm(tasks: int) -> None:
+    """The same as stored statistics of the support set in evaluation mode; and they are differentiable."""
+    model, e = stock_model(), images()[:tasks]
+    slow = slow_weights(model)
+    statistics = batch_statistics(model, slow, {}, e.support_x)
+    out = forward(model, slow, {}, e.query_x, statistics=statistics)
+    for t in range(tasks):
+        twin = stock_model()
+        seen = twin[0](e.support_x[t]).detach()
+        norm = nn.BatchNorm2d(3).double()
+        norm.running_mean, norm.running_var = seen.mean((0, 2, 3)), seen.var((0, 2, 3), correction=0)
+        twin.norm = norm.eval()
+        torch.testing.assert_close(out[t], twin(e.query_x[t]))
+    (gradient,) = torch.autograd.grad(statistics["norm"][1].sum(), slow["first.weight"])
+    assert bool(gradient.any())
 
 
 def test_blocks_by_name() -> None:

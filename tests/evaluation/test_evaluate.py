@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import Episodes, ImageTasks
-from innerloop.core.functional import forward, slow_weights
+from innerloop.core.functional import batch_statistics, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt, with_steps
 from innerloop.core.losses import accuracy, mean_squared_error
 from innerloop.core.statistics import over_episodes
@@ -69,8 +69,8 @@ def test_scores_after_each_step_are_those_of_separate_adaptations(model, blocks,
             e = batch[i : i + 1]
             with torch.no_grad():
                 fast = adapt(model, slow, e.support_x, e.support_y, with_steps(inner, step))
-                of = e.support_x if statistics == "support" else None
-                scores.append(accuracy(forward(model, slow, fast, e.query_x, statistics_of=of), e.query_y))
+                of = batch_statistics(model, slow, fast, e.support_x) if statistics == "support" else None
+                scores.append(accuracy(forward(model, slow, fast, e.query_x, statistics=of), e.query_y))
         expected = over_episodes(torch.cat(scores))
         assert (estimate.mean, estimate.ci95) == pytest.approx((expected.mean, expected.ci95))
     assert found.final == found.steps[-1]

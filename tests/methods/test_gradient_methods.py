@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 import reference
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import forward, slow_weights
+from innerloop.core.functional import batch_statistics, forward, slow_weights
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
@@ -116,10 +116,10 @@ def test_body_features_are_what_the_head_reads(kind: str, tasks: int) -> None:
     model, e = conv_model(kind), images()[:tasks]
     slow = slow_weights(model)
     fast = {n: p.expand(tasks, *p.shape) * 1.1 for n, p in slow.items() if n.startswith(("conv3", "head"))}
-    for of in (None, e.support_x):
+    for of in (None, batch_statistics(model, slow, fast, e.support_x)):
         f = body_features(model, slow, fast, e.query_x, of)
         out = torch.stack([F.linear(f[t], fast["head.weight"][t], fast["head.bias"][t]) for t in range(tasks)])
-        torch.testing.assert_close(out, forward(model, slow, fast, e.query_x, statistics_of=of))
+        torch.testing.assert_close(out, forward(model, slow, fast, e.query_x, statistics=of))
 
 
 def test_nil_with_support_statistics_is_independent_of_the_other_queries() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import slow_weights
+from innerloop.core.functional import batch_statistics, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
@@ -247,7 +247,7 @@ def test_a_head_of_features_sees_the_features_of_the_body(statistics) -> None:
     """Prototypes of the support images, distances of the query ones; the temperature and the metric arrive."""
     model, e = conv_model(), images()
     slow = slow_weights(model)
-    of = e.support_x if statistics == "support" else None
+    of = batch_statistics(model, slow, {}, e.support_x) if statistics == "support" else None
     q, s = body_features(model, slow, {}, e.query_x, of), body_features(model, slow, {}, e.support_x)
     options = {"statistics": statistics, "temperature": 2.0}
     found = predictor(model, InnerLoop("none"), head="euclidean", **options)(slow, e)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from innerloop.analysis.cka import linear_cka
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, block_names, forward
+from innerloop.core.functional import Statistics, Weights, batch_statistics, block_names, blocks_of, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
@@ -35,16 +35,15 @@ def block_outputs(
     slow: Weights,
     fast: Weights,
     x: Float[Tensor, "tasks n *shape"],
-    statistics_of: Float[Tensor, "tasks context *shape"] | None = None,
+    statistics: Statistics | None = None,
 ) -> dict[str, Tensor]:
-    """The output of each block, [tasks, n, …], by block name; batch statistics are those of x, or of the other set."""
+    """The output of each block, [tasks, n, …], by block name; batch statistics are those of x, or these."""
     out: dict[str, Tensor] = {}
-    for name, block in model.named_children():
+    for name, block in blocks_of(model).items():
         one = nn.Sequential()
         one.add_module(name, block)
         mine = {n: w for n, w in fast.items() if n.startswith(f"{name}.")}
-        x = out[name] = forward(one, slow, mine, x, statistics_of=statistics_of)
-        statistics_of = None if statistics_of is None else forward(one, slow, mine, statistics_of)
+        x = out[name] = forward(one, slow, mine, x, statistics=statistics)
     return out
 
 
@@ -133,7 +132,8 @@ def _outputs(model: Model, e: Episodes, loss: Loss, statistics: str) -> dict[str
         rates, steps = learned(model[1], "rate"), learned(model[1], "step")
         fast = adapt(net, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates, step_weights=steps)
         slow = last_weights(net, model[1], inner)
-    return block_outputs(net, slow, fast, e.query_x, e.support_x if statistics == "support" else None)
+    of = batch_statistics(net, slow, fast, e.support_x) if statistics == "support" else None
+    return block_outputs(net, slow, fast, e.query_x, of)
 
 
 def _thin(x: Tensor, points: int | None) -> Tensor:

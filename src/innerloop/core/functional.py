@@ -1,50 +1,67 @@
 """Run a model as a pure function of its weights, for a chunk of tasks at once.
 
 A model is an `nn.Sequential` of named blocks. Its slow weights are a dictionary of parameters; the fast weights are a
-dictionary of those parameters that the inner loop has changed, each with a leading task axis. Modules are never cloned
-or patched, and a forward pass mutates nothing.
+dictionary of those parameters that the inner loop has changed, each with a leading task axis. A forward pass writes
+nothing to the model (`innerloop.core.bind`), so that threads can share it.
 """
 
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
+from innerloop.core.bind import Bound, NotBindable
 from innerloop.errors import InnerloopError
 
 Weights = Mapping[str, Tensor]
+Statistics = Mapping[str, tuple[Tensor, Tensor]]
+"""name of a batch normalisation -> (means, variances) [tasks, channels]"""
 Blocks = Literal["all", "head", "body", "none"] | Sequence[str]
 
-_statistics_rows: ContextVar[int | None] = ContextVar("statistics_rows", default=None)
 _one_derivative: ContextVar[bool] = ContextVar("one_derivative", default=False)
-
-
-def statistics_rows() -> int | None:
-    """How many leading examples of the running forward pass make the batch statistics; None for all of them."""
-    return _statistics_rows.get()
+_patching = threading.RLock()
 
 
 def one_derivative() -> bool:
     """Whether the running forward pass will be differentiated at most once, so that a fast second derivative is no use.
 
-    False outside `forward`.
+    It chooses between kernels that compute the same. False outside `forward`.
     """
     return _one_derivative.get()
 
 
+class _PlainAttention(TorchFunctionMode):
+    """Attention by plain products and a softmax: the fused kernels have no second derivative and no rule for `vmap`."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func is F.scaled_dot_product_attention:
+            return torch.ops.aten._scaled_dot_product_attention_math(*args, **kwargs)[0]
+        if func is F.multi_head_attention_forward:
+            output, weights = func(*args, **{**kwargs, "need_weights": True})  # the path that is not fused
+            return output, weights if kwargs.get("need_weights", True) else None
+        return func(*args, **kwargs)
+
+
 @contextmanager
-def _pass(rows: int | None, twice: bool) -> Iterator[None]:
-    tokens = _statistics_rows.set(rows), _one_derivative.set(not twice)
+def _pass(create_graph: bool, several: bool) -> Iterator[None]:
+    token = _one_derivative.set(not create_graph)
     try:
-        yield
+        if create_graph or several:
+            with _PlainAttention():
+                yield
+        else:
+            yield
     finally:
-        _statistics_rows.reset(tokens[0])
-        _one_derivative.reset(tokens[1])
+        _one_derivative.reset(token)
 
 
 def slow_weights(model: nn.Module) -> dict[str, nn.Parameter]:
@@ -52,11 +69,36 @@ def slow_weights(model: nn.Module) -> dict[str, nn.Parameter]:
     return dict(model.named_parameters())
 
 
+def blocks_of(model: nn.Sequential) -> dict[str, nn.Module]:
+    """The blocks by name, first to last; the last one is the head. One module may stand at several places."""
+    if not isinstance(model, nn.Sequential):
+        raise TypeError(
+            f"a model is an nn.Sequential of named blocks, the last of which is the head; got {type(model).__name__}: "
+            "give nn.Sequential(OrderedDict(body=…, head=…))"
+        )
+    if type(model).forward is not nn.Sequential.forward:
+        raise InnerloopError(
+            f"{type(model).__name__} has a forward of its own, but a model's blocks are run one after the other; "
+            "put it into a block of an nn.Sequential"
+        )
+    return dict(model._modules)  # pyright: ignore[reportReturnType]  named_children() leaves out what stands twice
+
+
 def block_names(model: nn.Sequential) -> tuple[str, ...]:
     """Names of the blocks, first to last; the last one is the head."""
-    if not isinstance(model, nn.Sequential):
-        raise TypeError(f"a model is an nn.Sequential of named blocks, got {type(model).__name__}; wrap it in one")
-    return tuple(name for name, _ in model.named_children())
+    return tuple(blocks_of(model))
+
+
+def check_sharing(model: nn.Sequential) -> None:
+    """Raise if two blocks share a parameter: whether it adapts could not be said block by block."""
+    owner: dict[int, str] = {}
+    for name, block in blocks_of(model).items():
+        for own, p in block.named_parameters():
+            if owner.setdefault(id(p), name) != name:
+                raise InnerloopError(
+                    f"blocks {owner[id(p)]!r} and {name!r} share a parameter, {own!r} of {name!r}; put what shares "
+                    "parameters into one block"
+                )
 
 
 def resolve_blocks(model: nn.Sequential, blocks: Blocks) -> tuple[str, ...]:
@@ -80,90 +122,118 @@ def block_of(parameter: str) -> str:
     return parameter.split(".", 1)[0]
 
 
-def _check_stateless(name: str, block: nn.Module) -> None:
-    for module in block.modules():
-        if isinstance(module, nn.modules.batchnorm._NormBase) and module.training and module.track_running_stats:
-            raise InnerloopError(
-                f"block {name!r} has a {type(module).__name__} that would update its running statistics in the forward "
-                "pass. Use track_running_stats=False (statistics of each task's own batch), or call model.eval() to "
-                "normalise by the stored statistics"
-            )
-
-
-def _segments(model: nn.Sequential, fast: Weights) -> Iterator[dict[str, nn.Module]]:
-    """Runs of neighbouring blocks that all have, or all have not, fast weights."""
-    adapted = {block_of(name) for name in fast}
-    group: dict[str, nn.Module] = {}
-    state = False
-    for name, block in model.named_children():
-        _check_stateless(name, block)
-        if group and (name in adapted) != state:
-            yield group
-            group = {}
-        state = name in adapted
-        group[name] = block
-    if group:
-        yield group
-
-
 def forward(
     model: nn.Sequential,
     slow: Weights,
     fast: Weights,
     x: Float[Tensor, "tasks examples *shape"],
     *,
-    statistics_of: Float[Tensor, "tasks context *shape"] | None = None,
-    twice: bool = False,
+    statistics: Statistics | None = None,
+    create_graph: bool = False,
 ) -> Float[Tensor, "tasks examples *out"]:
     """The model's output for a chunk of tasks, each with its own fast weights where it has any.
 
     Batch normalisation takes its statistics from the examples at hand, task by task (the transductive setting of the
-    MAML papers). With `statistics_of`, it takes them from those other examples instead (the support set: the
-    non-transductive setting, in which no query example influences another). This reaches the `BatchNorm2d` of
-    `innerloop.models`; a module that computes statistics in its own way would see both sets as one batch, so with
-    `statistics_of` any other batch-norm module that is not in evaluation mode is refused.
+    MAML papers). With `statistics` it takes these instead: those of the support set, from `batch_statistics`, are the
+    non-transductive setting, in which no query example influences another. A module that computes statistics in a way
+    of its own, and is no `torch.nn` batch normalisation, is not reached.
 
-    `twice` says that the gradient of this pass will be differentiated again, as in the inner loop of MAML: then the
-    kernels with a fast second derivative are taken. It changes speed only; every derivative exists either way.
+    `create_graph` says that the gradient of this pass will be differentiated again, as in the inner loop of MAML: then
+    the kernels that have a (fast) second derivative are taken.
     """
-    tasks = x.shape[0]
-    rows = None
-    if statistics_of is not None:
-        for name, module in model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and (
-                module.training or not module.track_running_stats
-            ):
+    return _run(model, slow, fast, x, statistics or {}, create_graph, record=False)[0]
+
+
+def batch_statistics(
+    model: nn.Sequential, slow: Weights, fast: Weights, x: Float[Tensor, "tasks examples *shape"]
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Mean and (biased) variance of each channel at each batch normalisation when the model is given `x`.
+
+    By the layer's name, [tasks, channels] each; differentiable. Layers that use stored statistics are not in it.
+    """
+    return _run(model, slow, fast, x, {}, False, record=True)[1]
+
+
+def _run(
+    model: nn.Sequential,
+    slow: Weights,
+    fast: Weights,
+    x: Tensor,
+    statistics: Statistics,
+    create_graph: bool,
+    *,
+    record: bool,
+) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+    blocks_of(model)
+
+    def run(per_task: Weights, given: Statistics, h: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
+        weights = {**slow, **per_task}
+        found: dict[str, tuple[Tensor, Tensor]] = {}
+        try:
+            bound = Bound(model, weights)
+        except NotBindable:
+            if record or given:
                 raise InnerloopError(
-                    f"statistics from the support set need innerloop.models.BatchNorm2d; {name!r} is a "
-                    f"{type(module).__name__}, which would mix support and query in its statistics"
-                )
-        rows = statistics_of.shape[1]
-        x = torch.cat([statistics_of, x], dim=1)
-    with _pass(rows, twice):
-        for group in _segments(model, fast):
-            part = nn.Sequential()
-            for name, block in group.items():
-                part.add_module(name, block)
-            names = [n for n, _ in part.named_parameters()]
-            own = {n: slow[n] for n in names if n not in fast}
-            per_task = {n: fast[n] for n in names if n in fast}
-            if tasks == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
-                weights = {**own, **{n: w.squeeze(0) for n, w in per_task.items()}}
-                x = functional_call(part, weights, (x.squeeze(0),)).unsqueeze(0)
-            else:
+                    "the model holds modules where they cannot be reached (in a closure, or compiled), so its batch "
+                    "statistics cannot be those of the support set; use statistics 'batch'"
+                ) from None
+            own = {n: weights[n] for n, _ in model.named_parameters()}
+            with _patching:  # the model itself is changed for the time of the call
+                return functional_call(model, own, (h,)), found
+        for name, norm in bound.norms.items():
+            if record or name in given:
+                norm.forward = _Normalise(norm, name, given.get(name), found)  # pyright: ignore[reportAttributeAccessIssue]
+        h = bound.module(h)
+        bound.check_buffers()
+        return h, found
 
-                def run(weights: dict[str, Tensor], h: Tensor, part=part, own=own) -> Tensor:
-                    return functional_call(part, {**own, **weights}, (h,))
+    x = x.clone()  # a block may work in place
+    with _pass(create_graph, several=len(x) > 1):
+        if len(x) == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
+            one = {n: w.squeeze(0) for n, w in fast.items()}
+            given = {n: (m.squeeze(0), v.squeeze(0)) for n, (m, v) in statistics.items()}
+            y, found = run(one, given, x.squeeze(0))
+            return y.unsqueeze(0), {n: (m.unsqueeze(0), v.unsqueeze(0)) for n, (m, v) in found.items()}
+        if any(isinstance(m, nn.RNNBase) for m in model.modules()):  # PyTorch cannot vmap them
+            each = [
+                run({n: w[t] for n, w in fast.items()}, {n: (m[t], v[t]) for n, (m, v) in statistics.items()}, x[t])
+                for t in range(len(x))
+            ]
+            found = {n: tuple(torch.stack([f[n][i] for _, f in each]) for i in (0, 1)) for n in each[0][1]}
+            return torch.stack([y for y, _ in each]), found  # pyright: ignore[reportReturnType]
+        return torch.vmap(run, in_dims=(0, 0, 0), randomness="different")(dict(fast), dict(statistics), x)
 
-                x = torch.vmap(run, in_dims=(0, 0), randomness="different")(per_task, x)
-    return x if rows is None else x[:, rows:]
+
+class _Normalise:
+    """The forward pass of a batch normalisation by given statistics, or by its batch's own, which it notes down."""
+
+    def __init__(
+        self,
+        norm: nn.modules.batchnorm._BatchNorm,
+        name: str,
+        given: tuple[Tensor, Tensor] | None,
+        found: dict[str, tuple[Tensor, Tensor]],
+    ) -> None:
+        self.norm, self.name, self.given, self.found = norm, name, given, found
+
+    def __call__(self, x: Tensor) -> Tensor:
+        norm, wide = self.norm, (-1, *[1] * (x.ndim - 2))
+        if self.given is None:
+            dims = [0, *range(2, x.ndim)]
+            self.found[self.name] = x.mean(dims), x.var(dims, correction=0)
+            return type(norm).forward(norm, x)
+        mean, variance = self.given
+        y = (x - mean.view(wide)) * (variance + norm.eps).rsqrt().view(wide)
+        if norm.affine:
+            y = y * norm.weight.view(wide) + norm.bias.view(wide)
+        return y
 
 
 def split_model(model: nn.Sequential, adapted: Sequence[str]) -> tuple[nn.Sequential, nn.Sequential]:
     """The blocks before the first adapted one, and the rest. Both share the model's modules."""
     before, rest = nn.Sequential(), nn.Sequential()
     reached = False
-    for name, block in model.named_children():
+    for name, block in blocks_of(model).items():
         reached = reached or name in adapted
         (rest if reached else before).add_module(name, block)
     return before, rest

@@ -9,13 +9,23 @@ ANIL the head, BOIL the body, NIL none. Training, evaluation and analysis all ca
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from innerloop.core.functional import Blocks, Weights, block_of, forward, resolve_blocks, split_model
-from innerloop.core.losses import Loss, cross_entropy
+from innerloop.core.functional import (
+    Blocks,
+    Weights,
+    block_of,
+    blocks_of,
+    check_sharing,
+    forward,
+    resolve_blocks,
+    split_model,
+)
+from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.errors import InnerloopError
 
 
@@ -50,6 +60,7 @@ class InnerLoop:
 
 def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:
     """Names of the parameters that the inner loop changes, in the model's order."""
+    check_sharing(model)
     blocks = resolve_blocks(model, inner.blocks)
     norms: set[str] = set()
     if not inner.adapt_norm:
@@ -110,6 +121,7 @@ def adapt_path(
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
+    _check_support(slow, names if inner.steps else (), support_x, support_y)
     _check_rates(slow, rates)
     _check_start(slow, start, names, tasks, steps=inner.steps)
     if shared := [n for n in step_weights or {} if n in names]:
@@ -147,6 +159,8 @@ def adapt_path(
             fast = _recomputed_step(rest, own, fast, step_rates, h, support_y, loss)
         else:
             fast = _second_order_step(rest, own, fast, step_rates, h, support_y, loss)
+            if step == 0:
+                _check_twice_differentiable(model, fast)
         if inner.proximal:
             # the gradient of λ/2 ‖θ_m − θ‖², with the rate of the step
             pull = {n: inner.proximal * (w - anchor[n]) for n, w in before_step.items()}
@@ -169,7 +183,7 @@ def _support_gradient(
     rest: nn.Sequential, own: Weights, fast: Weights, h: Tensor, y: Tensor, loss: Loss, *, create_graph: bool
 ) -> dict[str, Tensor]:
     """∇L_support with respect to the fast weights. Tasks do not interact, so the sum's gradient is each task's own."""
-    value = loss(forward(rest, own, fast, h, twice=create_graph), y).sum()
+    value = per_task(loss, forward(rest, own, fast, h, create_graph=create_graph), y).sum()
     grads = torch.autograd.grad(value, list(fast.values()), create_graph=create_graph, allow_unused=True)
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)}
 
@@ -188,6 +202,30 @@ def _second_order_step(
     fast = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in fast.items()}
     grads = _support_gradient(rest, own, fast, h, y, loss, create_graph=True)
     return {n: fast[n] - step_rates[n] * g for n, g in grads.items()}
+
+
+_differentiated: WeakKeyDictionary[nn.Module, set[tuple[str, ...]]] = WeakKeyDictionary()
+
+
+def _check_twice_differentiable(model: nn.Sequential, fast: Weights) -> None:
+    """Raise if the step passes a function that is differentiable once: PyTorch would leave its second derivative out
+    without a word. Looked at once for each model and set of adapted weights."""
+    key = list(blocks_of(model).values())[-1]
+    if tuple(fast) in _differentiated.setdefault(key, set()):
+        return
+    nodes, seen = [w.grad_fn for w in fast.values()], set()
+    while nodes:
+        node = nodes.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name().endswith("::Error"):
+            raise InnerloopError(
+                "a function in the model is marked as differentiable once, so it has no second derivative: set "
+                "first_order=True in the inner loop, or use another layer"
+            )
+        nodes += [n for n, _ in node.next_functions]
+    _differentiated[key].add(tuple(fast))
 
 
 class _RecomputedStep(torch.autograd.Function):
@@ -264,6 +302,37 @@ def _rate(name: str, step: int, inner: InnerLoop, rates: Mapping[str, Tensor] | 
             rate = rates[block_of(name)]
             return rate if rate.ndim == 0 else rate[min(step, len(rate) - 1)]
     return inner.lr
+
+
+def _check_support(slow: Weights, names: tuple[str, ...], x: Tensor, y: Tensor) -> None:
+    if torch.is_inference_mode_enabled():
+        raise InnerloopError("the inner loop takes gradients: use torch.no_grad() in place of torch.inference_mode()")
+    if torch._C._are_functorch_transforms_active():
+        raise InnerloopError(
+            "adapt has a task axis of its own: call it with all tasks, outside of torch.func transforms"
+        )
+    if x.ndim < 2 or x.shape[:2] != y.shape[:2]:
+        raise InnerloopError(
+            "support_x and support_y need the same leading axes [tasks, examples] (one task: x[None], y[None]); got "
+            f"{tuple(x.shape)} and {tuple(y.shape)}"
+        )
+    if names and 0 in x.shape[:2]:
+        raise InnerloopError(f"a support set needs at least one example of one task; got {tuple(x.shape)}")
+    for n in names:
+        if n not in slow:
+            raise InnerloopError(f"the model has a parameter {n!r}, but the slow weights given do not")
+        if x.dtype == torch.uint8 or (
+            x.is_floating_point()
+            and slow[n].is_floating_point()
+            and x.dtype != slow[n].dtype
+            and not torch.is_autocast_enabled(x.device.type)
+        ):
+            raise InnerloopError(
+                f"support_x is {x.dtype}, the weights are {slow[n].dtype}; convert one of them (images of bytes: "
+                "x.float() / 255)"
+            )
+        if x.device != slow[n].device:
+            raise InnerloopError(f"support_x is on {x.device}, the weights on {slow[n].device}; move one of them")
 
 
 def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], tasks: int, *, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,13 +13,41 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction [tasks, n, …], target [tasks, n, …]) -> loss [tasks]"""
 
 
+def per_task(loss: Loss, prediction: Tensor, target: Tensor) -> Tensor:
+    """`loss` of each task, after a check that it is one number a task.
+
+    A mean over the tasks would make the inner step depend on how many tasks are computed at once.
+    """
+    value = loss(prediction, target)
+    if value.shape != prediction.shape[:1]:
+        name = getattr(loss, "__name__", type(loss).__name__)
+        raise InnerloopError(
+            f"the loss {name!r} must return one number for each of the {len(prediction)} tasks, shape "
+            f"({len(prediction)},); it returned shape {tuple(value.shape)}. See innerloop.cross_entropy and "
+            "innerloop.mean_squared_error; F.cross_entropy knows no task axis"
+        )
+    return value
+
+
 def cross_entropy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tasks n"]) -> Float[Tensor, " tasks"]:
     """Cross-entropy in nats, the mean over the examples of each task.
 
     The reference code of MAML divides by the shots and sums over the support set, so an inner rate r there stands for
-    r × way here.
+    r × way here. Labels are int64, 0 to way − 1.
     """
     tasks, n, way = logits.shape
+    if labels.dtype != torch.int64 or labels.shape != (tasks, n):
+        raise InnerloopError(
+            f"labels must be int64 [{tasks} tasks, {n} examples] as the logits are; got {labels.dtype} "
+            f"{tuple(labels.shape)}"
+        )
+    if labels.is_cuda:  # no wait for the device
+        torch._assert_async(((labels >= 0) & (labels < way)).all())  # pyright: ignore[reportPrivateImportUsage]
+    elif labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < way):
+        raise InnerloopError(
+            f"labels must be 0 to {way - 1}, since the model tells {way} classes apart; got {int(labels.min())} to "
+            f"{int(labels.max())}"
+        )
     flat = F.cross_entropy(logits.reshape(tasks * n, way), labels.reshape(tasks * n), reduction="none")
     return flat.view(tasks, n).mean(1)
 

@@ -6,7 +6,7 @@ The default is the mean over the tasks (as the reference code does); Adam does n
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
-from innerloop.core.losses import Loss
+from innerloop.core.losses import Loss, per_task
 from innerloop.errors import InnerloopError
 
 Predict = Callable[[Weights, Episodes], Tensor]
@@ -98,7 +98,7 @@ def meta_gradient(
 
     def objective(weights: Weights, chunk: Episodes) -> tuple[Tensor, Tensor]:
         prediction = predict(weights, chunk)
-        return loss(prediction, chunk.query_y), prediction
+        return per_task(loss, prediction, chunk.query_y), prediction
 
     return objective_gradient(objective, parameters, episodes, score, task_chunk=task_chunk, reduction=reduction)
 
@@ -127,14 +127,31 @@ def objective_gradient(
     for start in range(0, tasks, task_chunk or tasks):
         chunk = episodes[start : start + (task_chunk or tasks)]
         losses, prediction = objective(parameters, chunk)
+        if losses.shape != (len(chunk),):
+            raise InnerloopError(
+                f"an objective must return one loss for each of the {len(chunk)} tasks, shape ({len(chunk)},); it "
+                f"returned shape {tuple(losses.shape)}"
+            )
         part = losses.sum() * weight
-        grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
+        grads = _gradient(part, list(leaves.values()))
         for i, g in enumerate(grads):
             if g is not None:
                 total[i] += g
         value += float(part.detach())
-        scores.append((score(prediction, chunk.query_y) if score else losses).detach())
+        scores.append((per_task(score, prediction, chunk.query_y) if score else losses).detach())
     return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
+
+
+def _gradient(value: Tensor, leaves: list[Tensor]) -> Sequence[Tensor | None]:
+    try:
+        return torch.autograd.grad(value, leaves, allow_unused=True)
+    except RuntimeError as error:
+        if "is not implemented" in str(error) or "differentiate twice" in str(error) or "double backward" in str(error):
+            raise InnerloopError(
+                f"PyTorch has no second derivative for something in the model ({error}); set first_order=True in the "
+                "inner loop, or use another layer"
+            ) from error
+        raise
 
 
 def _check_chunk(task_chunk: int | None) -> None:
@@ -161,7 +178,12 @@ def outer_step(
     outer: OuterLoop,
     step: int,
 ) -> float:
-    """Clip the meta-gradient, set this step's rate, and let the optimizer step. Returns the norm before clipping."""
+    """Clip the meta-gradient, set this step's rate, and let the optimizer step. Returns the norm before clipping.
+
+    The schedule of `outer` multiplies the rate that each parameter group began with; with the constant schedule rates
+    are left alone, so that a scheduler of `torch.optim.lr_scheduler` may set them. One group must have begun with
+    `outer.lr`, else the two would contradict one another.
+    """
     norm = float(torch.stack([g.double().square().sum() for g in gradient.values()]).sum().sqrt())
     if not math.isfinite(norm):
         raise FloatingPointError(
@@ -172,11 +194,29 @@ def outer_step(
         if outer.clip == "value":
             g = g.clamp(-outer.clip_at, outer.clip_at)
         parameters[name].grad = g * scale if scale != 1.0 else g
-    for group in optimizer.param_groups:
-        group["lr"] = outer_lr(outer, step)
+    _set_rates(optimizer, outer, step)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, outer: OuterLoop, step: int) -> None:
+    groups = optimizer.param_groups
+    begun = [float(g.setdefault("initial_lr", g["lr"])) for g in groups]
+    if outer.lr not in begun:
+        raise InnerloopError(
+            f"the optimizer's lr is {', '.join(f'{b:g}' for b in begun)}, OuterLoop's is {outer.lr:g}; make them equal"
+        )
+    if outer.schedule == "constant":
+        return
+    now = outer_lr(outer, step)
+    for group, lr in zip(groups, begun, strict=True):
+        if group["lr"] != group.get("scheduled_lr", lr):
+            raise InnerloopError(
+                f"something else has set the optimizer's rate to {group['lr']:g}; use one schedule: OuterLoop's "
+                f"{outer.schedule!r}, or a torch scheduler with OuterLoop(schedule='constant')"
+            )
+        group["lr"] = group["scheduled_lr"] = now if lr == outer.lr else now * (lr / outer.lr)
 
 
 @torch.no_grad()
@@ -192,4 +232,4 @@ def score_episodes(
     _check_chunk(task_chunk)
     step = task_chunk or len(episodes)
     chunks = (episodes[i : i + step] for i in range(0, len(episodes), step))
-    return torch.cat([score(predict(parameters, chunk), chunk.query_y) for chunk in chunks])
+    return torch.cat([per_task(score, predict(parameters, chunk), chunk.query_y) for chunk in chunks])

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import forward, slow_weights
+from innerloop.core.functional import Statistics, batch_statistics, blocks_of, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt, at_step
 from innerloop.estimator.bodies import Body, Trained
 from innerloop.estimator.feature_cache import FeatureCache
@@ -30,8 +30,8 @@ class Network:
     fast: dict[str, Tensor] = field(default_factory=dict)
     last: dict[str, Tensor] = field(default_factory=dict)
     """slow weights that hold after the last inner step alone"""
-    support_x: Tensor | None = None
-    """the support set, where batch norm takes its statistics from it"""
+    statistics: Statistics | None = None
+    """those of the support set, where batch norm takes them from it"""
     cache: FeatureCache | None = None
 
     @property
@@ -62,29 +62,28 @@ class Network:
         if not self.by_batch:
             return self.features(given, batch_size)
         x = given.stack(range(len(given))).to(self.device)
-        return self._features(x[None], None)[0].float().cpu()
+        return body_features(self.model, self.slow, self.fast, x[None])[0].float().cpu()
 
-    def _features(self, x: Tensor, of: Tensor | None) -> Tensor:
-        return body_features(self.model, self.slow, self.fast, x, of)
+    def _features(self, x: Tensor) -> Tensor:
+        return body_features(self.model, self.slow, self.fast, x, self.statistics)
 
-    def _logits(self, x: Tensor, of: Tensor | None) -> Tensor:
-        return forward(self.model, self.slow, self.fast, x, statistics_of=of)
+    def _logits(self, x: Tensor) -> Tensor:
+        return forward(self.model, self.slow, self.fast, x, statistics=self.statistics)
 
     @torch.no_grad()
     def _run(
         self,
-        run: Callable[[Tensor, Tensor | None], Tensor],
+        run: Callable[[Tensor], Tensor],
         given: Images,
         rows: Any,
         batch_size: int,
         views: int | None,
     ) -> Tensor:
         """The mean of `run` over the (first) `views` of the images with these numbers, a batch at a time."""
-        of = None if self.support_x is None else self.support_x[None]
-        size = len(rows) if self.by_batch and of is None else batch_size
+        size = len(rows) if self.by_batch and self.statistics is None else batch_size
         found = []
         for i in range(0, len(rows), size):
-            outputs = [run(x[None].to(self.device), of)[0] for x in given.views(rows[i : i + size], views)]
+            outputs = [run(x[None].to(self.device))[0] for x in given.views(rows[i : i + size], views)]
             found.append(torch.stack(outputs).mean(0).float().cpu())
         return torch.cat(found)
 
@@ -92,7 +91,8 @@ class Network:
 def without_adapting(body: Body, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
     """The network as it is, to take features from."""
     model = body.model if body.has_head else with_head(body.model, _NoHead())
-    return _network(body, model, given, statistics, cache)
+    network = Network(model, body.device, body.by_batch, cache=None if body.by_batch else cache)
+    return _by_support(network, given, statistics)
 
 
 @torch.no_grad()
@@ -116,7 +116,7 @@ def adapting(
         head = copy.deepcopy(head).to(body.device, torch.float32)
         head.readout = getattr(model[-1], "readout", "flatten") if body.has_head else "mean"
         model = with_head(model, head, instead=body.has_head)
-    network = _network(body, model, given, statistics, None)
+    network = Network(model, body.device, body.by_batch)
     x = given.stack(range(len(given))).to(body.device)
     episode = Episodes(x[None], y[None].to(body.device), x[None, :0], y[None, :0].to(body.device))
     fast = adapt(
@@ -134,7 +134,7 @@ def adapting(
     after = (
         {} if own is None else at_step({n: network.slow[n] for n in own.step_weights}, own.step_weights, inner.steps)
     )
-    return replace(network, fast=fast, last=after)
+    return _by_support(replace(network, fast=fast, last=after), given, statistics)
 
 
 class _NoHead(nn.Identity):
@@ -145,7 +145,7 @@ class _NoHead(nn.Identity):
 
 def with_head(model: nn.Sequential, head: nn.Module, *, instead: bool = False) -> nn.Sequential:
     """The same blocks (not copied) with a block more, or with another last block."""
-    blocks = dict(model.named_children())
+    blocks = blocks_of(model)
     if instead:
         blocks.popitem()
     name = "head"
@@ -157,6 +157,10 @@ def with_head(model: nn.Sequential, head: nn.Module, *, instead: bool = False) -
     return out.eval()
 
 
-def _network(body: Body, model: nn.Sequential, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
-    of = given.stack(range(len(given))).to(body.device) if body.by_batch and statistics == "support" else None
-    return Network(model, body.device, body.by_batch, support_x=of, cache=None if body.by_batch else cache)
+@torch.no_grad()
+def _by_support(network: Network, given: Images, statistics: str) -> Network:
+    """The network with batch statistics of the support set, where that is asked for and batch norm needs any."""
+    if not network.by_batch or statistics != "support":
+        return network
+    x = given.stack(range(len(given))).to(network.device)
+    return replace(network, statistics=batch_statistics(network.model, network.slow, network.fast, x[None]))

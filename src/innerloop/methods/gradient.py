@@ -9,7 +9,15 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights, forward, resolve_blocks, split_model
+from innerloop.core.functional import (
+    Statistics,
+    Weights,
+    batch_statistics,
+    blocks_of,
+    forward,
+    resolve_blocks,
+    split_model,
+)
 from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Predict
@@ -38,7 +46,6 @@ def predictor(
 
     def predict(parameters: Weights, episodes: Episodes) -> Tensor:
         slow = own_weights(parameters)
-        of = episodes.support_x if statistics == "support" else None
         fast = adapt(
             model,
             slow,
@@ -51,9 +58,11 @@ def predictor(
             step_weights=learned(parameters, "step"),
         )
         if head != "model":
+            of = batch_statistics(model, slow, fast, episodes.support_x) if statistics == "support" else None
             return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
         last = last_weights(model, parameters, inner)
-        return forward(model, last, fast, episodes.query_x, statistics_of=of)
+        of = batch_statistics(model, last, fast, episodes.support_x) if statistics == "support" else None
+        return forward(model, last, fast, episodes.query_x, statistics=of)
 
     return predict
 
@@ -63,7 +72,7 @@ def pair_predictor(model: nn.Sequential, *, metric: Metric = Metric()) -> Predic
 
     The pairs are an episode whose support and query images are the first and second ones of each pair.
     """
-    name, block = list(model.named_children())[-1]
+    name, block = list(blocks_of(model).items())[-1]
 
     def predict(parameters: Weights, pairs: Episodes) -> Tensor:
         slow = own_weights(parameters)
@@ -88,16 +97,16 @@ def step_predictions(
     Differentiable as `adapt` is.
     """
     slow, steps = own_weights(parameters), learned(parameters, "step")
-    of = episodes.support_x if statistics == "support" else None
+    of_support = statistics == "support"
     begin = started(model, slow, episodes, start)
     before, rest = split_model(model, resolve_blocks(model, inner.blocks))
     if not len(rest):  # nothing adapts: all of it is "the rest", run once
         before, rest = rest, model
     support, query = episodes.support_x, episodes.query_x
     if len(before):
-        query = forward(before, slow, {}, query, statistics_of=of)
+        of = batch_statistics(before, slow, {}, support) if of_support else None
+        query = forward(before, slow, {}, query, statistics=of)
         support = forward(before, slow, {}, support)
-        of = None if of is None else support
     path = adapt_path(
         rest,
         slow,
@@ -110,7 +119,9 @@ def step_predictions(
         step_weights=steps,
     )
     for step, fast in enumerate(path):
-        yield forward(rest, at_step(slow, steps, step), fast, query, statistics_of=of)
+        own = at_step(slow, steps, step)
+        of = batch_statistics(rest, own, fast, support) if of_support else None
+        yield forward(rest, own, fast, query, statistics=of)
 
 
 @torch.no_grad()
@@ -163,14 +174,14 @@ def started(model: nn.Sequential, slow: Weights, episodes: Episodes, start: Star
 
 
 def body_features(
-    model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, statistics_of: Tensor | None = None
+    model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, statistics: Statistics | None = None
 ) -> Float[Tensor, "tasks n features"]:
     """Penultimate features: what the head's linear layer would see (spatial mean or flattened, as the head reads
     them)."""
-    name, head = list(model.named_children())[-1]
+    name, head = list(blocks_of(model).items())[-1]
     body, _ = split_model(model, (name,))
     own = {n: w for n, w in fast.items() if not n.startswith(f"{name}.")}
-    h = forward(body, slow, own, x, statistics_of=statistics_of)
+    h = forward(body, slow, own, x, statistics=statistics)
     if h.ndim == 5 and getattr(head, "readout", "flatten") == "mean":
         return h.mean((3, 4))
     return h.flatten(2)
@@ -181,12 +192,12 @@ def _support_head(
     slow: Weights,
     fast: Weights,
     episodes: Episodes,
-    of: Tensor | None,
+    of: Statistics | None,
     head: Head,
     metric: Metric,
     temperature: float,
 ) -> Tensor:
-    name, block = list(model.named_children())[-1]
+    name, block = list(blocks_of(model).items())[-1]
     return support_logits(
         metric.head(head),
         body_features(model, slow, fast, episodes.query_x, of),

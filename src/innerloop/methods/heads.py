@@ -5,9 +5,9 @@ from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
+from innerloop.core.bind import Bound
 from innerloop.core.functional import Weights
 from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
@@ -72,7 +72,7 @@ def support_logits(
     distance of the "pairs" head, or a `FullContext` that features pass first.
     """
     if isinstance(block, FullContext):
-        query, support = functional_call(block, dict(weights), (query, support))
+        query, support = Bound(block, weights).module(query, support)
     query, support = normalised(query, support, normalise)
     if head == "cosine":
         return cosine_attention(query, support, support_y, way=way, temperature=temperature)
@@ -82,7 +82,7 @@ def support_logits(
         return temperature * cosine_means(query, support, support_y, way=way)
     if not isinstance(block, PairHead):
         raise TypeError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
-    z = functional_call(block, dict(weights), ((query[:, :, None] - support[:, None]).abs(),))
+    z = Bound(block, weights).module((query[:, :, None] - support[:, None]).abs())
     return nearest_pair(z, support_y, way=way)
 
 
@@ -98,5 +98,5 @@ def pair_logits(
     if normalise == "centre":
         raise InnerloopError("pairs have no support set to centre by; metric.normalise l2 or none")
     a, b = normalised(a, b, normalise)
-    z = functional_call(block, dict(weights), ((a - b).abs(),))
+    z = Bound(block, weights).module((a - b).abs())
     return F.pad(z[..., None], (1, 0))

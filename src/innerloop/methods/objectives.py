@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
-from innerloop.core.losses import Loss, cross_entropy
+from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.core.outer import Objective
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import own_weights, step_predictions
@@ -48,7 +48,7 @@ def multi_step(
         next(outputs)  # before any step: no share in it
         for share, output in zip(shares, outputs, strict=True):
             if share:
-                part = share * loss(output, episodes.query_y)
+                part = share * per_task(loss, output, episodes.query_y)
                 total = part if total is None else total + part
         assert total is not None
         assert output is not None
@@ -77,7 +77,7 @@ def reptile(model: nn.Sequential, inner: InnerLoop, *, loss: Loss = cross_entrop
             for own_x, own_y in batches(x, y, inner.steps):
                 fast = adapt(model, slow, own_x, own_y, one_step, loss=loss, start=fast)
             output = forward(model, slow, fast, episodes.query_x)
-            value = loss(output, episodes.query_y)
+            value = per_task(loss, output, episodes.query_y)
             direction = {n: slow[n] - w for n, w in fast.items()}
         return _with_gradient(value, slow, direction), output
 
@@ -124,9 +124,10 @@ def implicit(model: nn.Sequential, inner: InnerLoop, *, iterations: int = 5, los
         held = {n: w.detach() for n, w in slow.items()}
         with torch.enable_grad():
             output = forward(model, held, leaves, episodes.query_x)
-            value = loss(output, episodes.query_y)
+            value = per_task(loss, output, episodes.query_y)
             right = torch.autograd.grad(value.sum(), list(leaves.values()))
-            support = loss(forward(model, held, leaves, episodes.support_x, twice=True), episodes.support_y).sum()
+            again = forward(model, held, leaves, episodes.support_x, create_graph=True)
+            support = per_task(loss, again, episodes.support_y).sum()
             slope = torch.autograd.grad(support, list(leaves.values()), create_graph=True)
 
         def curved(v: list[Tensor]) -> list[Tensor]:

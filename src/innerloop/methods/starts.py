@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, block_names
+from innerloop.core.functional import Weights, blocks_of
 from innerloop.errors import InnerloopError
 from innerloop.models.head import CosineLinear
 
@@ -39,8 +39,7 @@ def head_start(
     """
     if start == "own":
         return {}
-    name = block_names(model)[-1]
-    head = dict(model.named_children())[name]
+    name, head = list(blocks_of(model).items())[-1]
     tasks = features.shape[0]
     weight = slow.get(f"{name}.weight")
     if weight is None or weight.ndim != 2:

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.functional import one_derivative, statistics_rows
+from innerloop.core.functional import one_derivative
 from innerloop.models.function import call, eager, transformed
 
 _DIMS = (0, 2, 3)
@@ -157,26 +157,17 @@ def batch_norm(x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = Non
     return _normalise(x, gamma, beta, eps)[0]
 
 
-class BatchNorm2d(nn.modules.batchnorm._NormBase):
+class BatchNorm2d(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation that keeps no running statistics: a pure function of the images it is given.
 
-    The statistics come from all the images at hand (each task's support or query set: transductive), or, inside
-    `innerloop.core.functional.forward(..., statistics_of=support)`, from the support images only (non-transductive).
-    ε is 1e-3, as in the reference code of MAML; `affine` adds the learned scale γ and shift β.
+    The statistics come from all the images at hand (each task's support or query set: transductive) unless
+    `innerloop.core.functional.forward` is given others. ε is 1e-3, as in the reference code of MAML; `affine` adds the
+    learned scale γ and shift β.
     """
 
     def __init__(self, channels: int, *, eps: float = 1e-3, affine: bool = True) -> None:
         super().__init__(channels, eps=eps, affine=affine, track_running_stats=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """[n, channels, h, w] -> the same shape"""
-        rows = statistics_rows()
-        if rows is None:
-            return batch_norm(x, self.weight, self.bias, self.eps)
-        of = x[:rows]
-        mean = of.mean(_DIMS, keepdim=True)
-        r = (of.var(_DIMS, correction=0, keepdim=True) + self.eps).rsqrt()
-        y = (x - mean) * r
-        if self.affine:
-            y = y * self.weight[:, None, None] + self.bias[:, None, None]
-        return y
+        return batch_norm(x, self.weight, self.bias, self.eps)

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, forward
+from innerloop.core.functional import Weights, blocks_of, forward
 
 Activation = Literal["relu", "tanh"]
 LOWEST_LOG_STD = math.log(1e-6)
@@ -82,7 +82,7 @@ def acting(
     A step of all environments is a small call, of which `forward` spends more on its generality than on arithmetic.
     The layers of `gaussian_policy` are therefore called directly; any other model goes through `forward`.
     """
-    blocks = dict(policy.named_children())
+    blocks = blocks_of(policy)
     if not all(type(block) in (Layer, GaussianHead) for block in blocks.values()):
         return lambda x: forward(policy, slow, fast, x)
     layers: list[Callable[[Tensor], Tensor]] = []

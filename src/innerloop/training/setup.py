@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages, Episodes, ImageTasks, TaskFamily
-from innerloop.core.functional import Weights, block_of, slow_weights
+from innerloop.core.functional import Weights, block_names, block_of, slow_weights
 from innerloop.core.inner import InnerLoop, adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.outer import Objective
@@ -154,7 +154,7 @@ def _replace_head(config: Config, model: nn.Sequential) -> None:
     old = model[-1]
     assert isinstance(old, Linear)
     inputs, outputs, readout = old.in_features, old.out_features, old.readout
-    name = list(dict(model.named_children()))[-1]
+    name = block_names(model)[-1]
     if config.method == "baseline++":
         new = CosineLinear(inputs, outputs, scale=config.metric.scale, readout=readout)
     elif config.method == "siamese":
