@@ -1,4 +1,7 @@
-"""The error that a user can meet."""
+"""The error that a user can meet, and how its message quotes what was given."""
+
+import difflib
+from collections.abc import Iterable
 
 
 class InnerloopError(ValueError):
@@ -6,3 +9,21 @@ class InnerloopError(ValueError):
 
     The command line prints it in one sentence. Any other `ValueError` is a bug of ours and keeps its traceback.
     """
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """The end of a message about an unknown name: "; did you mean 'anil'?", or "" where no known name is close.
+
+    Case is ignored. What is not text is close to nothing.
+    """
+    if not isinstance(given, str):
+        return ""
+    names = {n.lower(): n for n in map(str, known)}
+    near = difflib.get_close_matches(given.lower(), names, 1)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def quoted(value: object) -> str:
+    """`repr` of a given value for a message, its middle left out where it is long."""
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"
