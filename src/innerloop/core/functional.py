@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 
 Weights = Mapping[str, Tensor]
 Blocks = Literal["all", "head", "body", "none"] | Sequence[str]
@@ -67,11 +67,13 @@ def resolve_blocks(model: nn.Sequential, blocks: Blocks) -> tuple[str, ...]:
         if blocks not in table:
             raise InnerloopError(
                 f"blocks must be one of {', '.join(table)} or a list of {', '.join(names)}; got {blocks!r}"
+                f"{did_you_mean(blocks, table)}"
             )
         return table[blocks]
     unknown = [b for b in blocks if b not in names]
     if unknown:
-        raise InnerloopError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}")
+        near = did_you_mean(unknown[0], (*names, "all", "head", "body", "none"))
+        raise InnerloopError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}{near}")
     return tuple(name for name in names if name in blocks)
 
 
