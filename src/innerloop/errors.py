@@ -1,7 +1,9 @@
 """The error that a user can meet, and how its message quotes what was given."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
 
 
 class InnerloopError(ValueError):
@@ -9,6 +11,16 @@ class InnerloopError(ValueError):
 
     The command line prints it in one sentence. Any other `ValueError` is a bug of ours and keeps its traceback.
     """
+
+
+@contextmanager
+def naming_file(path: PathLike[str]) -> Iterator[None]:
+    """An `OSError` inside names the file `path` where the system names none: a full disk, a limit on file sizes."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or fspath(path)
+        raise
 
 
 def did_you_mean(given: object, known: Iterable[object]) -> str:
@@ -25,5 +37,9 @@ def did_you_mean(given: object, known: Iterable[object]) -> str:
 
 def quoted(value: object) -> str:
     """`repr` of a given value for a message, its middle left out where it is long."""
-    text = repr(value)
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """`text`, its middle left out where it is long."""
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"

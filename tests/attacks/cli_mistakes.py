@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -24,20 +25,23 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from tiny import FLAGS, load_blobs
-
 from innerloop import cli
 from innerloop.cli import COMMANDS
 from innerloop.training import setup
+from tiny import FLAGS, load_blobs
 
-SECONDS = 20
+SECONDS = 60
 """for one case"""
 LONGEST = 600
 """characters of a message"""
-RL_FLAGS = """--iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 4 --policy.hidden 5
---validation.every 1 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2 --threads 1""".split()
-DAGAN_FLAGS = """--sizes.widths 4 4 --sizes.noise 2 --steps 2 --critic-steps 1 --batch 4 --every 1 --device cpu
---images 3 --samples 2""".split()
+RL_FLAGS = shlex.split("""
+    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 4 --policy.hidden 5
+    --validation.every 1 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2 --threads 1
+""")
+DAGAN_FLAGS = shlex.split("""
+    --sizes.widths 4 4 --sizes.noise 2 --steps 2 --critic-steps 1 --batch 4 --every 1 --device cpu
+    --images 3 --samples 2
+""")
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,18 @@ def make_world(root: Path) -> None:
         assert cli.run(["dagan", *DAGAN_FLAGS, "--out", "dagan-run"]) == 0
         sines = ["--preset", "sinusoid-10shot", *FLAGS, "--inner.lr", "0.01", "--out", "sines"]
         assert cli.run(["train", *sines]) == 0
-    for name in ("unfinished", "r[", "bare", "newer", "no-json", "a-list", "cut-weights", "no-index", "elsewhere"):
+    for name in (
+        "unfinished",
+        "r[",
+        "bare",
+        "newer",
+        "no-json",
+        "a-list",
+        "cut-weights",
+        "no-index",
+        "elsewhere",
+        "r:smile:",
+    ):
         shutil.copytree(root / "run", root / name)
     (root / "unfinished" / "finished.json").unlink()
     (root / "r[").rename(root / "r[red]")
@@ -136,7 +151,7 @@ def inside(root: Path) -> Iterator[None]:
 load_real = setup.load_images
 
 
-def images(config, data_dir=None):  # noqa: ANN001, ANN201
+def images(config, data_dir=None):
     """Made images for glyphs; what the user names is looked for."""
     return load_blobs(config) if config.data in ("glyphs", "sinusoid") else load_real(config, data_dir)
 
@@ -169,15 +184,11 @@ def try_case(case: Case, root: Path) -> list[str]:
     before = files(root)
     packages = mock.patch.dict(sys.modules, dict.fromkeys(case.missing))
     with inside(root), packages, mock.patch.dict(os.environ, case.environment), quiet() as (out, err):
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.alarm(SECONDS)
         try:
             status: int | str = cli.run(list(case.args))
         except BaseException:
             status = traceback.format_exc(limit=-3)
-        finally:
-            signal.alarm(0)
-    shown, said = (stream.buffer.getvalue().decode() for stream in (out, err))
+    shown, said = (stream.buffer.getvalue().decode().replace(f"{root}/", "") for stream in (out, err))
     if status != case.status and (case.status is not None or status not in (1, 2)):
         wrong.append(f"status {status}, not {case.status}")
     if "Traceback" in shown + said:
@@ -400,7 +411,12 @@ def numbers() -> Iterator[Case]:
         ("--threads", "-1"),
     ):
         yield c(f"rl train {flag} {value}", flag.strip("-").replace("-", "_"), value)
-    for flag, value in (("--env.horizon", "0"), ("--inner.steps", "0"), ("--test.tasks", "1"), ("--policy.hidden", "0")):
+    for flag, value in (
+        ("--env.horizon", "0"),
+        ("--inner.steps", "0"),
+        ("--test.tasks", "1"),
+        ("--policy.hidden", "0"),
+    ):
         yield c(f"rl train {flag} {value}", flag.split(".")[1], value, status=2)
     for flag, value in (("--steps", "-1"), ("--tasks", "1"), ("--rollouts", "0"), ("--later-lr", "-1")):
         yield c(f"rl evaluate rl-run {flag} {value}", flag.strip("-").replace("-", "_"), value)
@@ -477,6 +493,19 @@ def folders() -> Iterator[Case]:
     yield c("classify --support support --images todo --run nowhere --out new", "nowhere")
 
 
+def odd_names() -> Iterator[Case]:
+    """What works, and must be printed as it is; and --resume of a mistyped folder, which says so."""
+    for name in ("r[red]", "r[/b]", "r:smile:"):
+        yield c(f"evaluate {name}", f"{name}/eval.json", status=0, works=True)
+    yield c("evaluate r[red] --which [/b]", "[/b]", "best")
+    yield c("data list --data-dir r[red]", "r[red]", status=0)
+    yield c("train --resume --out unfinishd " + " ".join(FLAGS), "unfinishd", "'unfinished'", status=0, works=True)
+    yield c("train --resume --out new " + " ".join(FLAGS), "new", "--resume", status=0, works=True)
+    yield c("train --resume --out r[/x] " + " ".join(FLAGS), "r[/x]/eval.json", status=0, works=True)
+    yield c("rl train --resume --out rl-rnu " + " ".join(RL_FLAGS), "--resume", "rl-rnu", status=0, works=True)
+    yield c("dagan --resume --out new " + " ".join(DAGAN_FLAGS), "--resume", "new", status=0, works=True)
+
+
 def others() -> Iterator[Case]:
     """Devices, packages that are not there, options that do not go together, pictures."""
     for device in ("meta", "privateuseone", "gpu", "cuda:99", "cpu:7", "''", "mps:8"):
@@ -484,15 +513,22 @@ def others() -> Iterator[Case]:
         yield c(f"train --device {device} --out new", f"'{shown}'", "cpu")
         yield c(f"evaluate run --device {device}", f"'{shown}'", "cpu")
     for command in ("study", "dagan", "reproduce table1", "analyse run", "classify --support support --images todo"):
-        yield c(f"{command} --device meta --out new" if "analyse" not in command else f"{command} --device meta", "meta", "cpu")
+        yield c(
+            f"{command} --device meta --out new" if "analyse" not in command else f"{command} --device meta",
+            "meta",
+            "cpu",
+        )
     yield c("train --device cup --out new", "cup", "did you mean 'cpu'")
-    yield Case(("train", *FLAGS, "--tensorboard", "--out", "new"), ("innerloop[tensorboard]",), missing=("torch.utils.tensorboard",))
+    yield Case(
+        ("train", *FLAGS, "--tensorboard", "--out", "new"),
+        ("innerloop[tensorboard]",),
+        missing=("torch.utils.tensorboard",),
+    )
     for package in ("gymnasium", "mujoco"):
         args = ("rl", "train", *RL_FLAGS, "--env.name", "cheetah-velocity", "--out", "new")
         yield Case(args, (package, "innerloop[rl]"), missing=(package,))
     args = ("classify", "--support", "support", "--images", "todo", "--out", "new")
     yield Case(args, ("innerloop[pretrained]",), missing=("efficientnet_lite_pytorch",))
-    yield Case(args, ("innerloop[pretrained]",), missing=("sklearn", "innerloop.estimator"))
     yield c("study --method anil --out new", "--method")
     yield c("study --preset sinusoid-10shot --out new", "regression")
     yield c("reproduce table1 --env navigation", "--env")
@@ -531,12 +567,13 @@ def others() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*commands(), *names(), *numbers(), *folders(), *others()]
+    return [*commands(), *names(), *numbers(), *folders(), *odd_names(), *others()]
 
 
 def main(only: Sequence[str] = ()) -> int:
     """Try all cases (those with one of these words in them) and print how many survived."""
     tried = survived = 0
+    signal.signal(signal.SIGALRM, _too_long)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder) / "world"
         root.mkdir()
@@ -544,7 +581,9 @@ def main(only: Sequence[str] = ()) -> int:
         for case in cases():
             if only and not any(re.search(word, str(case)) for word in only):
                 continue
+            signal.alarm(SECONDS)
             wrong = try_case(case, root)
+            signal.alarm(0)
             tried, survived = tried + 1, survived + (not wrong)
             if wrong:
                 print(f"FAILED innerloop {case}\n    " + "\n    ".join(wrong), flush=True)

@@ -1,9 +1,12 @@
 """How messages quote what was given."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from innerloop.errors import did_you_mean, quoted
+from innerloop.errors import did_you_mean, naming_file, quoted
 
 KNOWN = ("maml", "anil", "boil", "proto-maml")
 
@@ -39,3 +42,12 @@ def test_a_long_value_is_cut_short(value: object) -> None:
     assert len(quoted(value)) < 130
     assert repr(value).startswith(quoted(value)[:50])
     assert repr(value).endswith(quoted(value)[-10:])
+
+
+def test_an_error_of_the_system_gets_the_name_of_its_file() -> None:
+    with pytest.raises(OSError, match="/x/y") as found, naming_file(Path("/x/y")):
+        raise OSError(errno.EFBIG, "File too large")  # as a write gives it
+    assert (found.value.errno, found.value.filename) == (errno.EFBIG, "/x/y")
+    with pytest.raises(OSError, match="/a/b") as found, naming_file(Path("/x/y")):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b")
+    assert found.value.filename == "/a/b"
