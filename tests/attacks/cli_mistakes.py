@@ -206,9 +206,8 @@ def try_case(case: Case, root: Path) -> list[str]:
     if left := [n for n in after if before.get(n) != after[n]]:
         if not case.works:
             wrong.append(f"left {', '.join(left[:3])}")
-        for name in sorted(set(after) - set(before), reverse=True):
-            path = Path(name)
-            path.rmdir() if path.is_dir() else path.unlink()
+        for path in map(Path, sorted(set(after) - set(before))):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     return [*wrong, said or shown] if wrong else []
 
 
@@ -454,6 +453,8 @@ def folders() -> Iterator[Case]:
         yield c(f"{command} --data-dir ''", "--data-dir")
         yield c(f"{command} --data-dir ~nobody-here/data", "~nobody-here", "--data-dir")
     yield c("data fetch omniglot --data-dir file", "file", "is a file")
+    for name in ("INNERLOOP_DATA", "INNERLOOP_CACHE"):
+        yield c("train --data omniglot --out new", name, "~nobody-here", env={name: "~nobody-here/data"})
     yield c("data list --data-dir [/x]", "[/x]", "does not exist")
     yield c("train --data omniglot --data-dir empty --out new", "omniglot", "empty")
     yield c("train --data folder --out new", "--folder.root")

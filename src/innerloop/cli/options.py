@@ -76,17 +76,19 @@ def _choices(kind: Any, prefix: str = "--") -> Iterator[tuple[str, tuple[str, ..
 
 
 def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
-    for flag in _FOLDERS:
-        if value_of(args, flag) == "":
-            raise InnerloopError(f"{flag} is empty; give a folder, or leave it out")
+    given = {flag: value_of(args, flag) for flag in _FOLDERS}
+    for name, value in (given | {n: os.environ.get(n) for n in ("INNERLOOP_DATA", "INNERLOOP_CACHE")}).items():
+        if value == "" and name in given:
+            raise InnerloopError(f"{name} is empty; give a folder, or leave it out")
+        try:
+            Path(value or "").expanduser()
+        except RuntimeError:
+            raise InnerloopError(f"{name} {quoted(value)} is in the home folder of nobody here") from None
     if isinstance(run := getattr(asked, "run", None), Path):
         check_run(run)
     if (data_dir := getattr(asked, "data_dir", None)) is not None:
-        try:
-            root = data_root(data_dir)
-        except RuntimeError as error:  # ~USER, who is not known
-            raise InnerloopError(f"--data-dir {data_dir}: {error}") from None
-        if (root.exists() and not root.is_dir()) or not (root.exists() or makes_data_dir):
+        root = data_root(data_dir)
+        if not root.is_dir() and (root.exists() or not makes_data_dir):
             what = "is a file, not a folder" if root.exists() else "does not exist"
             raise InnerloopError(f"the data folder {root} {what}; give another --data-dir")
     if (device := getattr(getattr(asked, "config", asked), "device", None)) is not None:
