@@ -561,7 +561,7 @@ def others() -> Iterator[Case]:
     ):
         yield c(f"classify {more} --out new", *says)
     yield c("train --method nil --inner.learn-rates --out new", "nil")
-    yield c("train --method imaml --out new", "imaml", "--inner.proximal")
+    yield c("train --method imaml --inner.proximal 0 --out new", "imaml", "--inner.proximal")
     yield c("train --model.arch mlp --data sinusoid --method nil --out new", "nil")
     yield c("train --method multiclass --inner.statistics support --out new", "statistics")
 
