@@ -296,14 +296,12 @@ def test_a_lost_number_is_named(study: Path, summary: dict[str, Any]) -> None:
         (("data", "classes"), "many"),
         (("data", "way"), []),
         (("cca", "maml", 0, "block"), None),
-        (("methods", "maml", "steps"), []),
         (("command",), [1]),
         (("early",), [{}]),
         (("movement", "maml"), 7),
     ],
 )
 def test_a_spoilt_value_is_of_the_file(study: Path, summary: dict[str, Any], at: tuple[Any, ...], value: Any) -> None:
-    """Whatever stands in the file: the page, or an error that names the file."""
     inside = summary
     for key in at[:-1]:
         inside = inside[key]
