@@ -1,4 +1,9 @@
-"""The error that a user can meet."""
+"""The error that a user can meet, and how its message quotes what was given."""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from os import PathLike, fspath
 
 
 class InnerloopError(ValueError):
@@ -6,3 +11,35 @@ class InnerloopError(ValueError):
 
     The command line prints it in one sentence. Any other `ValueError` is a bug of ours and keeps its traceback.
     """
+
+
+@contextmanager
+def naming_file(path: PathLike[str]) -> Iterator[None]:
+    """An `OSError` inside names the file `path` where the system names none: a full disk, a limit on file sizes."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or fspath(path)
+        raise
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """The end of a message about an unknown name: "; did you mean 'anil'?", or "" where no known name is close.
+
+    Case is ignored. What is not text is close to nothing.
+    """
+    if not isinstance(given, str):
+        return ""
+    names = {n.lower(): n for n in map(str, known)}
+    near = difflib.get_close_matches(given.lower(), names, 1)
+    return f"; did you mean {names[near[0]]!r}?" if near else ""
+
+
+def quoted(value: object) -> str:
+    """`repr` of a given value for a message, its middle left out where it is long."""
+    return cut(repr(value))
+
+
+def cut(text: str) -> str:
+    """`text`, its middle left out where it is long."""
+    return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"

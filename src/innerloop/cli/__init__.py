@@ -1,6 +1,5 @@
 """The command line: the only place that parses text, prints and exits."""
 
-import difflib
 import errno
 import importlib
 import os
@@ -8,6 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from innerloop.cli.memory import keep_freed_memory
+from innerloop.cli.terminal import degrade_output
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.version import __version__
 
 COMMANDS = {
@@ -43,11 +44,15 @@ Try:  innerloop study
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 done, 1 could not be done, 2 wrong usage, 130 interrupted."""
     status = 0
+    degrade_output()
+    os.environ.pop("MPLBACKEND", None)  # figures go to files only, and matplotlib does not start with an unknown one
     try:
         status = run(list(sys.argv[1:] if argv is None else argv))
         sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output has gone, as in `innerloop --help | head -1`
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    except KeyboardInterrupt:  # while an error was being explained, which may import
+        status = fail("interrupted", 130)
     sys.exit(status)
 
 
@@ -61,9 +66,8 @@ def run(args: list[str]) -> int:
         return 0
     name = args[0]
     if name not in COMMANDS:
-        near = difflib.get_close_matches(name, COMMANDS, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        return fail(f"there is no command {name!r}{hint} (commands: {', '.join(COMMANDS)})", 2)
+        near = did_you_mean(name, COMMANDS)
+        return fail(f"there is no command {quoted(name)}; there are {', '.join(COMMANDS)}{near}", 2)
     try:
         keep_freed_memory()
         command = importlib.import_module(f"innerloop.cli.{name}")
@@ -91,18 +95,33 @@ def fail(sentence: str, status: int) -> int:
 
 def explain(error: Exception, command: str = "") -> str | None:
     """The one sentence for an error that a user of `command` can meet; None for one that is a bug of ours."""
-    from innerloop.errors import InnerloopError
     from innerloop.training import Interrupted
 
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f" while writing {error.filename}" if error.filename else ""
-        again = "make room and run the same command again (train and study with --resume)"
-        return f"the disk is full{where}; {again}; nothing written before is lost"
-    if isinstance(error, InnerloopError | Interrupted | FloatingPointError | OSError):
-        if isinstance(error, OSError) and error.strerror and error.filename:
-            return f"{error.filename}: {error.strerror}"
-        return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, InnerloopError | Interrupted | FloatingPointError):
+        return _sentence(error)
+    if isinstance(error, OSError):
+        return _of_the_system(error)
     text = str(error).lower()
-    if isinstance(error, MemoryError) or ("out of memory" in text or "allocate memory" in text):
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
         return f"not enough memory; lower {_LIGHTER.get(command, _LIGHTEST)}"
     return None
+
+
+_NO_MEMORY = ("out of memory", "allocate memory", "storage size calculation overflowed")
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, and for which file."""
+    name = str(error.filename or "")
+    file = quoted(name) if len(name) > 300 else name
+    again = "run the same command again (an unfinished training goes on with --resume); nothing written before is lost"
+    where = f" while writing {file}" if file else ""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{where}; make room and {again}"
+    if error.errno == errno.EFBIG:
+        return f"no file may grow that large here{where}; raise the limit (ulimit -f) and {again}"
+    return f"{file}: {error.strerror}" if file and error.strerror else _sentence(error)
+
+
+def _sentence(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -3,15 +3,12 @@
 import csv
 import datetime
 import io
-import os
 import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
-
-from rich.markup import escape
 
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
@@ -116,11 +113,7 @@ def _check(asked: ClassifyArgs) -> None:
         raise InnerloopError(f"--threads must be 0 or more, got {asked.threads}")
     if not asked.images:
         raise InnerloopError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
-    held = next(p for p in (asked.out, *asked.out.absolute().parents) if os.path.lexists(p))
-    if not held.is_dir():
-        raise RunError(f"{held} is a file, not a folder; give another --out")
-    if not os.access(held, os.W_OK | os.X_OK):
-        raise RunError(f"the folder {held} may not be written to; give another --out")
+    options.check_out(asked.out)
     if (there := [name for name in FILES if (asked.out / name).exists()]) and not _ours(asked.out):
         raise RunError(
             f"{asked.out / there[0]} is not from innerloop classify and is left as it is; give another --out"
@@ -168,7 +161,7 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
                 small.append(thumbnail(found.name, found.image))
     if not rows:
         for line in _left_out(not_used):
-            show.console.print(line, markup=False)
+            show.console.print(line)
         what = f"none of {len(not_used)} files could be used" if not_used else "the folders hold no file"
         raise RunError(f"there was no picture to sort: {what}")
     marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
@@ -310,13 +303,13 @@ def _print(
     for name, examples in support.classes.items():
         own = [r for r in rows if r.guesses[0][0] == name]
         mean = sum(r.guesses[0][1] for r in own) / len(own) if own else None
-        table.append((escape(name), str(examples), str(len(own)), in_percent(mean), str(sum(r.marked for r in own))))
+        table.append((name, str(examples), str(len(own)), in_percent(mean), str(sum(r.marked for r in own))))
     show.table(
         "what the pictures are taken to be",
         ("class", "examples", "pictures", "mean probability", "look again"),
         table,
     )
-    show.console.print(f"method {choice.method}: {choice.why}", markup=False)
+    show.console.print(f"method {choice.method}: {choice.why}")
     few = len(rows) <= 2 * SHOWN
     again = sorted((r for r in rows if few or r.marked), key=lambda r: r.guesses[0][1])
     if again:
@@ -325,10 +318,10 @@ def _print(
             ("file", "guess", "probability", "second guess", "probability"),
             [
                 (
-                    escape(r.name),
-                    escape(r.guesses[0][0]),
+                    r.name,
+                    r.guesses[0][0],
                     in_percent(r.guesses[0][1]),
-                    escape(r.guesses[1][0]),
+                    r.guesses[1][0],
                     in_percent(r.guesses[1][1]),
                 )
                 for r in (again if few else again[:SHOWN])
@@ -337,12 +330,12 @@ def _print(
         if not few and len(again) > SHOWN:
             print(f"... and {len(again) - SHOWN} more, marked in {shown(asked.out / FILES[1])}")
     for line in _left_out((*support.not_used, *not_used)):
-        show.console.print(line, markup=False)
+        show.console.print(line)
     show.console.print(
         f"{len(rows)} pictures sorted in {duration(seconds)}: {shown(asked.out / FILES[1])}, {FILES[0]}", markup=False
     )
     if asked.gallery:
-        show.console.print(f"Look at {shown((asked.out / FILES[2]).resolve())}", markup=False)
+        show.console.print(f"Look at {shown((asked.out / FILES[2]).resolve())}")
 
 
 def _left_out(not_used: Sequence["NotUsed"]) -> list[str]:

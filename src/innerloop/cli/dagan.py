@@ -9,6 +9,7 @@ import tyro
 
 from innerloop.analysis.generated import Generated, look_at_generated
 from innerloop.cli import options, show
+from innerloop.errors import InnerloopError
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, environment, write_json
@@ -34,7 +35,7 @@ class DaganArgs:
     data_dir: Path | None = None
     """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with an unfinished run in --out"""
+    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
     samples_only: bool = False
     """train nothing: draw samples of the run in --out, finished or not, with its own config"""
     split: Literal["train", "val", "test"] = "test"
@@ -48,11 +49,16 @@ class DaganArgs:
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
     asked = options.parse(DaganArgs, args, "dagan", about=ABOUT)
+    for name in ("images", "samples"):
+        if getattr(asked, name) < 1:
+            raise InnerloopError(f"--{name} must be at least 1, got {getattr(asked, name)}")
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
     if asked.samples_only:
+        options.check_run(out)
         config = replace(RunFolder(out).config_as(DaganConfig.from_json), device=config.device)
     else:
+        options.check_out(out, resume=asked.resume)
         with show.progress() as bar:
             folder = train_dagan(
                 config,

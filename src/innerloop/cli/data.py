@@ -1,14 +1,18 @@
 """`innerloop data list | fetch | check`."""
 
-import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from innerloop.cli import show
+import tyro
+
+from innerloop.cli import options, show
 from innerloop.data.check import check, recipe_of
 from innerloop.data.fetch import fetch
 from innerloop.data.places import DataMissing, data_root
-from innerloop.data.sources import SOURCES
+from innerloop.data.sources import SOURCES, source
+from innerloop.errors import InnerloopError
 
 USAGE = """usage: innerloop data list
        innerloop data fetch NAME [--data-dir DIR]
@@ -21,53 +25,45 @@ check   open every image, count them, compare checksums (without NAME: all that 
 DIR is by default INNERLOOP_DATA, else the user's data folder."""
 
 
+ACTIONS = ("list", "fetch", "check")
+
+
+@dataclass(frozen=True)
+class DataArgs:
+    """Options of an action."""
+
+    name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
+    """the data set"""
+    data_dir: Path | None = None
+    """the folder of downloads"""
+
+
 def run(args: Sequence[str]) -> int:
     """List, fetch or check."""
-    args = list(args)
-    if not args or args[0] in ("-h", "--help"):
+    if not args or {"-h", "--help"} & set(args):
         print(USAGE)
         return 0
     action, *rest = args
-    data_dir: Path | None = None
-    names: list[str] = []
-    while rest:
-        arg = rest.pop(0)
-        if arg in ("-h", "--help"):
-            print(USAGE)
-            return 0
-        if arg == "--data-dir" and rest:
-            data_dir = Path(rest.pop(0))
-        elif arg.startswith("--data-dir="):
-            data_dir = Path(arg.split("=", 1)[1])
-        elif arg.startswith("-"):
-            return usage(f"unknown option {arg!r}")
-        else:
-            names.append(arg)
-    known = [s.name for s in SOURCES]
-    unknown = [n for n in names if n not in known]
-    if unknown:
-        return usage(f"there is no data set {unknown[0]!r}; there are {', '.join(known)}")
-    if action == "list" and not names:
-        return show_list(data_dir)
-    if action == "fetch" and len(names) == 1:
-        with show.progress() as bar:
-            paths = fetch(names[0], data_dir, bar)
-        for path in paths:
-            print(f"{names[0]}: {path}")
-        if not paths:
-            print(f"{names[0]} needs no download")
-        return 0
-    if action == "fetch":
-        return usage(f"fetch takes one NAME: {', '.join(known)}")
+    if action not in ACTIONS:
+        return options.no_action("data", action, ACTIONS)
+    asked = options.parse(DataArgs, rest, f"data {action}", makes_data_dir=action == "fetch")
+    if asked.name:
+        source(asked.name)
     if action == "check":
-        return show_check(names, data_dir)
-    return usage(f"unknown action {' '.join([action, *names])!r}")
-
-
-def usage(problem: str) -> int:
-    """Wrong usage: what was wrong, and how it goes."""
-    print(f"innerloop data: {problem}\n\n{USAGE}", file=sys.stderr)
-    return 2
+        return show_check([asked.name] if asked.name else [], asked.data_dir)
+    if action == "list":
+        if asked.name:
+            raise InnerloopError(f"'data list' shows all data sets, and takes no name; got {asked.name}")
+        return show_list(asked.data_dir)
+    if not asked.name:
+        raise InnerloopError(f"which data set? Give its NAME: {', '.join(s.name for s in SOURCES)}")
+    with show.progress() as bar:
+        paths = fetch(asked.name, asked.data_dir, bar)
+    for path in paths:
+        print(f"{asked.name}: {path}")
+    if not paths:
+        print(f"{asked.name} needs no download")
+    return 0
 
 
 def show_list(data_dir: Path | None) -> int:

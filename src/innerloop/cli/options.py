@@ -1,26 +1,150 @@
-"""Command lines to dataclasses, by tyro."""
+"""Command lines to dataclasses, by tyro; and what can be refused before any work."""
 
-import difflib
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import TypeVar, cast, get_args
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import is_dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import tyro
 
-from innerloop.errors import InnerloopError
+from innerloop.data.places import data_root
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.named import MethodName
+from innerloop.runs import RunError, RunFolder
 from innerloop.training import PRESETS, Config, preset
+from innerloop.training.setup import choose_device
 
 T = TypeVar("T")
 
 PRESET_HELP = "presets:\n" + "\n".join(f"  {p.name:<26}{p.about}" for p in PRESETS)
+_LONGEST = 4096
+"""characters of an argument; no path may be longer"""
+_FOLDERS = ("--out", "--data-dir", "--run", "--cache", "--support")
 
 
-def parse(kind: type[T], args: Sequence[str], command: str, *, default: T | None = None, about: str = "") -> T:
-    """Parse `args` into the dataclass `kind`; wrong usage prints one clear message and exits with 2."""
-    if default is None:
-        return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about)
-    return tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, default=default)
+def parse(
+    kind: type[T],
+    args: Sequence[str],
+    command: str,
+    *,
+    default: T | None = None,
+    about: str = "",
+    makes_data_dir: bool = False,
+) -> T:
+    """Parse `args` into the dataclass `kind`; wrong usage prints one clear message and exits with 2.
+
+    Raises InnerloopError for a folder, a run or a device that is not there.
+    """
+    if long := [a for a in args if len(a) > _LONGEST]:
+        raise InnerloopError(f"an argument has {len(long[0]):,} characters: {quoted(long[0])}")
+    more: dict[str, Any] = {} if default is None else {"default": default}
+    try:
+        asked = tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **more)
+    except SystemExit as done:
+        if done.code:
+            for line in _proposals(kind, args):
+                print(f"innerloop: {line}", file=sys.stderr)
+        raise
+    _check(asked, args, makes_data_dir=makes_data_dir)
+    return asked
+
+
+def _proposals(kind: type, args: Sequence[str]) -> Iterator[str]:
+    """For each value that is none of its option's choices: the choice that is near."""
+    choices = dict(_choices(kind))
+    flag = ""
+    for arg in args:
+        value = arg
+        if arg.startswith("--"):
+            flag, _, value = arg.partition("=")
+        known = choices.get(flag.replace("_", "-"), ())
+        if known and value not in known and (near := did_you_mean(value, known)):
+            yield f"{flag} {quoted(value)}{near}"
+
+
+def _choices(kind: Any, prefix: str = "--") -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each option that takes one of a few names, with these names."""
+    for name, hint in get_type_hints(kind).items():
+        flag = prefix + name.replace("_", "-")
+        if is_dataclass(hint):
+            yield from _choices(hint, prefix if name == "config" else f"{flag}.")
+        for part in (hint, *get_args(hint)):  # also of `Literal[...] | None` and `tuple[Literal[...], ...]`
+            if get_origin(part) is Literal:
+                yield flag, get_args(part)
+
+
+def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
+    given = {flag: value_of(args, flag) for flag in _FOLDERS}
+    for name, value in (given | {n: os.environ.get(n) for n in ("INNERLOOP_DATA", "INNERLOOP_CACHE")}).items():
+        if value == "" and name in given:
+            raise InnerloopError(f"{name} is empty; give a folder, or leave it out")
+        try:
+            Path(value or "").expanduser()
+        except RuntimeError:
+            raise InnerloopError(f"{name} {quoted(value)} is in the home folder of nobody here") from None
+    if isinstance(run := getattr(asked, "run", None), Path):
+        check_run(run)
+    if (data_dir := getattr(asked, "data_dir", None)) is not None:
+        root = data_root(data_dir)
+        if not root.is_dir() and (root.exists() or not makes_data_dir):
+            what = "is a file, not a folder" if root.exists() else "does not exist"
+            raise InnerloopError(f"the data folder {root} {what}; give another --data-dir")
+    if (device := getattr(getattr(asked, "config", asked), "device", None)) is not None:
+        choose_device(device)
+
+
+def no_action(command: str, given: str, known: Iterable[str]) -> int:
+    """An unknown action of a command that has several; returns the exit status."""
+    near = did_you_mean(given, known)
+    print(f"innerloop: {command} has no action {quoted(given)}; it has {', '.join(known)}{near}", file=sys.stderr)
+    return 2
+
+
+def check_run(path: Path) -> None:
+    """Raises RunError for what is no run folder, and names what may have been meant."""
+    if RunFolder(path).exists:
+        return
+    if not path.exists():
+        beside = [p for p in _folders(path.parent) if RunFolder(p).exists]
+        raise RunError(f"there is no run folder {path}{_near(path, beside)}")
+    if not path.is_dir():
+        raise RunError(f"{path} is a file, not a run folder")
+    inside = [str(p) for p in _folders(path) if RunFolder(p).exists]
+    what = f"; the runs in it are {', '.join(inside[:5])}" if inside else ""
+    raise RunError(f"{path} is not a run folder: it has no config.json{what}")
+
+
+def check_out(out: Path, *, resume: bool = False) -> None:
+    """Raises RunError where no folder `out` can be made or written to.
+
+    With `resume`, says so where there is nothing to go on with: a new run starts there, in case of a mistyped name
+    beside the one that was meant.
+    """
+    held = next(p for p in (out, *out.absolute().parents) if os.path.lexists(p))
+    if not held.is_dir():
+        raise RunError(f"{held} is a file, not a folder; give another --out")
+    if not os.access(held, os.W_OK | os.X_OK):
+        raise RunError(f"the folder {held} may not be written to; give another --out")
+    if resume and not out.exists():
+        beside = [p for p in _folders(out.parent) if _unfinished(p)]
+        start = f"innerloop: --resume finds no run in {out}: a new one starts there{_near(out, beside)}"
+        print(start, file=sys.stderr, flush=True)
+
+
+def _unfinished(path: Path) -> bool:
+    run = RunFolder(path)
+    study = (path / "maml").is_dir() and not (path / "summary.json").exists()
+    return study or (run.exists and not run.finished)
+
+
+def _folders(parent: Path) -> list[Path]:
+    return sorted(p for p in parent.iterdir() if p.is_dir()) if parent.is_dir() else []
+
+
+def _near(path: Path, beside: Sequence[Path]) -> str:
+    return did_you_mean(path.name, (p.name for p in beside))
 
 
 def value_of(args: Sequence[str], flag: str) -> str | None:
@@ -38,14 +162,7 @@ def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
     """The preset that the arguments name, for the method that they name: the defaults of all other options."""
     name = value_of(args, "--preset") or default
     method = value_of(args, "--method")
-    names = [p.name for p in PRESETS]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InnerloopError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
-    config = preset(name)
-    if method in get_args(MethodName):
-        config = preset(name, cast(MethodName, method))
+    config = preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
     data = value_of(args, "--data")
     if data and data != config.data:
         config = replace(config, split_scheme="")

@@ -13,7 +13,7 @@ from innerloop.errors import InnerloopError
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.config import EnvironmentName
-from innerloop.runs import RunError, read_json
+from innerloop.runs import read_json
 from innerloop.studies import (
     EXPERIMENTS,
     TRAINING_MINUTES,
@@ -85,8 +85,7 @@ def run(args: Sequence[str]) -> int:
     names = [e.name for e in EXPERIMENTS if e.of_the_paper] if asked.name == "all" else [experiment(asked.name).name]
     if asked.way < 2:
         raise InnerloopError(f"way must be 2 or more to tell classes apart, got {asked.way}")
-    if asked.out.exists() and not asked.out.is_dir():
-        raise RunError(f"{asked.out} is a file, not a folder; give another --out")
+    options.check_out(asked.out)
     if len(set(asked.seeds)) != len(asked.seeds):
         raise InnerloopError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
     if experiment(names[0]).rl:

@@ -1,6 +1,5 @@
 """`innerloop rl train | evaluate | analyse | render`: meta-reinforcement learning."""
 
-import difflib
 import os
 import sys
 from collections.abc import Sequence
@@ -61,7 +60,7 @@ class TrainArgs:
     out: Path | None = None
     """the run folder; by default runs/PRESET-METHOD-seedN"""
     resume: bool = False
-    """go on with an unfinished run in --out"""
+    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
 
 
 @dataclass(frozen=True)
@@ -124,27 +123,14 @@ def run(args: Sequence[str]) -> int:
         print(USAGE)
         return 0
     action, *rest = args
-    if action == "train":
-        return run_train(rest)
-    if action == "evaluate":
-        return run_evaluate(rest)
-    if action == "analyse":
-        return run_analyse(rest)
-    if action == "render":
-        return run_render(rest)
-    print(f"innerloop rl: unknown action {action!r}\n\n{USAGE}", file=sys.stderr)
-    return 2
+    actions = {"train": run_train, "evaluate": run_evaluate, "analyse": run_analyse, "render": run_render}
+    return actions[action](rest) if action in actions else options.no_action("rl", action, actions)
 
 
 def starting_config(args: Sequence[str]) -> tuple[str, Config]:
     """The preset and method that the arguments name: the defaults of all other options."""
     name = options.value_of(args, "--preset") or DEFAULT
     method = options.value_of(args, "--method")
-    names = [p.name for p in PRESETS]
-    if name not in names:
-        near = difflib.get_close_matches(name, names, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise InnerloopError(f"there is no preset {name!r}{hint} (presets: {', '.join(names)})")
     return name, preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
 
 
@@ -153,6 +139,7 @@ def run_train(args: Sequence[str]) -> int:
     name, config = starting_config(args)
     asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(config, preset=name), about=ABOUT)
     out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    options.check_out(out, resume=asked.resume)
     with show.progress() as bar:
         folder = train(
             asked.config,

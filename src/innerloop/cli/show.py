@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 @runtime_checkable
@@ -32,10 +32,10 @@ def progress() -> Iterator[Show]:
 @contextmanager
 def _bars() -> Iterator[Show]:
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-        TextColumn("{task.fields[detail]}"),
+        TextColumn("{task.fields[detail]}", markup=False),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
@@ -89,4 +89,4 @@ def table(
         grid.add_column(name, justify="left" if i == 0 or words else "right", overflow="fold", no_wrap=short)
     for row in rows:
         grid.add_row(*row)
-    Console(highlight=False).print(grid)
+    Console(highlight=False, markup=False, emoji=False).print(grid)

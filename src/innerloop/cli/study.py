@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.text import Text
 
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
@@ -36,7 +37,7 @@ class StudyArgs:
     data_dir: Path | None = None
     """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with an unfinished study in --out"""
+    """go on with the unfinished study in --out; where there is none, a new one starts and a line says so"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -49,6 +50,7 @@ def run(args: Sequence[str]) -> int:
             "the study trains both maml and anil: leave --method out (one method alone: innerloop train)"
         )
     out = asked.out or Path("runs") / f"study-{asked.preset}-{config.data}-seed{config.seed}"
+    options.check_out(out, resume=asked.resume)
     if (out / "summary.json").exists() and not (out / "report.html").exists():  # only the page is missing
         return finish(out)
     with show.progress() as bar:
@@ -73,6 +75,6 @@ def finish(out: Path) -> int:
     summary = read_json(out / "summary.json")
     for title, header, rows, note in tables(summary):
         show.table(title, header, rows, note)
-    show.console.print(f"\nThe answer of this run: [bold]{summary['verdict']['answer']}[/bold]")
+    show.console.print("\nThe answer of this run:", Text(summary["verdict"]["answer"], style="bold"))
     show.console.print(f"Look at {page.resolve()}  (numbers: {out / 'summary.json'})")
     return 0

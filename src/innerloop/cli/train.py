@@ -31,7 +31,7 @@ class TrainArgs:
     data_dir: Path | None = None
     """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with an unfinished run in --out"""
+    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
     tensorboard: bool = False
     """write TensorBoard event files too (needs the extra `tensorboard`)"""
 
@@ -41,6 +41,7 @@ def run(args: Sequence[str]) -> int:
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
     out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    options.check_out(out, resume=asked.resume)
     with show.progress() as bar:
         folder = train(
             asked.config,

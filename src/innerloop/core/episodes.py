@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 
 SPLITS = ("train", "val", "test")
 
@@ -124,7 +124,8 @@ class ClassImages:
     def split(self, name: str) -> "ClassImages":
         """The classes of one split; the image tensor is shared, not copied."""
         if name not in self.splits:
-            raise InnerloopError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits) or 'none'}")
+            near = did_you_mean(name, self.splits)
+            raise InnerloopError(f"{self.name} has no split {name!r}; it has {', '.join(self.splits) or 'none'}{near}")
         return self.select(self.splits[name], name=f"{self.name}/{name}")
 
     def select(self, classes: Sequence[int], name: str | None = None) -> "ClassImages":

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from innerloop.core.bind import Bound, NotBindable
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 
 Weights = Mapping[str, Tensor]
 Statistics = Mapping[str, tuple[Tensor, Tensor]]
@@ -109,11 +109,13 @@ def resolve_blocks(model: nn.Sequential, blocks: Blocks) -> tuple[str, ...]:
         if blocks not in table:
             raise InnerloopError(
                 f"blocks must be one of {', '.join(table)} or a list of {', '.join(names)}; got {blocks!r}"
+                f"{did_you_mean(blocks, table)}"
             )
         return table[blocks]
     unknown = [b for b in blocks if b not in names]
     if unknown:
-        raise InnerloopError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}")
+        near = did_you_mean(unknown[0], (*names, "all", "head", "body", "none"))
+        raise InnerloopError(f"the model has no block {', '.join(map(repr, unknown))}; it has {', '.join(names)}{near}")
     return tuple(name for name in names if name in blocks)
 
 

@@ -10,7 +10,7 @@ from innerloop.data.mini_imagenet import load_mini_imagenet
 from innerloop.data.omniglot import load_omniglot
 from innerloop.data.places import cache_root
 from innerloop.data.progress import Progress, silent
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 
 NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "glyphs", "folder")
 
@@ -63,4 +63,5 @@ def load(
         case "sinusoid":
             raise InnerloopError("sinusoid has no images: use innerloop.data.sinusoid.Sinusoid(shot, query)")
         case _:
-            raise InnerloopError(f"there is no data set {name!r}; there are {', '.join(NAMES)}")
+            near = did_you_mean(name, NAMES)
+            raise InnerloopError(f"there is no data set {quoted(name)}; there are {', '.join(NAMES)}{near}")

@@ -19,7 +19,7 @@ from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
 from innerloop.data.sources import OMNIGLOT, missing
 from innerloop.data.tree import open_tree
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 
 SCHEMES = ("vinyals", "lake")
 
@@ -43,7 +43,8 @@ def load_omniglot(
     whole.
     """
     if scheme not in SCHEMES:
-        raise InnerloopError(f"omniglot has no split scheme {scheme!r}; it has {', '.join(SCHEMES)}")
+        near = did_you_mean(scheme, SCHEMES)
+        raise InnerloopError(f"omniglot has no split scheme {quoted(scheme)}; it has {', '.join(SCHEMES)}{near}")
     characters = RECIPE.load(data_dir, cache_dir, progress)
     return with_rotations(characters) if scheme == "vinyals" else by_alphabet(characters)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.data.places import DataMissing
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,10 @@ def source(name: str) -> Source:
     for one in SOURCES:
         if one.name == name:
             return one
-    raise InnerloopError(f"there is no data set {name!r}; there are {', '.join(s.name for s in SOURCES)}")
+    names = [s.name for s in SOURCES]
+    raise InnerloopError(
+        f"there is no data set {quoted(name)}; there are {', '.join(names)}{did_you_mean(name, names)}"
+    )
 
 
 def by_hand(data: Source, root: Path) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerloop.core.inner import InnerLoop
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.estimator.bodies import Body, resolve
 from innerloop.estimator.feature_cache import FeatureCache, identity
 from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
@@ -245,7 +245,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_parameters(self) -> None:
         if self.method not in METHODS:
-            raise InnerloopError(f"method must be one of {', '.join(METHODS)}; got {self.method!r}")
+            near = did_you_mean(self.method, METHODS)
+            raise InnerloopError(f"method must be one of {', '.join(METHODS)}; got {quoted(self.method)}{near}")
         if self.statistics not in ("support", "batch"):
             raise InnerloopError(f"statistics must be support or batch; got {self.statistics!r}")
         for name, least in (("steps", 0), ("image_size", 1), ("batch_size", 1)):

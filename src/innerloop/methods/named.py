@@ -6,7 +6,7 @@ from typing import Literal
 
 from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.heads import Head
 from innerloop.methods.starts import Start
 
@@ -210,4 +210,5 @@ def method(name: MethodName) -> Method:
     for m in METHODS:
         if m.name == name:
             return m
-    raise InnerloopError(f"no method {name!r}; there are {', '.join(m.name for m in METHODS)}")
+    names = [m.name for m in METHODS]
+    raise InnerloopError(f"no method {quoted(name)}; there are {', '.join(names)}{did_you_mean(name, names)}")

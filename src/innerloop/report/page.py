@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
+from innerloop.errors import cut, quoted
 from innerloop.report.drawing import inline, png, style, svg
 from innerloop.report.figures import figures
 from innerloop.report.formats import duration
@@ -58,9 +59,9 @@ def write_report(folder: Path) -> Path:
             shown.append(Shown(name, Markup(inline(vector, name)), words(summary, name), table))
         page = _render(summary, by_name, shown)
     except KeyError as error:
-        raise ReportError(f"{folder / 'summary.json'} is incomplete: {error.args[0]!r} is missing") from error
-    except (TypeError, AttributeError) as error:
-        raise ReportError(f"{folder / 'summary.json'} is not as a study writes it ({error})") from error
+        raise ReportError(f"{folder / 'summary.json'} is incomplete: {quoted(error.args[0])} is missing") from error
+    except (TypeError, AttributeError, ValueError, IndexError, ArithmeticError, TemplateError) as error:
+        raise ReportError(f"{folder / 'summary.json'} is not as a study writes it ({cut(str(error))})") from error
     for name, content in drawn.items():
         write_bytes(folder / "figures" / name, content)
     path = folder / "report.html"

@@ -7,7 +7,7 @@ their table; that it is what they ran is an inference. 2020: the same code base 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.rl.config import Config, Environment, EnvironmentName, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.trpo import Trpo
 
@@ -81,4 +81,5 @@ def preset(name: str, method: MethodName | None = None) -> Config:
         if p.name == name:
             config = p.make()
             return config if method is None else replace(config, method=method)
-    raise InnerloopError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+    names = [p.name for p in PRESETS]
+    raise InnerloopError(f"there is no preset {quoted(name)}; there are {', '.join(names)}{did_you_mean(name, names)}")

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.core.losses import Loss
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.rl.policy import divergence, log_probability
 from innerloop.rl.trajectories import Trajectories
 
@@ -96,7 +96,9 @@ def inner_loss(form: Form) -> Loss:
     """The inner loop's loss by name."""
     table: dict[str, Loss] = {"ratio": ratio_loss, "log_probability": log_probability_loss}
     if form not in table:
-        raise InnerloopError(f"the inner loss must be one of {', '.join(table)}; got {form!r}")
+        raise InnerloopError(
+            f"the inner loss must be one of {', '.join(table)}; got {form!r}{did_you_mean(form, table)}"
+        )
     return table[form]
 
 

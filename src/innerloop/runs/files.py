@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, naming_file
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -13,7 +13,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with part.open("wb") as f:
+        with naming_file(path), part.open("wb") as f:
             f.write(content)
             f.flush()
             os.fsync(f.fileno())
@@ -37,7 +37,7 @@ def read_json(path: Path) -> Any:
 
 def append_line(path: Path, value: Any) -> None:
     """Append one JSON line."""
-    with path.open("a") as f:
+    with naming_file(path), path.open("a") as f:
         f.write(json.dumps(value, allow_nan=False) + "\n")
 
 

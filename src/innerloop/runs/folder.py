@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.runs.environment import environment
 from innerloop.runs.files import append_line, read_json, read_lines, write_bytes, write_json
 
@@ -224,7 +224,8 @@ class RunFolder:
                     f"{self.path} holds the results of a finished run without its weights (no checkpoints): train it "
                     "again, or give a folder that has them"
                 )
-            raise RunError(f"{self.path} has no {which!r} checkpoint (it has: {have or 'none'}); train it first")
+            what = f"give one that it has{did_you_mean(which, index)}" if have else "train it first"
+            raise RunError(f"{self.path} has no {quoted(which)} checkpoint (it has: {have or 'none'}); {what}")
         return index[which]
 
     def load(self, which: str) -> Checkpoint:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.studies.comparison_tables import table2, table4
 from innerloop.studies.course import figure3, figure5
 from innerloop.studies.families import TRAINED, families
@@ -136,4 +136,6 @@ def experiment(name: str) -> Experiment:
     for e in EXPERIMENTS:
         if e.name == name:
             return e
-    raise InnerloopError(f"there is no experiment {name!r}; there are {', '.join(e.name for e in EXPERIMENTS)}")
+    names = [e.name for e in EXPERIMENTS]
+    near = did_you_mean(name, [*names, "all"])
+    raise InnerloopError(f"there is no experiment {quoted(name)}; there are {', '.join(names)}{near}")

@@ -18,7 +18,7 @@ from innerloop.data.catalogue import load
 from innerloop.data.convert import as_shape
 from innerloop.data.kin import CIFAR, met
 from innerloop.data.within import WithinAlphabet
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
@@ -101,7 +101,9 @@ def shift(
     """
     began = time.perf_counter()
     if target not in TARGETS:
-        raise InnerloopError(f"there is no target {target!r}; there are {', '.join(TARGETS)}")
+        raise InnerloopError(
+            f"there is no target {target!r}; there are {', '.join(TARGETS)}{did_you_mean(target, TARGETS)}"
+        )
     if not runs:
         raise InnerloopError("no run is given: name one run folder or more")
     for path in runs:

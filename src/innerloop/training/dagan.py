@@ -17,7 +17,7 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -256,8 +256,8 @@ def enlarger(name: str) -> Augmentation:
         return CLASSICAL[name]
     if not RunFolder(Path(name)).exists:
         raise InnerloopError(
-            f"there is no augmentation {name!r}; give {', '.join(CLASSICAL)}, or the folder of a run of "
-            "'innerloop dagan'"
+            f"there is no augmentation {quoted(name)}; give {', '.join(CLASSICAL)}, or the folder of a run of "
+            f"'innerloop dagan'{did_you_mean(name, CLASSICAL)}"
         )
     return load_dagan(Path(name))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from innerloop.core.outer import OuterLoop
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
 from innerloop.training.config import Config, Inner, Model, Validation
@@ -276,4 +276,5 @@ def preset(name: str, method: MethodName | None = None) -> Config:
             if method == "anil" and name.startswith("omniglot") and name.endswith("-cpu"):
                 config = _more_head_steps(config)
             return config if method is None else for_method(config, method)
-    raise InnerloopError(f"there is no preset {name!r}; there are {', '.join(p.name for p in PRESETS)}")
+    names = [p.name for p in PRESETS]
+    raise InnerloopError(f"there is no preset {quoted(name)}; there are {', '.join(names)}{did_you_mean(name, names)}")

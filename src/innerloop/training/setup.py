@@ -18,7 +18,7 @@ from innerloop.data.folder import FolderOptions
 from innerloop.data.multiclass import AllClasses
 from innerloop.data.pairs import Pairs
 from innerloop.data.sinusoid import Sinusoid
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.gradient import pair_predictor, predictor
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.named import MethodName, method
@@ -51,13 +51,18 @@ def choose_device(name: str) -> torch.device:
     """'auto' takes the GPU where there is one."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    here = {"cpu": 1}
+    if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()):
+        here[accelerator.type] = torch.accelerator.device_count()
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise InnerloopError(f"there is no device {name!r}; give auto, cpu or cuda") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InnerloopError("device 'cuda' was asked for, but this machine has no usable GPU; use --device cpu")
-    return device
+        if (device.index or 0) < here.get(device.type, 0):
+            return device
+    except RuntimeError:  # no name of a device
+        pass
+    has = ", ".join(kind if n == 1 else f"{kind}:0 to {kind}:{n - 1}" for kind, n in here.items())
+    near = did_you_mean(name, ("auto", *here))
+    raise InnerloopError(f"there is no device {quoted(name)}; this machine has {has}, and auto chooses{near}")
 
 
 def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | None:
