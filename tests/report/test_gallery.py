@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from innerloop.report import gallery as module
-from innerloop.report.gallery import GRID, Gallery, Guess, concepts, page, thumbnail, write_gallery
+from innerloop.report.gallery import GRID, Gallery, Guess, concepts, page, thumbnail
 
 CLASSES = ["a <b>&", "cat", "dog"]
 

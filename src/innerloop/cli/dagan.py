@@ -11,8 +11,8 @@ from innerloop.analysis.generated import Generated, look_at_generated
 from innerloop.cli import options, show
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
-from innerloop.runs import RunFolder, environment, write_json
-from innerloop.runs.files import write_bytes
+from innerloop.runs import RunFolder, environment
+from innerloop.runs.files import as_json, write_all
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
 
 ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
@@ -92,8 +92,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
         "command": env["command"],
         "commit": env["commit"],
     }
-    write_bytes(out / "generated.png", generated_png(*arrays))
-    write_json(out / "generated.json", value)
+    write_all(out, {"generated.png": generated_png(*arrays), "generated.json": as_json(value)})
     return value
 
 

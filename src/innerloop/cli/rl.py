@@ -12,7 +12,6 @@ import torch
 import tyro
 
 from innerloop.cli import options, show
-from innerloop.cli.evaluate import evaluations
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
@@ -24,7 +23,7 @@ from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.rl.trajectories import Trajectories
-from innerloop.runs import RunFolder, environment, write_json
+from innerloop.runs import RunFolder, environment
 from innerloop.runs.files import write_bytes
 from innerloop.studies import ANALYSIS, analyse_policy
 
@@ -160,7 +159,7 @@ def run_train(args: Sequence[str]) -> int:
             resume=asked.resume,
             report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p), p.first),
         )
-    finished = folder.summary
+    finished = folder.summary_with("best_step")
     show.console.print(
         f"trained {finished['steps']} meta-iterations in {finished['seconds']:.0f} s; "
         f"best on validation at {finished['best_step']}"
@@ -184,8 +183,8 @@ def run_evaluate(args: Sequence[str]) -> int:
 
 def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     """Test a run folder, add the result to its eval.json, and return that entry."""
-    earlier = evaluations(asked.run)
     folder = RunFolder(asked.run)
+    _ = folder.evaluations  # fails before the work
     config, policy, slow, env, step = load(asked)
     change = {k: getattr(asked, k) for k in ("steps", "tasks", "rollouts", "later_lr", "seed")}
     settings = replace(config.test, **{k: v for k, v in change.items() if v is not None})
@@ -214,9 +213,7 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
         "commit": made["commit"],
         **found.to_json(),
     }
-    keys = ("method", "learner", "adapt", "checkpoint", "step", "settings")
-    rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
-    write_json(folder.path / "eval.json", {"evaluations": [*rows, row]})
+    folder.add_evaluation(row, ("method", "learner", "adapt", "checkpoint", "step", "settings"))
     return row
 
 
