@@ -70,8 +70,9 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     """Write RUN/generated.png and RUN/generated.json; returns the latter."""
     images = load_images(config, asked.data_dir)
     unseen = images.split(asked.split)
+    checkpoint = RunFolder(out).load("last")
     found: Generated = look_at_generated(
-        load_dagan(out, device=config.device),
+        load_dagan(out, checkpoint=checkpoint, device=config.device),
         unseen,
         images.split("train"),
         images=min(asked.images, len(unseen.class_names)),
@@ -81,7 +82,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     arrays = (t.cpu().numpy() for t in (found.conditions, found.samples, found.nearest))
     env = environment()
     value = {
-        "step": RunFolder(out).step("last"),
+        "step": checkpoint.step,
         "split": asked.split,
         "images": len(found.conditions),
         "samples": asked.samples,

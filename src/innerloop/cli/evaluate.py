@@ -119,8 +119,9 @@ def evaluate_run(
     config = folder.config_as(Config.from_json)
     config = config if device is None else replace(config, device=device)
     use_threads(config.threads, stored=True)
+    checkpoint = folder.load(which)
     images = setup.load_images(config, data_dir)
-    config, model, parameters = load_run(path, which=which, device=device, images=images)
+    config, model, parameters = load_run(path, which=checkpoint, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
@@ -164,7 +165,7 @@ def evaluate_run(
     row = {
         "method": name,
         "checkpoint": which,
-        "step": folder.step(which),
+        "step": checkpoint.step,
         "split": split,
         "data": other or config.data,
         "enlarged": f"{enlarge} × {copies}" if enlarge else "",

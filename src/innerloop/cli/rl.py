@@ -282,8 +282,9 @@ def run_render(args: Sequence[str]) -> int:
 
 def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
     """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
-    config, policy, env = load_run(asked.run, asked.which)
-    step = 0 if asked.which == "untrained" else RunFolder(asked.run).step(asked.which)
+    checkpoint = asked.which if asked.which == "untrained" else RunFolder(asked.run).load(asked.which)
+    config, policy, env = load_run(asked.run, checkpoint)
+    step = 0 if isinstance(checkpoint, str) else checkpoint.step
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 
 

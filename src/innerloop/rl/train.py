@@ -90,7 +90,6 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
 
         def keep(step: int, *, is_best: bool = False) -> None:
             state = {
-                "step": step,
                 "best": best if math.isfinite(best) else -1e300,
                 "validation": validation,
                 "seconds": spent + time.perf_counter() - began,
@@ -177,14 +176,20 @@ def validation_return(
     return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
 
 
-def load_run(path: Path, which: str = "best", *, threads: int = 0) -> tuple[Config, nn.Sequential, Simulator]:
-    """The config, policy and environment of a run folder ('best' or 'last' checkpoint; 'untrained': the first weights).
+def load_run(
+    path: Path, which: str | Checkpoint = "best", *, threads: int = 0
+) -> tuple[Config, nn.Sequential, Simulator]:
+    """The config, policy and environment of a run folder ('best' or 'last' checkpoint, or one read from it;
+    'untrained': the first weights).
 
     From here on PyTorch and the environment use that many `threads`; 0: those of the run, as far as there are cores.
     """
     folder = RunFolder(path)
     config = folder.config_as(Config.from_json)
-    checkpoint = None if which == "untrained" else folder.load(which)
+    if isinstance(which, str):
+        checkpoint = None if which == "untrained" else folder.load(which)
+    else:
+        checkpoint = which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)

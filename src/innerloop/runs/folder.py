@@ -214,7 +214,7 @@ class RunFolder:
                 content = save(_plain(tensors))
                 digests[file] = hashlib.sha256(content).hexdigest()
                 write_bytes(part / file, content)
-            write_json(part / "state.json", {**checkpoint.state, "sha256": digests})
+            write_json(part / "state.json", {**checkpoint.state, "step": checkpoint.step, "sha256": digests})
             if (root / name).exists():  # left by a process killed before it could write the index, which names others
                 shutil.rmtree(root / name)
             part.rename(root / name)
@@ -258,7 +258,16 @@ class RunFolder:
 
     def load(self, which: str) -> Checkpoint:
         """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
-        name = self._name(which)
+        while True:
+            name = self._name(which)
+            try:
+                return self._read(name)
+            except RunError:
+                if self._name(which) == name:
+                    raise
+                # a process that trains here has put another one in its place meanwhile
+
+    def _read(self, name: str) -> Checkpoint:
         where = self.path / "checkpoints" / name
         try:
             state = read_object(where / "state.json")
@@ -266,8 +275,8 @@ class RunFolder:
             weights, optimizer = (_tensors(where / file, digests) for file in (WEIGHTS, OPTIMIZER))
         except (OSError, ValueError) as error:
             raise RunError(f"the checkpoint {where} cannot be read ({error}); train again") from None
-        if state.get("step") != int(name):
-            raise RunError(f"{where / 'state.json'} is of step {state.get('step')!r}; restore it, or train again")
+        if (step := state.pop("step", None)) != int(name):
+            raise RunError(f"{where / 'state.json'} is of step {step!r}; restore it, or train again")
         return Checkpoint(int(name), weights, optimizer, state, where)
 
     def finish(self, summary: Mapping[str, Any]) -> None:

@@ -183,7 +183,6 @@ def train_dagan(
             seconds = spent + time.perf_counter() - began
             moments = optimizer_state(optimizers[0], makers) | optimizer_state(optimizers[1], judges)
             state = {
-                "step": step,
                 "seconds": seconds,
                 "sums": sums,  # of distance and penalty since the last line of metrics.jsonl, over `count` steps
                 "count": count,
@@ -236,11 +235,12 @@ def train_dagan(
     return folder
 
 
-def load_dagan(path: Path, *, device: str | None = None) -> Dagan:
-    """The generator of a run folder's last checkpoint, as an augmentation; no data set is read."""
+def load_dagan(path: Path, *, checkpoint: Checkpoint | None = None, device: str | None = None) -> Dagan:
+    """The generator of a run folder's last checkpoint, or of one read from it, as an augmentation; no data set is
+    read."""
     folder = RunFolder(path)
     config = folder.config_as(DaganConfig.from_json)
-    checkpoint = folder.load("last")
+    checkpoint = checkpoint or folder.load("last")
     (shape,) = checkpoint.entries(image_shape=[int, int, int])
     network = Generator((shape[0], shape[1], shape[2]), config.sizes, stream(config.seed, "init", "generator"))
     own = {n: w for n, w in checkpoint.weights.items() if n.startswith("generator.")}

@@ -119,7 +119,6 @@ def train(
         def keep(step: int, *, is_best: bool = False, for_good: bool = False) -> None:
             seconds = spent + time.perf_counter() - began
             state = {
-                "step": step,
                 "best": best if math.isfinite(best) else -1e300,
                 "validation": validation,
                 "seconds": seconds,
@@ -212,12 +211,12 @@ def train(
 def load_run(
     path: Path,
     *,
-    which: str = "best",
+    which: str | Checkpoint = "best",
     data_dir: Path | None = None,
     device: str | None = None,
     images: ClassImages | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
-    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint).
+    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint, or one read from it).
 
     `images` are the run's image classes if they are at hand already; else they are loaded.
     """
@@ -225,7 +224,7 @@ def load_run(
     config = folder.config_as(Config.from_json)
     if device:
         config = replace(config, device=device)
-    checkpoint = folder.load(which)
+    checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
         images = setup.load_images(config, data_dir)
     model = setup.build_model(config, images)
