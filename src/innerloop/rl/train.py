@@ -186,13 +186,10 @@ def load_run(
     """
     folder = RunFolder(path)
     config = folder.config_as(Config.from_json)
-    if isinstance(which, str):
-        checkpoint = None if which == "untrained" else folder.load(which)
-    else:
-        checkpoint = which
+    checkpoint = folder.load(which) if isinstance(which, str) and which != "untrained" else which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)
-    if checkpoint is not None:
+    if isinstance(checkpoint, Checkpoint):
         load_weights(dict(policy.named_parameters()), checkpoint)
     return config, policy, environment
