@@ -27,7 +27,7 @@ from forks import COMMANDS, OUT, fork, prepared, report, run_to_the_end, wait, w
 
 EVENTS = ("os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.truncate")
 CLOCKS = ("command", "commit", "cost", "date", "env", "train_seconds")
-PLAN = {"train": (1, 20), "trpo": (2, 12), "ppo": (2, 12), "dagan": (2, 12), "study": (8, 8), "reproduce": (8, 8)}
+PLAN = {"train": (1, 20), "trpo": (2, 12), "ppo": (2, 12), "dagan": (2, 12), "study": (24, 4), "reproduce": (16, 4)}
 """by command: a kill before every so many-th event, and random kills"""
 
 
@@ -112,19 +112,20 @@ def left(folder: Path) -> dict[str, Any]:
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name, content = str(path.relative_to(folder)), None
         if path.suffix == ".json":
-            content = _timeless(json.loads(path.read_text()))
+            content = timeless(json.loads(path.read_text()))
         elif path.suffix == ".jsonl":
-            content = [_timeless(json.loads(line)) for line in path.read_text().splitlines()]
+            content = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
         elif path.suffix == ".safetensors":
             content = {n: (t.dtype, t.shape, t.numpy().tobytes()) for n, t in load_file(path).items()}
         found[name] = content
     return found
 
 
-def _timeless(value: Any) -> Any:
+def timeless(value: Any) -> Any:
+    """A value of JSON without clocks."""
     if isinstance(value, dict):
-        return {k: _timeless(v) for k, v in value.items() if k not in CLOCKS and not k.startswith("seconds")}
-    return [_timeless(v) for v in value] if isinstance(value, list) else value
+        return {k: timeless(v) for k, v in value.items() if k not in CLOCKS and not k.startswith("seconds")}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
 def trial(name: str, kill: Kill, whole: dict[str, Any], folder: Path) -> str | None:
