@@ -32,12 +32,14 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock file `path`, which stays. Without `wait`, BlockingIOError if another process holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     check_regular(path)
+    if fcntl is None:
+        yield
+        return
     with path.open("a") as file:  # not "w": in a folder from a stranger it may be a link to a file of the user's
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(path)) from None
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(path)) from None
         yield
 
 

@@ -120,13 +120,7 @@ class RunFolder:
         """
         config = json.loads(json.dumps(config))
         self._refuse()  # before anything is written into a folder that is not ours
-        with ExitStack() as held:
-            try:
-                held.enter_context(locked(self.path / ".lock", wait=False))
-            except BlockingIOError:
-                raise RunError(
-                    f"another process is training in {self.path} now; wait for it, or give another --out"
-                ) from None
+        with self.alone():
             self._refuse()  # again: another process may have trained here in the meantime
             if self.exists and not resume:
                 raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
@@ -152,6 +146,18 @@ class RunFolder:
                 write_json(self.path / "config.json", config)
                 checkpoint = None
             yield checkpoint
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for this process. RunError if another one is training in it."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.path / ".lock", wait=False))
+            except BlockingIOError:
+                raise RunError(
+                    f"another process is training in {self.path} now; wait for it, or give another --out"
+                ) from None
+            yield
 
     def _refuse(self) -> None:
         if self.path.exists() and not self.path.is_dir():

@@ -73,6 +73,10 @@ def study(
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
     started = (out / "maml").is_dir()
     if started and not resume:
+        for name in ("maml", "anil"):
+            if RunFolder(out / name).exists:
+                with RunFolder(out / name).alone():  # says if another process is training there now
+                    pass
         raise RunError(f"{out} holds an unfinished study; continue it with --resume, or give another --out")
     if not started and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and holds no study; give another --out")
