@@ -258,7 +258,13 @@ def tampers() -> Iterator[Tamper]:
         yield Tamper(
             "train", "config.json", what, edited(**changes), ("weights.safetensors", "device", "privateuseone")
         )
-        yield Tamper("cut train", "config.json", what, edited(**changes), ("weights.safetensors", "privateuseone"))
+        yield Tamper(
+            "cut train",
+            "config.json",
+            what,
+            edited(**changes),
+            ("weights.safetensors", "another configuration", "privateuseone"),
+        )
     yield Tamper("train", "checkpoints/index.json", "another kept step", edited(step4="0000002"))
     yield Tamper(
         "train", f"{best}weights.safetensors", "of a policy", lambda p: shutil.copy(p.parents[4] / "weights", p)
@@ -353,9 +359,10 @@ def _cut(name: str) -> int:
             m.tell = tell
 
 
-def contents(run: Path) -> dict[Path, bytes]:
-    """Of the files that hold numbers."""
-    names = ("eval.json", "result.json", "generated.json")
+def contents(run: Path, but_for: Sequence[str] = ()) -> dict[Path, bytes]:
+    """Of the files that hold numbers, but for what that command writes or shows even if it finds it there."""
+    names = {"eval.json", "result.json", "generated.json"}
+    names -= {"eval.json"} if "evaluate" in but_for else {"result.json"} if "reproduce" in but_for else set()
     return {p: p.read_bytes() for n in names for p in run.rglob(n) if p.is_file() and not p.is_symlink()}
 
 
@@ -380,7 +387,7 @@ def attack(t: Tamper, whole: Path, place: Path, truth: Sequence[dict[str, Any]])
         shutil.copytree(whole, place)
         file = located(place / OUT, t.file)
         t.do(file)
-        before = {} if t.run == "reproduce" else contents(place / OUT)  # whose result is there already
+        before = contents(place / OUT, command)
         status, out, err = in_folder(place, lambda c=command: cli.run(c))
         said = f"{shlex.join(command)}: status {status}: {(err or out)[-400:]}"
         named = any(n in err for n in (file.name, *t.names, *([OUT] if t.what in _ABSENT else [])))
@@ -418,7 +425,7 @@ def main(wanted: Callable[[int, Tamper], bool] = lambda _i, _t: True) -> bool:
             truth[name] = []
             for command in READERS[name]:
                 shutil.copytree(whole, folder / "t")
-                before = {} if name == "reproduce" else contents(folder / "t" / OUT)
+                before = contents(folder / "t" / OUT, command)
                 status, _, err = in_folder(folder / "t", lambda c=command: cli.run(c))
                 assert status == 0, (name, err)
                 truth[name].append(numbers(folder / "t" / OUT, before, trained="--resume" in command))
