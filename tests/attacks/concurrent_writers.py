@@ -57,7 +57,8 @@ def trainers(name: str, folder: Path) -> str:
         if name == "train":
             assert_same(folder / "one" / OUT, folder / "two" / OUT)
     except AssertionError as error:
-        return f"ended with {found}: {said[-300:]} {error}"
+        errors = [line for line in said.splitlines() if line.startswith("innerloop: ")]
+        return f"ended with {found}: {errors} {error}"
     return ""
 
 

@@ -3,8 +3,10 @@
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -359,3 +361,19 @@ def test_a_checkpoint_that_a_training_replaces_while_it_is_read(
 
     monkeypatch.setattr(run_folder, "load_file", replaced)
     assert folder.load("last").step == 2
+
+
+def test_another_process_that_begins_at_this_moment_is_not_taken_for_a_stranger(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, there = Path.iterdir, tmp_path / "new"
+    there.mkdir()
+
+    def begun(path: Path) -> Iterator[Path]:
+        if path == there and not (there / "config.json").exists():
+            shutil.copytree(folder.path, there, dirs_exist_ok=True)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "iterdir", begun)
+    with pytest.raises(RunError, match="--resume"):
+        start(there, folder.config)

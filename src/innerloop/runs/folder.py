@@ -167,11 +167,12 @@ class RunFolder:
                 f"{self.path} holds a finished run, which is never overwritten; test it with 'innerloop evaluate', "
                 "or give another --out"
             )
-        if self.exists or not self.path.is_dir():
+        names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        if self.exists:  # looked at after the names: another process may begin at this moment
             return
         # what a process leaves that was killed at its very start
         ours = (".lock", "env.json", ".env.json.", ".config.json.")
-        if any(p.name not in ours and not p.name.startswith(ours[2:]) for p in self.path.iterdir()):
+        if any(name not in ours and not name.startswith(ours[2:]) for name in names):
             raise RunError(f"{self.path} is not empty and holds no run; give another --out")
 
     def _tidy(self) -> None:
