@@ -106,7 +106,10 @@ def classifications(folder: Path) -> str:
 
     from innerloop.estimator import bodies
 
-    bodies.pretrained = quarters
+    def sort(n: int) -> int:
+        bodies.pretrained = quarters  # in this child alone
+        return cli.run(["classify", "--support", "examples", "--images", f"new{n}", "--method", "nil", "--out", "o"])
+
     folder.mkdir(parents=True)
     for name, (r, g, b) in COLOURS.items():
         for i in range(3):
@@ -117,16 +120,10 @@ def classifications(folder: Path) -> str:
             place = folder / f"new{n}"
             place.mkdir(exist_ok=True)
             Image.new("RGB", (12, 10), (r - 3 * n, g + 7 * n, b)).save(place / f"{name}.png")
-    works: list[Callable[[], int]] = [
-        lambda n=n: cli.run(
-            ["classify", "--support", "examples", "--images", f"new{n}", "--method", "nil", "--out", "o"]
-        )
-        for n in range(AT_ONCE)
-    ]
-    found = all_of(works, [folder] * AT_ONCE)
+    found = all_of([lambda n=n: sort(n) for n in range(AT_ONCE)], [folder] * AT_ONCE)
     try:
         in_json = {p["file"] for p in json.loads((folder / "o" / "predictions.json").read_text())["pictures"]}
-        in_csv = {r["file"] for r in csv.DictReader((folder / "o" / "predictions.csv").open())}
+        in_csv = {r["file"] for r in csv.DictReader((folder / "o" / "predictions.csv").read_text().splitlines())}
         page = html.unescape((folder / "o" / "gallery.html").read_text())
         on_page = set(re.findall(r"new\d/\w+\.png", page))
         left = sorted(p.name for p in (folder / "o").iterdir())
