@@ -355,7 +355,7 @@ BUGS = [
     ),
     *_bugs(
         "rl/train.py",
-        ("Adam begins anew on resume", "restore_optimizer(adam, dict(slow), checkpoint, str(out))", "pass", "ppo runs"),
+        ("Adam begins anew on resume", "restore_optimizer(adam, dict(slow), checkpoint)", "pass", "ppo runs"),
         ("PPO's settings not taken", "lr=config.ppo.lr, foreach=False", "lr=0.01, foreach=False", "ppo runs"),
     ),
     *_bugs(

@@ -1,6 +1,7 @@
 """`innerloop classify`: whole calls on pictures of plain colours, their files, and pictures as people have them."""
 
 import csv
+import errno
 import html
 import json
 import os
@@ -332,3 +333,29 @@ def test_with_the_body_that_comes_with_the_extra(monkeypatch: pytest.MonkeyPatch
     assert classify("new", "--method", "means", "--threads", "1") == 0
     _, lines = results()
     assert all(line["guess"] == Path(line["file"]).parent.name for line in lines)
+
+
+@pytest.mark.parametrize("file", range(1, 4))
+def test_a_full_disk_leaves_the_old_results(
+    examples: Path, new: Path, file: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All three of one call, whichever of the new ones does not fit."""
+    assert classify(str(new), "--method", "nil") == 0
+    old = {p.name: p.read_bytes() for p in Path("classified").iterdir()}
+    capsys.readouterr()
+    calls: list[int] = []
+    whole = os.fsync
+
+    def full(handle: int) -> None:
+        calls.append(handle)
+        if len(calls) == file:
+            raise OSError(errno.ENOSPC, "No space left on device", "classified")
+        whole(handle)
+
+    with monkeypatch.context() as m:
+        m.setattr(os, "fsync", full)
+        assert classify(str(new / "red"), "--method", "nil", "--mark", "1") == 1
+    assert "disk is full" in capsys.readouterr().err
+    assert {p.name: p.read_bytes() for p in Path("classified").iterdir()} == old
+    assert classify(str(new / "red"), "--method", "nil", "--mark", "1") == 0
+    assert all((Path("classified") / n).read_bytes() != content for n, content in old.items() if content)

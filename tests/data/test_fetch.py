@@ -1,6 +1,7 @@
 """Downloads from a server on this machine that behaves badly on request."""
 
 import hashlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -97,6 +98,23 @@ def test_a_plain_download_tells_its_progress(server: Behaviour, tmp_path: Path) 
     assert seen[0] == ("downloading made.zip", 0, len(CONTENT))
     assert seen[-1] == ("downloading made.zip", len(CONTENT), len(CONTENT))
     assert [s[1] for s in seen] == sorted(s[1] for s in seen)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no flock")
+def test_two_processes_do_not_write_into_one_file(server: Behaviour, tmp_path: Path) -> None:
+    to, said = tmp_path / "made.zip", []
+
+    def meanwhile(_what: str, have: int, _total: int | None) -> None:
+        if have and not said:
+            with pytest.raises(FetchError, match=r"another process is downloading made\.zip") as found:
+                download(archive(server), to)
+            said.append(found)
+
+    download(archive(server), to, meanwhile)
+    assert said
+    assert to.read_bytes() == CONTENT
+    assert names(tmp_path) == {"made.zip"}
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("validator", ["etag", "date"])

@@ -1,6 +1,7 @@
 """Configurations made again from plain values."""
 
 import json
+import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -115,9 +116,12 @@ def test_weights_that_were_not_published_are_said(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_without_what_is_needed_is_said(tmp_path: Path) -> None:
-    checkpoint = Checkpoint(7, {}, {}, {"best": "x", "seconds": 1.5})
-    assert checkpoint.entries(tmp_path, seconds=(int, float)) == (1.5,)
-    with pytest.raises(RunError, match=r"at step 7 in .* has no good 'best'; train again"):
-        checkpoint.entries(tmp_path, seconds=(int, float), best=(int, float))
-    with pytest.raises(RunError, match=r"at step 7 in .* lacks 'count'; train again"):
-        checkpoint.entries(tmp_path, count=int)
+    checkpoint = Checkpoint(7, {}, {}, {"best": "x", "seconds": 1.5, "sums": [1, 2.0]}, tmp_path)
+    assert checkpoint.entries(seconds=float, sums=[float, float]) == (1.5, [1, 2.0])
+    for kinds, name in (
+        ({"seconds": float, "best": float}, "best"),
+        ({"count": int}, "count"),
+        ({"sums": [int]}, "sums"),
+    ):
+        with pytest.raises(RunError, match=rf"{re.escape(str(tmp_path))}/state\.json .*'{name}'"):
+            checkpoint.entries(**kinds)

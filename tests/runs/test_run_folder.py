@@ -2,6 +2,11 @@
 
 import errno
 import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +17,7 @@ from safetensors.torch import load_file
 
 from innerloop.runs import RunError, RunFolder, append_line, environment, read_json, write_json
 from innerloop.runs import files as run_files
+from innerloop.runs import folder as run_folder
 from innerloop.runs.folder import Checkpoint, load_weights
 
 ONE = Checkpoint(1, {"w": torch.arange(6.0).reshape(2, 3).T}, {"step/w": torch.tensor(1.0)}, {"best": 0.5})
@@ -71,11 +77,10 @@ def test_a_finished_run_is_never_overwritten(folder: RunFolder, resume: bool) ->
 
 
 def test_two_processes_in_one_folder(folder: RunFolder) -> None:
-    with (
-        RunFolder(folder.path).start(folder.config, resume=True),
-        pytest.raises(RunError, match="another process"),
-    ):
-        start(folder.path, folder.config, resume=True)
+    with RunFolder(folder.path).start(folder.config, resume=True):
+        for resume in (True, False):  # --resume would not help while the other one trains
+            with pytest.raises(RunError, match=f"another process is training in {folder.path}"):
+                start(folder.path, folder.config, resume=resume)
     start(folder.path, folder.config, resume=True)  # and the lock is let go
 
 
@@ -146,7 +151,15 @@ def test_only_best_and_last_are_kept(folder: RunFolder) -> None:
         ("checkpoints/0000001/optimizer.safetensors", None, "cannot be read"),
         ("checkpoints/0000001/state.json", b"[3]", "cannot be read"),
         ("config.json", b"{", "config.json is not valid JSON"),
-        ("config.json", b"[]", "config.json is not a configuration"),
+        ("config.json", b"[]", "config.json"),
+        ("config.json", b"[" * 20_000, "config.json"),
+        ("config.json", b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}", "config.json"),
+        ("config.json", b'{"a": 1, "a": 2}', "config.json .*'a'"),
+        ("config.json", b'{"a": NaN}', "config.json .*NaN"),
+        ("config.json", b'{"a": 1e999}', "config.json .*1e999"),
+        ("config.json", b'{"a": ' + b"9" * 5000 + b"}", "config.json"),
+        ("checkpoints/index.json", b'{"last": "' + b"9" * 5000 + b'"}', "index.json"),
+        ("checkpoints/index.json", b'{"last": "0000001", "step30": "0000001"}', "index.json .*'step30'"),
     ],
 )
 def test_spoilt_files_are_named(folder: RunFolder, file: str, content: bytes | None, says: str) -> None:
@@ -159,7 +172,10 @@ def test_spoilt_files_are_named(folder: RunFolder, file: str, content: bytes | N
 
 def test_a_spoilt_line_of_metrics_is_named(folder: RunFolder) -> None:
     (folder.path / "metrics.jsonl").write_text('{"step": 1}\nxx\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl has a line"):
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2\b"):
+        _ = folder.metrics
+    (folder.path / "metrics.jsonl").write_text('{"step": 1, "loss": 0.5, "accepted": true}\n{"step": 2, "loss": "x"}\n')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2\b.*'loss'"):
         _ = folder.metrics
 
 
@@ -192,16 +208,172 @@ def test_write_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_weights_of_another_model(tmp_path: Path) -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(2, 3))
-    fits = {n: p.detach() + 1 for n, p in model.named_parameters()}
+    own = dict(torch.nn.Sequential(torch.nn.Linear(2, 3)).named_parameters())
+    fits = {n: p.detach() + 1 for n, p in own.items()}
+    bias = fits["0.bias"]
     for weights, says in (
         ({"0.weight": fits["0.weight"]}, "lacks '0.bias'"),
-        ({**fits, "1.bias": torch.zeros(1)}, "has '1.bias', which the model lacks"),
-        ({**fits, "0.bias": torch.zeros(4)}, r"of shape \(4,\), the model of \(3,\)"),
+        ({**fits, "1.bias": torch.zeros(1)}, "'1.bias'"),
+        ({**fits, "rate:1": torch.zeros(1)}, "'rate:1'"),
+        ({**fits, "0.bias": torch.zeros(4)}, r"'0.bias' .*\(4,\).*\(3,\)"),
+        ({**fits, "0.bias": bias.long()}, "'0.bias' .*int64.*float32"),
+        ({**fits, "0.bias": bias.bool()}, "'0.bias' .*bool.*float32"),
+        ({**fits, "0.bias": bias.half()}, "'0.bias' .*float16.*float32"),
+        ({**fits, "0.bias": bias.double()}, "'0.bias' .*float64.*float32"),
+        ({**fits, "0.bias": bias / 0}, "'0.bias'"),
     ):
-        before = model[0].bias.clone()
-        with pytest.raises(RunError, match=says):
-            load_weights(model, weights, "x")
-        assert torch.equal(model[0].bias, before)
-    load_weights(model, fits, "x")
-    assert torch.equal(model[0].weight, fits["0.weight"])
+        before = own["0.bias"].clone()
+        with pytest.raises(RunError, match=rf"{tmp_path}/weights\.safetensors .*{says}"):
+            load_weights(own, Checkpoint(1, weights, {}, {}, tmp_path))
+        assert torch.equal(own["0.bias"], before)
+    load_weights(own, Checkpoint(1, fits, {}, {}))
+    assert torch.equal(own["0.weight"], fits["0.weight"])
+
+
+def test_a_changed_or_exchanged_tensor_file_is_found(folder: RunFolder) -> None:
+    where = folder.path / "checkpoints" / "0000001"
+    whole = (where / "weights.safetensors").read_bytes()
+    (where / "weights.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(RunError, match=r"weights\.safetensors"):
+        folder.load("last")
+    (where / "weights.safetensors").write_bytes(whole)
+    state = read_json(where / "state.json")
+    del state["sha256"]  # of a checkpoint from before there were checksums
+    write_json(where / "state.json", state)
+    assert torch.equal(folder.load("last").weights["w"], ONE.weights["w"])
+    where.rename(where.with_name("0000003"))
+    write_json(folder.path / "checkpoints" / "index.json", {"last": "0000003"})
+    with pytest.raises(RunError, match=r"0000003/state\.json .*step 1\b"):
+        folder.load("last")
+
+
+def test_a_lost_index_does_not_cost_the_checkpoints(folder: RunFolder) -> None:
+    folder.save(replace(ONE, step=2))
+    (folder.path / "checkpoints" / "index.json").unlink()
+    with pytest.raises(RunError, match=r"index\.json"):
+        start(folder.path, folder.config, resume=True)
+    assert len(list((folder.path / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes of Unix")
+@pytest.mark.parametrize("file", ["config.json", ".lock", "metrics.jsonl", "checkpoints/0000001/weights.safetensors"])
+def test_a_pipe_is_not_waited_for(folder: RunFolder, file: str) -> None:
+    config, path = folder.config, folder.path / file
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match=path.name):
+        start(folder.path, config, resume=True)
+
+
+def test_a_lock_that_is_a_link_spoils_nothing(folder: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("x")
+    (folder.path / ".lock").unlink()
+    (folder.path / ".lock").symlink_to(tmp_path / "thesis.tex")
+    start(folder.path, folder.config, resume=True)
+    assert (tmp_path / "thesis.tex").read_text() == "x"
+
+
+@pytest.mark.parametrize("value", ["[]", "{}", '{"steps": "x", "seconds": 1}', '{"steps": 1, "seconds": true}', "{"])
+def test_a_spoilt_summary_is_named(folder: RunFolder, value: str) -> None:
+    (folder.path / "finished.json").write_text(value)
+    with pytest.raises(ValueError, match=r"finished\.json"):
+        _ = folder.summary
+    folder.finish({"steps": 1, "seconds": 2.0})
+    with pytest.raises(RunError, match=r"finished\.json .*'best_step'"):
+        folder.summary_with("best_step")
+
+
+def test_evaluations_are_added_replaced_and_kept(folder: RunFolder) -> None:
+    folder.add_evaluation({"a": 1, "b": "x", "mean": 0.1}, ("a", "b"))
+    folder.add_evaluation({"a": 2, "b": "x", "mean": 0.2}, ("a", "b"))
+    folder.add_evaluation({"a": 1, "b": "x", "mean": 0.3}, ("a", "b"))
+    assert [r["mean"] for r in folder.evaluations] == [0.2, 0.3]
+    write_json(folder.path / "eval.json", {"evaluations": [{"a": 1, "mean": 0.4}, {"a": 1, "b": "y", "mean": 0.5}]})
+    folder.add_evaluation({"a": 1, "b": "x", "mean": 0.6}, ("a", "b"), b="x")  # what rows of before "b" stand for
+    assert [r["mean"] for r in folder.evaluations] == [0.5, 0.6]
+    (folder.path / "eval.json").write_text("{")
+    with pytest.raises(ValueError, match=r"eval\.json"):
+        folder.add_evaluation({"a": 1, "b": "x"}, ("a", "b"))
+    assert (folder.path / "eval.json").read_text() == "{"
+
+
+ADD = """
+import sys
+from pathlib import Path
+from innerloop.runs import RunFolder
+for i in range(10):
+    RunFolder(Path(sys.argv[1])).add_evaluation({"who": sys.argv[2], "i": i}, ("who", "i"))
+"""
+
+
+def test_no_evaluation_is_lost_while_others_are_added(folder: RunFolder) -> None:
+    with RunFolder(folder.path).start(folder.config, resume=True):  # nor does a training stand in their way
+        found = [subprocess.Popen([sys.executable, "-c", ADD, str(folder.path), str(n)]) for n in range(3)]
+        assert [p.wait(timeout=100) for p in found] == [0, 0, 0]
+    assert {(r["who"], r["i"]) for r in folder.evaluations} == {(str(n), i) for n in range(3) for i in range(10)}
+
+
+@pytest.mark.parametrize("call", range(1, 4))
+@pytest.mark.parametrize("what", ["open", "fsync"])
+def test_files_are_written_together_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int, what: str
+) -> None:
+    """The disk is full at the first, second or third of them."""
+    old = dict.fromkeys(("a", "b/c", "d", "e"), b"old")
+    run_files.write_all(tmp_path, old)
+    calls: list[int] = []
+    whole = {"open": Path.open, "fsync": os.fsync}[what]
+
+    def full(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(*args, **kwargs)
+
+    new = {"a": b"new", "b/c": b"new", "d": b"new", "e": None}
+    with monkeypatch.context() as m:
+        m.setattr(Path if what == "open" else run_files.os, what, full)
+        with pytest.raises(OSError, match="No space"):
+            run_files.write_all(tmp_path, new)
+    assert {n: (tmp_path / n).read_bytes() for n in old} == old
+    assert not list(tmp_path.rglob("*.part"))
+    run_files.write_all(tmp_path, new)
+    assert {p.name for p in tmp_path.rglob("*") if p.is_file()} == {"a", "c", "d"}
+
+
+def test_the_part_of_a_living_process_is_left(tmp_path: Path) -> None:
+    other = tmp_path / f".x.json.{os.getppid()}-0a1b2c3d.part"
+    other.write_text("{")
+    write_json(tmp_path / "x.json", {})
+    assert other.exists()
+
+
+def test_a_checkpoint_that_a_training_replaces_while_it_is_read(
+    folder: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, calls = run_folder.load_file, []
+
+    def replaced(path: Path) -> dict[str, torch.Tensor]:
+        if not calls:
+            calls.append(1)
+            folder.save(replace(ONE, step=2), best=True)
+        return whole(path)
+
+    monkeypatch.setattr(run_folder, "load_file", replaced)
+    assert folder.load("last").step == 2
+
+
+def test_another_process_that_begins_at_this_moment_is_not_taken_for_a_stranger(
+    folder: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, there = Path.iterdir, tmp_path / "new"
+    there.mkdir()
+
+    def begun(path: Path) -> Iterator[Path]:
+        if path == there and not (there / "config.json").exists():
+            shutil.copytree(folder.path, there, dirs_exist_ok=True)
+        return whole(path)
+
+    monkeypatch.setattr(Path, "iterdir", begun)
+    with pytest.raises(RunError, match="--resume"):
+        start(there, folder.config)

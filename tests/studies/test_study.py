@@ -235,6 +235,10 @@ def test_interrupted_in_anil_and_resumed(
     assert f"--resume --out {out} " in err  # the study's folder, not the run's inside
     assert cli.run(args(out)) == 1
     assert "--resume" in capsys.readouterr().err
+    with RunFolder(out / "anil").alone():
+        for more in ([], ["--resume"]):
+            assert cli.run(args(out, *more)) == 1
+            assert f"another process is training in {out / 'anil'}" in capsys.readouterr().err
     assert cli.run(args(out, "--resume", "--seed", "9")) == 1
     assert "another configuration" in capsys.readouterr().err
     assert cli.run(args(out, "--resume")) == 0

@@ -1,6 +1,8 @@
 """A run that was stopped, by whatever, and resumed ends as one that was not: equal to the last bit."""
 
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -192,16 +194,28 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "spoil"),
+    ("file", "what", "spoil"),
     [
-        ("exp_avg/conv1.conv.weight", lambda o, s: o.pop("exp_avg/conv1.conv.weight")),
-        ("step/head.bias", lambda o, s: [o.pop(k) for k in list(o) if k.endswith("/head.bias")]),
-        ("exp_avg/other", lambda o, s: o.update({"exp_avg/other": torch.zeros(1)})),
-        ("shape", lambda o, s: o.update({"exp_avg/head.bias": torch.zeros(7)})),
-        ("best", lambda o, s: s.pop("best")),
+        ("optimizer", "'exp_avg/conv1.conv.weight'", lambda o, s: o.pop("exp_avg/conv1.conv.weight")),
+        ("optimizer", "'step/head.bias'", lambda o, s: [o.pop(k) for k in list(o) if k.endswith("/head.bias")]),
+        ("optimizer", "'exp_avg/other'", lambda o, s: o.update({"exp_avg/other": torch.zeros(1)})),
+        ("optimizer", r"\(7,\).*\(3,\)", lambda o, s: o.update({"exp_avg/head.bias": torch.zeros(7)})),
+        ("optimizer", "int8.*float32", lambda o, s: o.update({"exp_avg/head.bias": o["exp_avg/head.bias"].char()})),
+        ("optimizer", "'step/head.bias'", lambda o, s: o.update({"step/head.bias": torch.ones(3)})),
+        ("optimizer", "'step/head.bias'", lambda o, s: o.update({"step/head.bias": torch.tensor(-5.0)})),
+        ("optimizer", "'step/head.bias'", lambda o, s: o.update({"step/head.bias": torch.tensor(2.5)})),
+        ("optimizer", "'exp_avg_sq/head.bias'", lambda o, s: o["exp_avg_sq/head.bias"].sub_(1)),
+        ("optimizer", "'exp_avg/head.bias'", lambda o, s: o["exp_avg/head.bias"].fill_(math.nan)),
+        ("state", "'best'", lambda o, s: s.pop("best")),
+        ("state", "'best'", lambda o, s: s.update(best=True)),
+        ("state", "'best'", lambda o, s: s.update(best=10**400)),
+        ("state", "'validation'", lambda o, s: s.update(validation="0.5")),
+        ("state", "'sums'", lambda o, s: s.update(sums=[1])),
+        ("state", "'sums'", lambda o, s: s.update(sums=["a", "b"])),
+        ("state", "'count'", lambda o, s: s.update(count=-1)),
     ],
 )
-def test_a_spoilt_optimizer_or_state_is_refused(what: str, spoil: Callable, tmp_path: Path) -> None:
+def test_a_spoilt_optimizer_or_state_is_refused(file: str, what: str, spoil: Callable, tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "r")
     with pytest.raises(Interrupted):
         train(CONFIG, folder.path, report=at(3, ctrl_c))
@@ -209,8 +223,61 @@ def test_a_spoilt_optimizer_or_state_is_refused(what: str, spoil: Callable, tmp_
     optimizer, state = dict(c.optimizer), dict(c.state)
     spoil(optimizer, state)
     folder.save(replace(c, step=3, optimizer=optimizer, state=state))
-    with pytest.raises(RunError, match="train again"):
+    with pytest.raises(RunError, match=rf"0000003/{file}\.\w+ .*{what}"):
         train(CONFIG, folder.path, resume=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a signal of Unix")
+def test_a_closed_terminal_leaves_a_checkpoint_unless_it_is_ignored(tmp_path: Path) -> None:
+    def hang_up() -> None:
+        signal.raise_signal(signal.SIGHUP)
+
+    with pytest.raises(Interrupted):
+        train(SINES, tmp_path / "cut", report=at(3, hang_up))
+    assert RunFolder(tmp_path / "cut").load("last").step == 3
+    train(SINES, tmp_path / "cut", resume=True)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        train(SINES, tmp_path / "whole", report=at(3, hang_up))
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_report_that_cannot_be_written_leaves_a_checkpoint(tmp_path: Path) -> None:
+    """The terminal is gone, or the reader of a pipe."""
+
+    def gone() -> None:
+        raise BrokenPipeError
+
+    with pytest.raises(Interrupted):
+        train(SINES, tmp_path / "cut", report=at(3, gone))
+    assert RunFolder(tmp_path / "cut").load("last").step == 3
+    train(SINES, tmp_path / "cut", resume=True)
+    train(SINES, tmp_path / "whole")
+    assert_same(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_leftovers_of_killed_processes_are_cleared(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        train(SINES, tmp_path / "r", report=at(3, ctrl_c))
+    root = tmp_path / "r" / "checkpoints"
+    shutil.copytree(root / "0000003", root / "0000005")  # whole, but not in the index
+    (root / ".0000006.99999999.part").mkdir()
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    for name in ("finished.json", "metrics.jsonl", "checkpoints/index.json"):
+        path = tmp_path / "r" / name
+        path.with_name(f".{path.name}.{dead.pid}.part").write_text("{")
+        path.with_name(f".{path.name}.{dead.pid}-0a1b2c3d.part").write_text("{")
+    with pytest.raises(Interrupted):
+        train(SINES, tmp_path / "r", resume=True, report=at(5, ctrl_c))
+    assert not [p.name for p in root.iterdir() if p.name.startswith(".")]
+    best = f"{RunFolder(tmp_path / 'r').step('best'):07d}"
+    assert {p.name for p in root.iterdir() if p.is_dir()} == {best, "0000005"}
+    train(SINES, tmp_path / "r", resume=True)
+    assert not list((tmp_path / "r").rglob("*.part"))
 
 
 def test_blobs_have_what_the_tests_assume() -> None:

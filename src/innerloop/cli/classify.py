@@ -15,9 +15,9 @@ from innerloop.core.threads import use_threads
 from innerloop.data.places import cache_root
 from innerloop.errors import InnerloopError
 from innerloop.report.formats import duration, in_percent
-from innerloop.report.gallery import Gallery, Guess, thumbnail, write_gallery
-from innerloop.runs import RunError, environment, read_json, write_json
-from innerloop.runs.files import write_bytes
+from innerloop.report.gallery import Gallery, Guess, page, thumbnail
+from innerloop.runs import RunError, environment, read_json
+from innerloop.runs.files import as_json, locked, write_all
 
 if TYPE_CHECKING:
     from innerloop.estimator.sorting import NotUsed, Support
@@ -167,13 +167,10 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
     marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
     rows = [Row(r.name, r.guesses, r.nearest, i in marked) for i, r in enumerate(rows)]
     summary = _summary(asked, support, choice, rows, not_used, time.perf_counter() - began)
-    write_json(asked.out / FILES[0], summary)
-    write_bytes(asked.out / FILES[1], _csv(support, rows, asked.top).encode())
-    page = asked.out / FILES[2]
-    if asked.gallery:
-        write_gallery(page, _gallery(asked, support, rows, small, summary))
-    else:
-        page.unlink(missing_ok=True)  # an older one would show other guesses
+    gallery = page(_gallery(asked, support, rows, small, summary)).encode() if asked.gallery else None
+    contents = (as_json(summary), _csv(support, rows, asked.top).encode(), gallery)  # an old page shows other guesses
+    with locked(asked.out / ".lock"):
+        write_all(asked.out, dict(zip(FILES, contents, strict=True)))
     _print(asked, support, choice, rows, not_used, time.perf_counter() - began)
     return 0
 

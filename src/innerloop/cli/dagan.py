@@ -12,8 +12,8 @@ from innerloop.cli import options, show
 from innerloop.errors import InnerloopError
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
-from innerloop.runs import RunFolder, environment, write_json
-from innerloop.runs.files import write_bytes
+from innerloop.runs import RunFolder, environment
+from innerloop.runs.files import as_json, write_all
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
 
 ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
@@ -76,8 +76,9 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     """Write RUN/generated.png and RUN/generated.json; returns the latter."""
     images = load_images(config, asked.data_dir)
     unseen = images.split(asked.split)
+    checkpoint = RunFolder(out).load("last")
     found: Generated = look_at_generated(
-        load_dagan(out, device=config.device),
+        load_dagan(out, checkpoint=checkpoint, device=config.device),
         unseen,
         images.split("train"),
         images=min(asked.images, len(unseen.class_names)),
@@ -87,7 +88,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     arrays = (t.cpu().numpy() for t in (found.conditions, found.samples, found.nearest))
     env = environment()
     value = {
-        "step": RunFolder(out).step("last"),
+        "step": checkpoint.step,
         "split": asked.split,
         "images": len(found.conditions),
         "samples": asked.samples,
@@ -98,8 +99,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
         "command": env["command"],
         "commit": env["commit"],
     }
-    write_bytes(out / "generated.png", generated_png(*arrays))
-    write_json(out / "generated.json", value)
+    write_all(out, {"generated.png": generated_png(*arrays), "generated.json": as_json(value)})
     return value
 
 

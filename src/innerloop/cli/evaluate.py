@@ -13,7 +13,7 @@ from innerloop.data.enlarge import Enlarged
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.named import MethodName
-from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
+from innerloop.runs import RunError, RunFolder, environment
 from innerloop.studies.shift import Target, task_families, unseen_classes
 from innerloop.training import Config, load_run, setup
 from innerloop.training.dagan import enlarger
@@ -115,12 +115,13 @@ def evaluate_run(
 ) -> dict[str, Any]:
     """Evaluate a run folder, add the result to its eval.json, and return that entry."""
     folder = of_images(path, INSTEAD)
-    earlier = evaluations(path)
+    _ = folder.evaluations  # fails before the work
     config = folder.config_as(Config.from_json)
     config = config if device is None else replace(config, device=device)
     use_threads(config.threads, stored=True)
+    checkpoint = folder.load(which)
     images = setup.load_images(config, data_dir)
-    config, model, parameters = load_run(path, which=which, device=device, images=images)
+    config, model, parameters = load_run(path, which=checkpoint, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
@@ -164,7 +165,7 @@ def evaluate_run(
     row = {
         "method": name,
         "checkpoint": which,
-        "step": folder.step(which),
+        "step": checkpoint.step,
         "split": split,
         "data": other or config.data,
         "enlarged": f"{enlarge} × {copies}" if enlarge else "",
@@ -176,22 +177,9 @@ def evaluate_run(
         "commit": env["commit"],
         **result.to_json(),
     }
-    keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings")
-    since = {"data": config.data, "enlarged": ""}  # what rows of before these keys stand for
-    old = [{**since, **r} for r in earlier]
-    rows = [r for r, full in zip(earlier, old, strict=True) if any(full.get(k) != row[k] for k in (*keys, *since))]
-    write_json(path / "eval.json", {"evaluations": [*rows, row]})
+    keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings", "data", "enlarged")
+    folder.add_evaluation(row, keys, data=config.data, enlarged="")
     return row
-
-
-def evaluations(path: Path) -> list[dict[str, Any]]:
-    """What RUN/eval.json holds so far."""
-    file = path / "eval.json"
-    value = read_json(file) if file.exists() else {"evaluations": []}
-    rows = value.get("evaluations") if isinstance(value, dict) else None
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
-        raise RunError(f"{file} does not hold evaluations; move it away")
-    return rows
 
 
 def printed_steps(last: int) -> list[int]:

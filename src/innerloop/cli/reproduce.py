@@ -13,7 +13,7 @@ from innerloop.errors import InnerloopError
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.config import EnvironmentName
-from innerloop.runs import read_json
+from innerloop.runs.files import read_object
 from innerloop.studies import (
     EXPERIMENTS,
     TRAINING_MINUTES,
@@ -153,7 +153,7 @@ def make(asked: ReproduceArgs, names: Sequence[str], bench: Bench | RlBench) -> 
 
 def print_result(folder: Path) -> None:
     """The table and the claims of one result."""
-    value = read_json(folder / "result.json")
+    value = read_object(folder / "result.json")
     columns = list(zip(header(value), *rows(value), strict=True))
     wide = len(columns) > len(HEADER)  # the files have them all; a terminal has 80 columns
     kept = [c for c in columns if set(c[1:]) != {NONE} and not (wide and c[0] in ("models", "episodes", "tasks"))]

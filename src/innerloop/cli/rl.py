@@ -11,7 +11,6 @@ import torch
 import tyro
 
 from innerloop.cli import options, show
-from innerloop.cli.evaluate import evaluations
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
@@ -23,7 +22,7 @@ from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.rl.trajectories import Trajectories
-from innerloop.runs import RunFolder, environment, write_json
+from innerloop.runs import RunFolder, environment
 from innerloop.runs.files import write_bytes
 from innerloop.studies import ANALYSIS, analyse_policy
 
@@ -147,7 +146,7 @@ def run_train(args: Sequence[str]) -> int:
             resume=asked.resume,
             report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p), p.first),
         )
-    finished = folder.summary
+    finished = folder.summary_with("best_step")
     show.console.print(
         f"trained {finished['steps']} meta-iterations in {finished['seconds']:.0f} s; "
         f"best on validation at {finished['best_step']}"
@@ -171,8 +170,8 @@ def run_evaluate(args: Sequence[str]) -> int:
 
 def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     """Test a run folder, add the result to its eval.json, and return that entry."""
-    earlier = evaluations(asked.run)
     folder = RunFolder(asked.run)
+    _ = folder.evaluations  # fails before the work
     config, policy, slow, env, step = load(asked)
     change = {k: getattr(asked, k) for k in ("steps", "tasks", "rollouts", "later_lr", "seed")}
     settings = replace(config.test, **{k: v for k, v in change.items() if v is not None})
@@ -201,9 +200,7 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
         "commit": made["commit"],
         **found.to_json(),
     }
-    keys = ("method", "learner", "adapt", "checkpoint", "step", "settings")
-    rows = [r for r in earlier if any(r.get(k) != row[k] for k in keys)]
-    write_json(folder.path / "eval.json", {"evaluations": [*rows, row]})
+    folder.add_evaluation(row, ("method", "learner", "adapt", "checkpoint", "step", "settings"))
     return row
 
 
@@ -272,8 +269,9 @@ def run_render(args: Sequence[str]) -> int:
 
 def load(asked: EvaluateArgs | RenderArgs) -> tuple[Config, torch.nn.Sequential, dict[str, torch.Tensor], Any, int]:
     """Config, policy, slow weights, environment and meta-iteration of the checkpoint that is asked for."""
-    config, policy, env = load_run(asked.run, asked.which)
-    step = 0 if asked.which == "untrained" else RunFolder(asked.run).step(asked.which)
+    checkpoint = asked.which if asked.which == "untrained" else RunFolder(asked.run).load(asked.which)
+    config, policy, env = load_run(asked.run, checkpoint)
+    step = 0 if isinstance(checkpoint, str) else checkpoint.step
     return config, policy, {n: w.detach() for n, w in policy.named_parameters()}, env, step
 
 

@@ -65,7 +65,7 @@ def detail(p: Progress, config: Config) -> str:
 
 def report(folder: RunFolder, data_dir: Path | None) -> None:
     """Test the finished run and print what came out."""
-    finished = folder.summary
+    finished = folder.summary_with("best_step")
     show.console.print(
         f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; "
         f"best on validation at step {finished['best_step']}"

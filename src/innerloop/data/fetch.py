@@ -7,12 +7,14 @@ import json
 import os
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.data.places import data_root, find
 from innerloop.data.progress import Progress, silent
 from innerloop.data.sources import Archive, by_hand, source
+from innerloop.runs.files import locked
 
 BLOCK = 1 << 16
 TIMEOUT = 30.0
@@ -58,22 +60,32 @@ def download(archive: Archive, to: Path, progress: Progress = silent, timeout: f
     if archive.url is None:
         raise FetchError(f"{archive.file} has no download address")
     part, note = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
-    with _disk(part):
-        to.parent.mkdir(parents=True, exist_ok=True)
-    begun = _begun(part, note, archive.url)
-    have = part.stat().st_size if begun else 0
-    if not (begun and have and have == begun.total):
-        _receive(archive, begun, have, part, note, progress, timeout)
-    if archive.md5 is not None and (found := md5(part)) != archive.md5:
-        part.unlink()
+    with ExitStack() as held:
+        with _disk(part):
+            held.enter_context(locked(part, wait=False))
+        held.callback(_remove_if_empty, part)
+        if to.exists():  # another process has been quicker
+            return
+        begun = _begun(part, note, archive.url)
+        have = part.stat().st_size if begun else 0
+        if not (begun and have and have == begun.total):
+            _receive(archive, begun, have, part, note, progress, timeout)
+        if archive.md5 is not None and (found := md5(part)) != archive.md5:
+            part.unlink()
+            note.unlink(missing_ok=True)
+            raise FetchError(
+                f"{archive.url} gave a file with the checksum {found} instead of {archive.md5}; it was thrown "
+                "away: try again, and if it stays so, the file upstream has changed"
+            )
+        with _disk(part):
+            part.replace(to)
         note.unlink(missing_ok=True)
-        raise FetchError(
-            f"{archive.url} gave a file with the checksum {found} instead of {archive.md5}; it was thrown "
-            "away: try again, and if it stays so, the file upstream has changed"
-        )
-    with _disk(part):
-        part.replace(to)
-    note.unlink(missing_ok=True)
+
+
+def _remove_if_empty(part: Path) -> None:
+    """What locking has made, if nothing came."""
+    if part.is_file() and not part.stat().st_size:
+        part.unlink()
 
 
 def _begun(part: Path, note: Path, url: str) -> _Begun | None:
@@ -172,6 +184,8 @@ class _disk:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, BlockingIOError):
+            raise FetchError(f"another process is downloading {self.path.stem} to {self.path.parent} now; wait for it")
         if isinstance(error, OSError):
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             what = "the disk is full" if full else f"cannot write ({error.strerror or error})"

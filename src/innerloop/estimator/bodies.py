@@ -125,9 +125,11 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
     size = config.folder.size if config.data == "folder" else _SIZE[config.data]
     if image_size not in (None, size):
         raise InnerloopError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
-    weights = folder.load("best").weights
+    checkpoint = folder.load("best")
+    weights = checkpoint.weights
     channels = _trained_channels(config, weights, size)
-    _, model, parameters = load_run(path, device=str(device), images=_shapes(config, weights, channels, size))
+    made = _shapes(config, weights, channels, size)
+    _, model, parameters = load_run(path, which=checkpoint, device=str(device), images=made)
     model.eval()
     steps = {n: p.detach() for n, p in learned(parameters, "step").items()}
     with torch.no_grad():  # where each inner step has its own, those of the first serve the body that does not adapt

@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 
 import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -12,7 +12,6 @@ from PIL import Image
 
 from innerloop.core.random import stream
 from innerloop.report.looks import LOOKS
-from innerloop.runs.files import write_bytes
 
 SIDE = 192
 """pixels of a thumbnail's longer side"""
@@ -122,13 +121,8 @@ def thumbnail(name: str, image: Image.Image) -> Thumbnail:
     return Thumbnail(name, small.width, small.height, out.getvalue())
 
 
-def write_gallery(path: Path, gallery: Gallery) -> None:
-    """Write the page to `path`; the same gallery gives the same bytes."""
-    write_bytes(path, page(gallery).encode())
-
-
 def page(gallery: Gallery) -> str:
-    """The page, which needs no other file and no network."""
+    """The page, which needs no other file and no network; the same gallery gives the same text."""
     chosen = _chosen(gallery.guesses)
     pictures = [p for _, p in gallery.examples] + [g.picture for g in chosen]
     environment = Environment(

@@ -16,7 +16,7 @@ from innerloop.report.looks import look, variable
 from innerloop.report.summary import ReportError, Summary, read_episodes, read_summary
 from innerloop.report.tables import Table, named_tables
 from innerloop.report.words import CCA, CKA, HEADS, PAPER, Words, answer, words
-from innerloop.runs.files import write_bytes
+from innerloop.runs.files import write_all
 
 _TABLE_OF = {
     "steps": "steps",
@@ -62,11 +62,8 @@ def write_report(folder: Path) -> Path:
         raise ReportError(f"{folder / 'summary.json'} is incomplete: {quoted(error.args[0])} is missing") from error
     except (TypeError, AttributeError, ValueError, IndexError, ArithmeticError, TemplateError) as error:
         raise ReportError(f"{folder / 'summary.json'} is not as a study writes it ({cut(str(error))})") from error
-    for name, content in drawn.items():
-        write_bytes(folder / "figures" / name, content)
-    path = folder / "report.html"
-    write_bytes(path, page.encode())
-    return path
+    write_all(folder, {**{f"figures/{n}": content for n, content in drawn.items()}, "report.html": page.encode()})
+    return folder / "report.html"
 
 
 def _render(summary: Summary, by_name: dict[str, Table], shown: list[Shown]) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from innerloop.errors import InnerloopError
 from innerloop.report.drawing import blank, grid, png, style, svg
 from innerloop.report.formats import NONE
 from innerloop.report.looks import FAINT, INK
-from innerloop.runs import read_json
-from innerloop.runs.files import write_bytes
+from innerloop.runs.files import locked, read_object, write_all
 
 Value = Mapping[str, Any]
 
@@ -46,13 +46,20 @@ _MARKERS = ("o", "s", "^", "v", "D", "P", "X")
 
 def write_reproduction(folder: Path) -> dict[str, Path]:
     """Write the table and the figure of ``folder/result.json``; gives their paths by name."""
-    value = read_json(folder / "result.json")
-    with style(value["name"]):
-        figure = draw(value)
-        files = {"figure.png": png(figure), "figure.svg": svg(figure)}
-    files |= {"table.md": markdown(value).encode(), "table.csv": table_csv(value).encode()}
-    for name, content in files.items():
-        write_bytes(folder / name, content)
+    with locked(folder / ".lock"):  # who wrote result.json last also draws last
+        value = read_object(folder / "result.json")
+        try:
+            with style(value["name"]):
+                figure = draw(value)
+                files = {"figure.png": png(figure), "figure.svg": svg(figure)}
+            files |= {"table.md": markdown(value).encode(), "table.csv": table_csv(value).encode()}
+        except InnerloopError:
+            raise
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise InnerloopError(
+                f"{folder / 'result.json'} is not as it was written ({type(error).__name__}: {error}); make it again"
+            ) from error
+        write_all(folder, files)
     return {name: folder / name for name in files}
 
 

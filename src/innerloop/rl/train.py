@@ -22,7 +22,7 @@ from innerloop.rl.simulator import Simulator
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
-from innerloop.training.train import Interrupted, optimizer_state, restore_optimizer, stop_on_signals
+from innerloop.training.train import Interrupted, optimizer_state, restore_optimizer, stop_on_signals, tell
 
 _VALIDATION_SEED = 2_000_003
 
@@ -54,8 +54,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
 
     The data of an iteration depends on the seed, the iteration and the weights alone, and the state of the outer step
     (TRPO has none, PPO that of Adam) is in the checkpoint, so that a resumed run ends with the same weights as an
-    uninterrupted one (bit for bit with the same number of threads). Ctrl-C and SIGTERM finish the running iteration,
-    write a checkpoint and raise `Interrupted`.
+    uninterrupted one (bit for bit with the same number of threads). Ctrl-C, SIGTERM and SIGHUP finish the running
+    iteration, write a checkpoint and raise `Interrupted`.
 
     Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
@@ -82,17 +82,14 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
         validation: float | None = None
         if checkpoint:
             first = checkpoint.step
-            best, spent, validation = checkpoint.entries(
-                out, best=(int, float), seconds=(int, float), validation=(int, float, NoneType)
-            )
-            load_weights(policy, checkpoint.weights, str(out))
+            best, spent, validation = checkpoint.entries(best=float, seconds=float, validation=(float, NoneType))
+            load_weights(dict(slow), checkpoint)
             if adam is not None:
-                restore_optimizer(adam, dict(slow), checkpoint, str(out))
+                restore_optimizer(adam, dict(slow), checkpoint)
         began = time.perf_counter()
 
         def keep(step: int, *, is_best: bool = False) -> None:
             state = {
-                "step": step,
                 "best": best if math.isfinite(best) else -1e300,
                 "validation": validation,
                 "seconds": spent + time.perf_counter() - began,
@@ -144,7 +141,7 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
                 is_best = validation > best
                 best = max(best, validation)
                 keep(done, is_best=is_best)
-            report(Progress(done, last, returns[0], returns[-1], validation, first))
+            tell(report, Progress(done, last, returns[0], returns[-1], validation, first), stopped)
             if stopped.is_set() and done < last:
                 if not validate:
                     keep(done)
@@ -179,17 +176,20 @@ def validation_return(
     return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
 
 
-def load_run(path: Path, which: str = "best", *, threads: int = 0) -> tuple[Config, nn.Sequential, Simulator]:
-    """The config, policy and environment of a run folder ('best' or 'last' checkpoint; 'untrained': the first weights).
+def load_run(
+    path: Path, which: str | Checkpoint = "best", *, threads: int = 0
+) -> tuple[Config, nn.Sequential, Simulator]:
+    """The config, policy and environment of a run folder ('best' or 'last' checkpoint, or one read from it;
+    'untrained': the first weights).
 
     From here on PyTorch and the environment use that many `threads`; 0: those of the run, as far as there are cores.
     """
     folder = RunFolder(path)
     config = folder.config_as(Config.from_json)
-    weights = None if which == "untrained" else folder.load(which).weights
+    checkpoint = folder.load(which) if isinstance(which, str) and which != "untrained" else which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
     environment = setup.simulator(config)
     policy = setup.policy(config, environment)
-    if weights is not None:
-        load_weights(policy, weights, str(path))
+    if isinstance(checkpoint, Checkpoint):
+        load_weights(dict(policy.named_parameters()), checkpoint)
     return config, policy, environment

@@ -7,13 +7,18 @@ checkpoints/     STEP/weights.safetensors, STEP/optimizer.safetensors, STEP/stat
                  and as stepSTEP those that are kept for good
 finished.json    only once training has reached its last step
 eval.json        test results
+.lock            held while a process trains here
+.eval.lock       held while a process adds to eval.json: also while another one trains
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,15 +30,19 @@ from torch import Tensor
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.runs.environment import environment
-from innerloop.runs.files import append_line, read_json, read_lines, write_bytes, write_json
-
-try:
-    import fcntl
-except ImportError:  # Windows: no advisory locks; two trainings in one folder are then not told apart
-    fcntl = None
-
+from innerloop.runs.files import (
+    append_line,
+    check_regular,
+    locked,
+    read_lines,
+    read_object,
+    write_bytes,
+    write_json,
+)
 
 T = TypeVar("T")
+Kind = type | tuple[type, ...] | list[type]
+WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 
 
 class RunError(InnerloopError):
@@ -48,13 +57,18 @@ class Checkpoint:
     weights: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    folder: Path = Path()
+    """where it was read from; errors name its files"""
 
-    def entries(self, source: Path, **kinds: type | tuple[type, ...]) -> tuple[Any, ...]:
-        """These entries of the state; RunError for one that is not there or of another type than its name says."""
+    def entries(self, **kinds: Kind) -> tuple[Any, ...]:
+        """These entries of the state; RunError, naming file and entry, for one that lacks or is not of its kind.
+
+        Kinds: float (any finite number), int (0 or more), types, and lists of kinds, one an element.
+        """
         for name, kind in kinds.items():
-            if name not in self.state or not isinstance(self.state[name], kind):
-                what = "has no good" if name in self.state else "lacks"
-                raise RunError(f"the checkpoint at step {self.step} in {source} {what} {name!r}; train again")
+            if name not in self.state or not _is_of(self.state[name], kind):
+                what = f"has no good {name!r}" if name in self.state else f"lacks {name!r}"
+                raise RunError(f"{self.folder / 'state.json'} {what}; train again")
         return tuple(self.state[name] for name in kinds)
 
 
@@ -79,13 +93,15 @@ class RunFolder:
         """config.json"""
         if not self.exists:
             raise RunError(f"{self.path} is not a run folder: it has no config.json")
-        config = read_json(self.path / "config.json")
-        if not isinstance(config, dict):
-            raise RunError(f"{self.path / 'config.json'} is not a configuration; restore it, or train again")
-        return config
+        return read_object(self.path / "config.json")
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """env.json"""
+        return read_object(self.path / "env.json")
 
     def config_as(self, make: Callable[[dict[str, Any]], T]) -> T:
-        """config.json as `make` reads it; what is wrong in it is said with the file's name."""
+        """config.json as `make` reads it; errors name the file."""
         config = self.config
         try:
             return make(config)
@@ -103,17 +119,11 @@ class RunFolder:
         settings that have come since, into the form of this one.
         """
         config = json.loads(json.dumps(config))
-        self._refuse(resume=resume)  # before anything is written into a folder that is not ours
-        self.path.mkdir(parents=True, exist_ok=True)
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                if fcntl is not None:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise RunError(
-                    f"another process is training in {self.path}; wait for it or give another --out"
-                ) from None
-            self._refuse(resume=resume)  # again: another process may have trained here in the meantime
+        self._refuse()  # before anything is written into a folder that is not ours
+        with self.alone():
+            self._refuse()  # again: another process may have trained here in the meantime
+            if self.exists and not resume:
+                raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
             if self.exists:
                 try:
                     found = self.config_as(read)
@@ -129,6 +139,7 @@ class RunFolder:
                         f"resume with the same one, or give another --out{instead}"
                     )
                 checkpoint = self.load("last") if self.has("last") else None
+                self._tidy()
                 self._cut_metrics(checkpoint.step if checkpoint else 0)
             else:
                 write_json(self.path / "env.json", environment())
@@ -136,7 +147,19 @@ class RunFolder:
                 checkpoint = None
             yield checkpoint
 
-    def _refuse(self, *, resume: bool) -> None:
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder for this process. RunError if another one is training in it."""
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.path / ".lock", wait=False))
+            except BlockingIOError:
+                raise RunError(
+                    f"another process is training in {self.path} now; wait for it, or give another --out"
+                ) from None
+            yield
+
+    def _refuse(self) -> None:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file, not a folder; give another --out")
         if self.finished:
@@ -144,14 +167,23 @@ class RunFolder:
                 f"{self.path} holds a finished run, which is never overwritten; test it with 'innerloop evaluate', "
                 "or give another --out"
             )
-        if self.exists and not resume:
-            raise RunError(f"{self.path} holds an unfinished run; continue it with --resume, or give another --out")
-        if self.exists or not self.path.is_dir():
+        names = [p.name for p in self.path.iterdir()] if self.path.is_dir() else []
+        if self.exists:  # looked at after the names: another process may begin at this moment
             return
         # what a process leaves that was killed at its very start
         ours = (".lock", "env.json", ".env.json.", ".config.json.")
-        if any(p.name not in ours and not p.name.startswith(ours[2:]) for p in self.path.iterdir()):
+        if any(name not in ours and not name.startswith(ours[2:]) for name in names):
             raise RunError(f"{self.path} is not empty and holds no run; give another --out")
+
+    def _tidy(self) -> None:
+        """Remove checkpoints that a killed process could not finish, or could not enter into the index."""
+        root = self.path / "checkpoints"
+        index = self._index()
+        loose = [p for p in root.iterdir() if p.is_dir() and p.name not in index.values()] if root.is_dir() else []
+        if not index and sum(not p.name.startswith(".") for p in loose) > 1:  # the first is named before the second
+            raise RunError(f"{root / 'index.json'} names none of the checkpoints there; restore it, or train again")
+        for p in loose:
+            shutil.rmtree(p, ignore_errors=True)
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Append a line to metrics.jsonl."""
@@ -167,9 +199,10 @@ class RunFolder:
         path = self.path / "metrics.jsonl"
         rows = read_lines(path)
         for i, row in enumerate(rows, 1):
-            for name in ("step", *names):
+            needed = ("step", *names)
+            for name in dict.fromkeys([*needed, *row] if isinstance(row, dict) else needed):
                 value = row.get(name) if isinstance(row, dict) else None
-                if isinstance(value, bool) or not isinstance(value, int | float):
+                if not _is_of(value, float) and (name in needed or not isinstance(value, bool)):
                     raise RunError(f"{path}, line {i}, has no number {name!r}; mend or delete that line")
         return rows
 
@@ -183,9 +216,12 @@ class RunFolder:
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir()
-            write_bytes(part / "weights.safetensors", save(_plain(checkpoint.weights)))
-            write_bytes(part / "optimizer.safetensors", save(_plain(checkpoint.optimizer)))
-            write_json(part / "state.json", checkpoint.state)
+            digests = {}
+            for file, tensors in ((WEIGHTS, checkpoint.weights), (OPTIMIZER, checkpoint.optimizer)):
+                content = save(_plain(tensors))
+                digests[file] = hashlib.sha256(content).hexdigest()
+                write_bytes(part / file, content)
+            write_json(part / "state.json", {**checkpoint.state, "step": checkpoint.step, "sha256": digests})
             if (root / name).exists():  # left by a process killed before it could write the index, which names others
                 shutil.rmtree(root / name)
             part.rename(root / name)
@@ -230,15 +266,26 @@ class RunFolder:
 
     def load(self, which: str) -> Checkpoint:
         """The checkpoint 'last', 'best' or, if it was kept, 'stepN'."""
-        name = self._name(which)
+        while True:
+            name = self._name(which)
+            try:
+                return self._read(name)
+            except RunError:
+                if self._name(which) == name:
+                    raise
+                # a process that trains here has put another one in its place meanwhile
+
+    def _read(self, name: str) -> Checkpoint:
         where = self.path / "checkpoints" / name
         try:
-            state = dict(read_json(where / "state.json"))
-            weights = load_file(where / "weights.safetensors")
-            optimizer = load_file(where / "optimizer.safetensors")
-        except (OSError, ValueError, TypeError, SafetensorError) as error:
-            raise RunError(f"the checkpoint {where} cannot be read ({error}); remove it, or train again") from None
-        return Checkpoint(int(name), weights, optimizer, state)
+            state = read_object(where / "state.json")
+            digests = state.pop("sha256", {})  # checkpoints from before they were kept have none
+            weights, optimizer = (_tensors(where / file, digests) for file in (WEIGHTS, OPTIMIZER))
+        except (OSError, ValueError) as error:
+            raise RunError(f"the checkpoint {where} cannot be read ({error}); train again") from None
+        if (step := state.pop("step", None)) != int(name):
+            raise RunError(f"{where / 'state.json'} is of step {step!r}; restore it, or train again")
+        return Checkpoint(int(name), weights, optimizer, state, where)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Mark the run as finished."""
@@ -246,21 +293,75 @@ class RunFolder:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """finished.json: steps, seconds, best step and validation score."""
+        """finished.json: steps, seconds, and of what validates best_step and best_validation."""
+        return self.summary_with()
+
+    def summary_with(self, *names: str) -> dict[str, Any]:
+        """The same; without one of these numbers it is an error."""
         if not self.finished:
             raise RunError(f"{self.path} is not finished; go on with --resume")
-        return read_json(self.path / "finished.json")
+        path = self.path / "finished.json"
+        value = read_object(path)
+        for name in dict.fromkeys(("steps", "seconds", *names, *value)):
+            if not _is_of(value.get(name), float):
+                raise RunError(f"{path} has no number {name!r}; restore it, or train again")
+        return value
+
+    @property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The rows of eval.json."""
+        path = self.path / "eval.json"
+        rows = read_object(path).get("evaluations") if path.exists() else []
+        if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
+            raise RunError(f"{path} does not hold evaluations; move it away")
+        return rows
+
+    def add_evaluation(self, row: dict[str, Any], same: Sequence[str], **before: Any) -> None:
+        """Add a row to eval.json in the place of one that is equal in the entries `same`.
+
+        `before` is what a row stands for that was written before an entry came. Several processes can add at once.
+        """
+        with locked(self.path / ".eval.lock"):
+            rows = [r for r in self.evaluations if any({**before, **r}.get(k) != row[k] for k in same)]
+            write_json(self.path / "eval.json", {"evaluations": [*rows, row]})
 
     def _index(self) -> dict[str, str]:
         path = self.path / "checkpoints" / "index.json"
-        index = read_json(path) if path.exists() else {}
-        if not isinstance(index, dict) or not all(isinstance(v, str) and v.isdecimal() for v in index.values()):
-            raise RunError(f"{path} does not name checkpoints; restore it, or train again")
+        index = read_object(path) if path.exists() else {}
+        for which, name in index.items():
+            good = isinstance(name, str) and re.fullmatch("[0-9]{7,18}", name)
+            if not good or which not in ("last", "best", f"step{int(name)}"):
+                raise RunError(f"{path} does not name checkpoints (see {which!r}); restore it, or train again")
         return index
 
     def _cut_metrics(self, step: int) -> None:
         rows = [r for r in self.metrics if r["step"] <= step]
         write_bytes(self.path / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in rows).encode())
+
+
+def _is_of(value: Any, kind: Kind) -> bool:
+    if isinstance(kind, list):
+        return isinstance(value, list) and len(value) == len(kind) and all(map(_is_of, value, kind))
+    if isinstance(kind, tuple):
+        return any(_is_of(value, k) for k in kind)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 63
+    return isinstance(value, kind)
+
+
+def _tensors(path: Path, digests: Any) -> dict[str, Tensor]:
+    check_regular(path)
+    if digests:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if not isinstance(digests, dict) or digests.get(path.name) != found:
+            raise RunError(f"{path} is not the file that was written with its state.json: its checksum is another")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise RunError(f"{path}: {error}") from None
 
 
 def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -274,25 +375,28 @@ def _differences(old: Any, new: Any, at: str = "") -> list[str]:
     return [] if old == new else [f"{at}: {old!r} there, {new!r} now"]
 
 
-def load_weights(model: torch.nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
-    """Copy weights into the model; a checkpoint of another model is refused with the first difference named.
-
-    Names with a colon are not the model's: learned rates and the like.
-    """
-    own = dict(model.named_parameters())
-    missing = [n for n in own if n not in weights]
-    extra = [n for n in weights if n not in own and ":" not in n]
-    shapes = [n for n in own if n in weights and own[n].shape != weights[n].shape]
-    if missing or extra or shapes:
-        what = (
-            f"lacks {missing[0]!r}"
-            if missing
-            else f"has {extra[0]!r}, which the model lacks"
-            if extra
-            else f"has {shapes[0]!r} of shape {tuple(weights[shapes[0]].shape)}, "
-            f"the model of {tuple(own[shapes[0]].shape)}"
-        )
-        raise RunError(f"{source} is of another model: it {what}")
+def load_weights(own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint's weights into `own`; those of another model are refused with the first difference named."""
+    check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
     with torch.no_grad():
         for n, p in own.items():
-            p.copy_(weights[n])
+            p.copy_(checkpoint.weights[n])
+
+
+def check_tensors(own: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path) -> None:
+    """RunError if `found` has not the names, shapes and dtypes of `own`, or values that are not finite."""
+    for n in dict.fromkeys([*own, *found]):
+        if n not in found:
+            what = f"lacks {n!r}"
+        elif n not in own:
+            what = f"has {n!r}, which the model lacks"
+        elif found[n].shape != own[n].shape:
+            what = f"has {n!r} of shape {tuple(found[n].shape)}, the model of {tuple(own[n].shape)}"
+        elif found[n].dtype != own[n].dtype:
+            what = f"has {n!r} as {found[n].dtype}, the model as {own[n].dtype}"
+        else:
+            continue
+        raise RunError(f"{source} is of another model: it {what}")
+    for n, value in found.items():
+        if not bool(value.isfinite().all()):
+            raise RunError(f"{source} is damaged: {n!r} has values that are not finite; train again")

@@ -37,8 +37,8 @@ def analyse(
     Raises ValueError for a regression and for a multiclass run, whose head is not of N ways.
     """
     began = time.perf_counter()
-    config, model, parameters = load_run(path, which=which, data_dir=data_dir, device=device)
-    step = RunFolder(path).step(which)
+    checkpoint = RunFolder(path).load(which)
+    config, model, parameters = load_run(path, which=checkpoint, data_dir=data_dir, device=device)
     if config.regression:
         raise InnerloopError(f"{path} is a regression; the analysis compares classes' images")
     kind = method(config.method)
@@ -168,11 +168,11 @@ def analyse(
         replace(config, test=settings),
         name=WHERE,
         title=f"{config.method.upper()} on {config.data}",
-        where=f"run {path.name}, {which} checkpoint: step {step:,} of {config.outer.steps:,}",
+        where=f"run {path.name}, {which} checkpoint: step {checkpoint.step:,} of {config.outer.steps:,}",
         query=getattr(family, "query", settings.query),
         seconds=time.perf_counter() - began,
     )
-    value |= {"budget": "", "seeds": [config.seed], "step": step}
+    value |= {"budget": "", "seeds": [config.seed], "step": checkpoint.step}
     write_json(path / WHERE / "result.json", value)
     return value
 

@@ -54,9 +54,9 @@ def _runs(name: str, bench: Bench | RlBench) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for folder in bench.folders(experiment(name).methods):
         if folder.finished:
-            summary, env = folder.summary, read_json(folder.path / "env.json")
+            summary = folder.summary_with("best_step", "best_validation")
             found[folder.path.name] = {
-                "commit": env.get("commit"),
+                "commit": folder.environment.get("commit"),
                 "train_seconds": summary["seconds"],
                 "best_step": summary["best_step"],
                 "best_validation": summary["best_validation"],

@@ -9,7 +9,7 @@ from typing import Any
 from innerloop.errors import InnerloopError
 from innerloop.rl.config import Config, EnvironmentName, MethodName
 from innerloop.rl.presets import WORDS
-from innerloop.runs import RunFolder, write_json
+from innerloop.runs import RunError, RunFolder, write_json
 from innerloop.studies.analyse import WHERE
 from innerloop.studies.result import Drawing, Result, bars_of
 from innerloop.studies.rl_bench import RlBench, RlStage
@@ -41,6 +41,7 @@ def analyse_policy(
     began = time.perf_counter()
     config = RunFolder(path).config_as(Config.from_json)
     env, method = config.env.name, config.method
+    step = RunFolder(path).step(which)
     if not config.adapts:
         raise InnerloopError(
             f"{path} was trained with {method}, which has no inner loop to look into; 'innerloop rl evaluate {path} "
@@ -53,7 +54,8 @@ def analyse_policy(
     drawing = Drawing(
         "bars", "", "CKA before / after", (bars_of(method.upper(), names, alike),), "ci95 over test tasks"
     )
-    step = RunFolder(path).step(which)
+    if RunFolder(path).step(which) != step:
+        raise RunError(f"{path} is being trained, and its {which} checkpoint was replaced meanwhile; try again")
     value = bench.described(
         Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
         name=WHERE,

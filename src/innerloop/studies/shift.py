@@ -21,7 +21,7 @@ from innerloop.data.within import WithinAlphabet
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.methods.named import MethodName
-from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
+from innerloop.runs import RunError, RunFolder, environment, write_json
 from innerloop.studies.bench import Bench, Trained, difference, seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series
 from innerloop.studies.study import Stage
@@ -421,12 +421,11 @@ def _runs(runs: Sequence[Trained]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for run in runs:
         assert run.folder is not None
-        env = read_json(run.folder.path / "env.json")
         found[str(run.folder.path)] = {
             "data": run.config.data,
             "method": run.config.method,
             "seed": run.config.seed,
-            "commit": env.get("commit"),
-            "best_step": run.folder.summary["best_step"],
+            "commit": run.folder.environment.get("commit"),
+            "best_step": run.folder.summary_with("best_step")["best_step"],
         }
     return found

@@ -25,8 +25,8 @@ from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.gradient import predictor
 from innerloop.methods.named import NIL, method
-from innerloop.runs import RunError, RunFolder, environment, read_json, write_json
-from innerloop.runs.files import write_bytes
+from innerloop.runs import RunError, RunFolder, environment
+from innerloop.runs.files import as_json, write_all
 from innerloop.training import Config, Progress, setup, train
 from innerloop.training.train import load_run
 from innerloop.version import __version__
@@ -73,6 +73,10 @@ def study(
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
     started = (out / "maml").is_dir()
     if started and not resume:
+        for name in ("maml", "anil"):
+            if RunFolder(out / name).exists:
+                with RunFolder(out / name).alone():  # says if another process is training there now
+                    pass
         raise RunError(f"{out} holds an unfinished study; continue it with --resume, or give another --out")
     if not started and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out} exists and holds no study; give another --out")
@@ -204,9 +208,9 @@ def study(
     report(Stage("cost", 0, 1))
     summary["cost"] = _cost(config, models, images, family)
     summary["verdict"] = verdict(summary)
-    write_bytes(out / "episodes.safetensors", save(_pictures(models, family, config)))
+    pictures = save(_pictures(models, family, config))
     summary["seconds"] = time.perf_counter() - began
-    write_json(out / "summary.json", summary)
+    write_all(out, {"episodes.safetensors": pictures, "summary.json": as_json(summary)})
     return summary
 
 
@@ -345,7 +349,7 @@ def _method_json(name: str, result: Evaluation, folders: dict[str, RunFolder]) -
     value: dict[str, Any] = {"title": title, "note": note, **result.to_json()}
     del value["settings"]
     if name in folders:
-        finished = read_json(folders[name].path / "finished.json")
+        finished = folders[name].summary_with("best_step")
         value |= {
             "train_seconds": finished["seconds"],
             "outer_steps": finished["steps"],

@@ -19,7 +19,7 @@ from innerloop.core.threads import use_threads
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
-from innerloop.runs import RunError, RunFolder
+from innerloop.runs import RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.runs.plain import from_plain
 from innerloop.training import setup
@@ -29,6 +29,7 @@ from innerloop.training.train import (
     optimizer_state,
     restore_optimizer,
     stop_on_signals,
+    tell,
 )
 
 KIND = "dagan"
@@ -140,8 +141,8 @@ def train_dagan(
     the same distance on a fixed draw of pairs of the validation classes. Both are in the critic's units, so they
     compare lines of one run, not runs.
 
-    Ctrl-C and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder
-    that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
+    Ctrl-C, SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for
+    a folder that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
     """
     use_threads(config.threads, stored=resume)
     device = setup.choose_device(config.device)
@@ -171,19 +172,17 @@ def train_dagan(
         first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
         if checkpoint:
             first = checkpoint.step
-            spent, sums, count = checkpoint.entries(out, seconds=(int, float), sums=list, count=int)
-            for network, part in ((generator, "generator"), (critic, "critic")):
-                load_weights(network, _part(checkpoint.weights, part), str(out))
+            spent, sums, count = checkpoint.entries(seconds=float, sums=[float, float], count=int)
+            load_weights({**makers, **judges}, checkpoint)
             for optimizer, own, part in zip(optimizers, (makers, judges), ("generator", "critic"), strict=True):
                 kept = {k: v for k, v in checkpoint.optimizer.items() if f"/{part}." in k}
-                restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept), str(out))
+                restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept))
         began = time.perf_counter()
 
         def keep(step: int) -> None:
             seconds = spent + time.perf_counter() - began
             moments = optimizer_state(optimizers[0], makers) | optimizer_state(optimizers[1], judges)
             state = {
-                "step": step,
                 "seconds": seconds,
                 "sums": sums,  # of distance and penalty since the last line of metrics.jsonl, over `count` steps
                 "count": count,
@@ -225,7 +224,7 @@ def train_dagan(
                 )
                 sums, count = [0.0, 0.0], 0
                 keep(done)
-            report(DaganProgress(done, config.steps, distance, first))
+            tell(report, DaganProgress(done, config.steps, distance, first), stopped)
             if stopped.is_set() and not at_end:
                 if not regular:
                     keep(done)
@@ -236,17 +235,16 @@ def train_dagan(
     return folder
 
 
-def load_dagan(path: Path, *, device: str | None = None) -> Dagan:
-    """The generator of a run folder's last checkpoint, as an augmentation; no data set is read."""
+def load_dagan(path: Path, *, checkpoint: Checkpoint | None = None, device: str | None = None) -> Dagan:
+    """The generator of a run folder's last checkpoint, or of one read from it, as an augmentation; no data set is
+    read."""
     folder = RunFolder(path)
     config = folder.config_as(DaganConfig.from_json)
-    checkpoint = folder.load("last")
-    weights = _part(checkpoint.weights, "generator")
-    shape = checkpoint.state.get("image_shape")
-    if not isinstance(shape, list) or len(shape) != 3:
-        raise RunError(f"the checkpoint at step {checkpoint.step} in {path} does not say of what images; train again")
+    checkpoint = checkpoint or folder.load("last")
+    (shape,) = checkpoint.entries(image_shape=[int, int, int])
     network = Generator((shape[0], shape[1], shape[2]), config.sizes, stream(config.seed, "init", "generator"))
-    load_weights(network, weights, str(path))
+    own = {n: w for n, w in checkpoint.weights.items() if n.startswith("generator.")}
+    load_weights(dict(network.named_parameters(prefix="generator")), replace(checkpoint, weights=own))
     return Dagan(network.to(setup.choose_device(device or config.device)).eval().requires_grad_(False))
 
 
@@ -273,11 +271,6 @@ def _networks(config: DaganConfig, images: ClassImages, device: torch.device) ->
     shape = images.image_shape
     generator = Generator(shape, config.sizes, stream(config.seed, "init", "generator")).to(device)
     return generator, Critic(shape, config.sizes, stream(config.seed, "init", "critic")).to(device)
-
-
-def _part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
-    """The tensors of one of the two nets, by its own names."""
-    return {n.removeprefix(f"{part}."): t for n, t in weights.items() if n.startswith(f"{part}.")}
 
 
 def _noise(config: DaganConfig, n: int, generator: torch.Generator, device: torch.device) -> Tensor:

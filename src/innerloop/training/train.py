@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import NoneType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,10 +21,11 @@ from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate
 from innerloop.runs import RunError, RunFolder
-from innerloop.runs.folder import Checkpoint, load_weights
+from innerloop.runs.folder import OPTIMIZER, Checkpoint, check_tensors, load_weights
 from innerloop.training import setup
 from innerloop.training.config import Config
 
+T = TypeVar("T")
 _LOG_EVERY = 50
 _VALIDATION_SEED = 2_000_003
 
@@ -72,8 +73,8 @@ def train(
     """Train as `config` says, into the run folder `out`.
 
     Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
-    ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C
-    and SIGTERM finish the running step, write a checkpoint and raise `Interrupted`.
+    ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
+    SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`.
 
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
@@ -109,16 +110,15 @@ def train(
         if checkpoint:
             first = checkpoint.step
             best, spent, validation, sums, count = checkpoint.entries(
-                out, best=(int, float), seconds=(int, float), validation=(int, float, NoneType), sums=list, count=int
+                best=float, seconds=float, validation=(float, NoneType), sums=[float, float], count=int
             )
-            restore(parameters, checkpoint.weights, str(out), model)
-            restore_optimizer(optimizer, parameters, checkpoint, str(out))
+            load_weights(parameters, checkpoint)
+            restore_optimizer(optimizer, parameters, checkpoint)
         began = time.perf_counter()
 
         def keep(step: int, *, is_best: bool = False, for_good: bool = False) -> None:
             seconds = spent + time.perf_counter() - began
             state = {
-                "step": step,
                 "best": best if math.isfinite(best) else -1e300,
                 "validation": validation,
                 "seconds": seconds,
@@ -190,7 +190,7 @@ def train(
                 best = max(best, signed)
                 every = config.validation.keep_every
                 keep(done, is_best=is_best, for_good=every > 0 and done % every == 0)
-            report(Progress(done, config.outer.steps, found.loss, score, validation, first))
+            tell(report, Progress(done, config.outer.steps, found.loss, score, validation, first), stopped)
             if stopped.is_set() and not at_end:
                 if not validate:
                     keep(done)
@@ -208,27 +208,15 @@ def train(
     return folder
 
 
-def restore(parameters: dict[str, Tensor], weights: dict[str, Tensor], source: str, model: nn.Module) -> None:
-    """Copy a checkpoint into the meta-parameters (which are the model's own)."""
-    load_weights(model, weights, source)
-    for name in dict.fromkeys([*parameters, *weights]):
-        if ":" not in name:
-            continue
-        if name not in parameters or name not in weights or parameters[name].shape != weights[name].shape:
-            raise RunError(f"{source} is of another model: its learned {name!r} does not fit the config")
-        with torch.no_grad():
-            parameters[name].copy_(weights[name])
-
-
 def load_run(
     path: Path,
     *,
-    which: str = "best",
+    which: str | Checkpoint = "best",
     data_dir: Path | None = None,
     device: str | None = None,
     images: ClassImages | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
-    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint).
+    """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint, or one read from it).
 
     `images` are the run's image classes if they are at hand already; else they are loaded.
     """
@@ -236,12 +224,12 @@ def load_run(
     config = folder.config_as(Config.from_json)
     if device:
         config = replace(config, device=device)
-    checkpoint = folder.load(which)
+    checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
         images = setup.load_images(config, data_dir)
     model = setup.build_model(config, images)
     parameters = setup.meta_parameters(config, model)
-    restore(parameters, checkpoint.weights, str(path), model)
+    load_weights(parameters, checkpoint)
     return config, model, parameters
 
 
@@ -253,29 +241,30 @@ def optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tens
     return out
 
 
-def restore_optimizer(
-    optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint, source: str
-) -> None:
-    kinds: dict[str, set[str]] = {name: set() for name in parameters}
+def restore_optimizer(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor], checkpoint: Checkpoint) -> None:
+    source = checkpoint.folder / OPTIMIZER
+    whole = ("step", "exp_avg", "exp_avg_sq") if isinstance(optimizer, torch.optim.Adam) else ()
+    # Adam counts the steps of each parameter in a number of its own
+    like = {f"{kind}/{n}": torch.tensor(0.0) if kind == "step" else p for n, p in parameters.items() for kind in whole}
+    check_tensors(like, checkpoint.optimizer, source)
     for key, value in checkpoint.optimizer.items():
         kind, _, name = key.partition("/")
-        p = parameters.get(name)
-        if p is None or (kind != "step" and p.shape != value.shape):
-            raise RunError(f"the optimizer state {key!r} in {source} does not fit the model; train again")
-        kinds[name].add(kind)
+        p = parameters[name]
+        if (kind == "step" and (value < 1 or value % 1)) or (kind == "exp_avg_sq" and bool((value < 0).any())):
+            raise RunError(f"{source} is damaged: {key!r} has values that cannot be; train again")
         # the moments take the layout of their parameter, so that the arithmetic is the same to the last bit;
         # the fused Adam of a GPU counts its steps there
         fused = optimizer.defaults.get("fused")
         stored = value.to(p.device if fused else "cpu") if kind == "step" else torch.empty_like(p).copy_(value)
         optimizer.state[p][kind] = stored
-    whole = {"step", "exp_avg", "exp_avg_sq"} if isinstance(optimizer, torch.optim.Adam) else set()
-    if lacking := [name for name, found in kinds.items() if found != whole]:
-        raise RunError(f"the optimizer state in {source} is not whole (see {lacking[0]!r}); train again")
 
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event set by the first Ctrl-C or SIGTERM; a second one interrupts at once."""
+    """An event set by the first Ctrl-C, SIGTERM or SIGHUP (a closed terminal); a second one interrupts at once.
+
+    A SIGHUP that is ignored, as under nohup, stays ignored.
+    """
     stopped = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stopped
@@ -286,12 +275,23 @@ def stop_on_signals() -> Iterator[threading.Event]:
             raise KeyboardInterrupt
         stopped.set()
 
-    old = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    caught = [signal.SIGINT, signal.SIGTERM]
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        caught.append(signal.SIGHUP)
+    old = {s: signal.signal(s, stop) for s in caught}
     try:
         yield stopped
     finally:
         for s, handler in old.items():
             signal.signal(s, handler)
+
+
+def tell(report: Callable[[T], None], progress: T, stopped: threading.Event) -> None:
+    """Report. A terminal or a pipe that is gone stops the training as a signal does, after a checkpoint."""
+    try:
+        report(progress)
+    except OSError:
+        stopped.set()
 
 
 def _summary_writer() -> Any:
