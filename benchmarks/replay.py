@@ -125,9 +125,7 @@ RUNS = {
         f"{DAGAN} --steps 2 --every 1 --out dagan",
         *(f"evaluate run --enlarge {how} --copies 2" for how in ("affine", "elastic", "crop", "flip", "dagan")),
     ],
-    "dagan": [
-        f"{DAGAN} --steps 4 --every 2 --sizes.inner 2 --seed 1 --out run",
-    ],
+    "dagan": [f"{DAGAN} --steps 4 --every 2 --sizes.inner 2 --seed 1 --out run"],
     **{
         f"navigation-{m}": [f"{NAVIGATION} --method {m}", "rl evaluate run --steps 1 --later-lr 0.05"]
         for m in ("fomaml", "boil", "multitask", "oracle")
@@ -294,8 +292,8 @@ def machine() -> dict[str, str]:
 
 
 def source(package: Path) -> str:
-    """A digest of the package's code, and of this file."""
-    files = [Path(__file__), *sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)]
+    """A digest of the package's code."""
+    files = sorted(p for p in package.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
     return hashlib.sha256(b"".join(p.name.encode() + p.read_bytes() for p in files)).hexdigest()
 
 
@@ -371,7 +369,7 @@ def differences(a: dict[str, Any], b: dict[str, Any], *, exact: bool, raw: tuple
         ]
         if off:
             first = next(iter(off))
-            said.append(f"{len(off)} of {len(left)} differ, first {first}: {left[first]} → {right[first]}")
+            said.append(f"{len(off)} of {len(left)} differ, first {first}: {left[first]!s:.60} → {right[first]!s:.60}")
             files = [folder / file for folder in raw]
             if file.endswith(".safetensors") and all(f.exists() for f in files):
                 off = tensors_apart(*files)
@@ -384,7 +382,7 @@ def differences(a: dict[str, Any], b: dict[str, Any], *, exact: bool, raw: tuple
 
 def leaves(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
     """The numbers and texts in a JSON value, by where they are."""
-    if not isinstance(value, dict | list):
+    if not value or not isinstance(value, dict | list):
         yield at, value
         return
     for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
