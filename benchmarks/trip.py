@@ -10,8 +10,8 @@ generated methods are not counted.
 """
 
 import argparse
-import ast
 import contextlib
+import inspect
 import io
 import multiprocessing
 import os
@@ -21,8 +21,6 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, FrameType
-
-SMALL = "--outer.steps 2 --validation.every 2 --validation.episodes 4 --test.episodes 4 --device cpu --threads 1"
 
 
 @dataclass(frozen=True)
@@ -37,75 +35,60 @@ class Trip:
     goal_lines: int | None = None
 
 
-def _training(method: str, goal_files: int | None = None, goal_lines: int | None = None) -> Trip:
-    command = f"train --preset quick {SMALL} --method {method}"
-    return Trip(f"{method}, sampler to meta-gradient", command, "sample", "objective_gradient", goal_files, goal_lines)
-
-
+SMALL = "--outer.steps 2 --validation.every 2 --validation.episodes 4 --test.episodes 4 --device cpu --threads 1"
+TRAIN = f"train --preset quick {SMALL} --method"
+RL = "rl train --preset navigation-cpu --iterations 2 --meta-batch 2 --validation.tasks 2 --test.tasks 2 --threads 1"
+SAMPLER_TO_GRADIENT = ("sample", "objective_gradient")
 TRIPS = {
-    "maml": _training("maml", 8, 550),
-    "anil": _training("anil"),
-    "proto": _training("proto"),
-    "rl": Trip(
-        "RL meta-iteration (TRPO), navigation",
-        "rl train --preset navigation-cpu --iterations 2 --meta-batch 2 --validation.tasks 2 --test.tasks 2",
-        "sample_tasks",
-        "trust_region_step",
-        8,
-        600,
-    ),
+    "maml": Trip("maml, sampler to meta-gradient", f"{TRAIN} maml", *SAMPLER_TO_GRADIENT, 8, 550),
+    "anil": Trip("anil, sampler to meta-gradient", f"{TRAIN} anil", *SAMPLER_TO_GRADIENT),
+    "proto": Trip("proto, sampler to gradient", f"{TRAIN} proto", *SAMPLER_TO_GRADIENT),
+    "rl": Trip("RL meta-iteration, navigation, TRPO", RL, "sample_tasks", "trust_region_step", 8, 600),
     "study": Trip("study", f"study --preset quick {SMALL}", "run", "run", 40),
 }
 """first, last: names of functions of innerloop"""
 
 
-def entered(trip: Trip) -> dict[str, list[tuple[str, int, int]]]:
-    """For each file of the package the functions that were entered: name, first and last line."""
+def entered(trip: Trip) -> dict[str, list[tuple[str, range]]]:
+    """For each file of the package the functions that were entered, with their lines."""
     from innerloop import cli
 
     package = str(Path(str(cli.__file__)).parents[1])
-    seen: dict[CodeType, None] = {}
-    state = {"open": False, "done": False}
-    frame_of_last: list[FrameType] = []
+    seen: dict[tuple[str, CodeType], None] = {}  # code of two files can be equal
+    inside: list[FrameType] = []  # the call that the trip ends with
+    done = False
 
     def trace(frame: FrameType, event: str, _: object) -> None:
+        nonlocal done
         code = frame.f_code
-        if state["done"] or not code.co_filename.startswith(package):
+        if done or not code.co_filename.startswith(package):
             return
-        if event == "call":
-            state["open"] = state["open"] or code.co_name == trip.first
-            if state["open"] and code.co_flags & 1:  # optimised locals: a function, no class body and no module
-                seen[code] = None
-                if code.co_name == trip.last and not frame_of_last:
-                    frame_of_last.append(frame)
-        elif event == "return" and frame_of_last and frame is frame_of_last[0]:
-            state["done"] = True
+        if event == "call" and (seen or code.co_name == trip.first) and code.co_flags & inspect.CO_OPTIMIZED:
+            seen[code.co_filename, code] = None  # a function: class bodies and modules are not optimised
+            if code.co_name == trip.last and not inside:
+                inside.append(frame)
+        done = event == "return" and inside == [frame]
 
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         os.environ["INNERLOOP_CACHE"] = f"{folder}/cache"
         sys.setprofile(trace)
         status = cli.run([*shlex.split(trip.command), "--out", f"{folder}/out"])
         sys.setprofile(None)
-    if status or not state["done"]:
-        raise SystemExit(f"{trip.command}: status {status}; {trip.last}() {'returned' if state['done'] else 'not met'}")
-    ends: dict[str, dict[int, int]] = {}
-    found: dict[str, list[tuple[str, int, int]]] = {}
-    for code in seen:
-        file = code.co_filename
-        if file not in ends:
-            ends[file] = {}
-            for node in ast.walk(ast.parse(Path(file).read_text())):
-                if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                    for line in (node.lineno, *(d.lineno for d in node.decorator_list)):
-                        ends[file][line] = node.end_lineno or node.lineno
-        at = code.co_firstlineno
-        found.setdefault(file.removeprefix(package + "/"), []).append((code.co_name, at, ends[file].get(at, at)))
+    if status or not done:
+        raise SystemExit(
+            f"{trip.command}: status {status}, {trip.first}() to {trip.last}() {'' if done else 'not '}met"
+        )
+    found: dict[str, list[tuple[str, range]]] = {}
+    for file, code in seen:
+        if not code.co_name.startswith("<"):  # a lambda or comprehension lies in a function
+            source, at = inspect.getsourcelines(code)
+            found.setdefault(file.removeprefix(package + "/"), []).append((code.co_name, range(at, at + len(source))))
     return found
 
 
-def lines_of(functions: list[tuple[str, int, int]]) -> int:
-    """Distinct lines."""
-    return len({line for _, first, last in functions for line in range(first, last + 1)})
+def lines_of(functions: list[tuple[str, range]]) -> int:
+    """How many they have, each counted once."""
+    return len({line for _, lines in functions for line in lines})
 
 
 def main() -> None:
