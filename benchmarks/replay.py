@@ -90,7 +90,7 @@ VARIANTS = {
     "max-pool-flatten": "--model.downsample max_pool --model.readout flatten",
     "no-affine": "--model.no-affine",
     "resnet12": "--model.arch resnet12 --outer.steps 1 --outer.meta-batch 1 --validation.every 1 "
-    "--validation.episodes 1 --test.episodes 2",
+    "--validation.episodes 2 --test.episodes 2",
     "mlp": "--model.arch mlp --model.hidden 6 5",
     "first-order": "--inner.first-order",
     "second-order-from": "--inner.second-order-from 2",
@@ -212,7 +212,9 @@ def record(out: Path, only: list[str]) -> bool:
             if status[line]:
                 said = (folder / "output.log").read_text().strip().rpartition("\n")[2]
                 print(f"{name}: status {status[line]} of {line}\n    {said}")
-        if status[lines[0]]:  # nothing to record
+            if status[lines[0]]:  # then the others have nothing to work on
+                break
+        if status[lines[0]]:
             whole = False
             continue
         write(file, {**about, "commands": status, "files": dict(found_in(folder))})
@@ -299,15 +301,15 @@ def source(package: Path) -> str:
 
 def draw_pictures(folder: Path) -> None:
     """Coloured noise: classes/ to train on, examples/ and new/ to classify."""
-    g = np.random.default_rng(0)
-    sizes = {"classes": (15, 6), "examples": (3, 3), "new": (3, 2)}
-    for kind, (classes, pictures) in sizes.items():
+    sizes = {"classes": (30, 5), "examples": (3, 3), "new": (3, 2)}
+    for k, (kind, (classes, pictures)) in enumerate(sizes.items()):
         for c in range(classes):
             centre = np.random.default_rng(c).uniform(0, 255, (4, 4, 3))
             for p in range(pictures):
                 path = folder / kind / f"class{c:02}" / f"{p}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                pixels = np.clip(centre + g.normal(0, 40, centre.shape), 0, 255).repeat(6, 0).repeat(6, 1)
+                noise = np.random.default_rng([k, c, p]).normal(0, 40, centre.shape)
+                pixels = np.clip(centre + noise, 0, 255).repeat(6, 0).repeat(6, 1)
                 Image.fromarray(pixels.astype(np.uint8)).save(path)
 
 

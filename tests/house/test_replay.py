@@ -175,7 +175,7 @@ def test_pictures_are_always_the_same(replay: ModuleType, tmp_path: Path) -> Non
     for side in ("a", "b"):
         replay.draw_pictures(tmp_path / side)
     files = [sorted((tmp_path / s).rglob("*.png")) for s in ("a", "b")]
-    assert len(files[0]) == 15 * 6 + 3 * 3 + 3 * 2
+    assert len(files[0]) == 30 * 5 + 3 * 3 + 3 * 2
     assert all(x.read_bytes() == y.read_bytes() for x, y in zip(*files, strict=True))
     assert len({x.read_bytes() for x in files[0]}) == len(files[0])
 
