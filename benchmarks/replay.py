@@ -65,7 +65,8 @@ DAGAN = (
     "dagan --critic-steps 2 --batch 4 --sizes.widths 4 8 --sizes.noise 4 --images 4 --samples 2 --device cpu "
     "--threads 1"
 )
-SMOKE = "reproduce {} --budget smoke --device cpu --threads 1 --out made"
+SMOKE = "reproduce {} --budget smoke --threads 1 --out made"
+SMOKE_IMAGES = f"{SMOKE} --way 3 --device cpu"
 CLASSIFY = (
     "classify --support ../../pictures/examples --images ../../pictures/new --device cpu --threads 1 --no-gallery"
 )
@@ -142,8 +143,8 @@ RUNS = {
     ],
     "classify-pretrained": [f"{CLASSIFY} --out auto", f"{CLASSIFY} --method means --out means"],
     "study": [f"study --preset quick {TINY} --out study"],
-    "reproduce": [SMOKE.format("all") + " --way 3"],
-    "reproduce-families": [SMOKE.format("families") + " --way 3 --seeds 0"],
+    "reproduce": [SMOKE_IMAGES.format("all")],
+    "reproduce-families": [SMOKE_IMAGES.format("families") + " --seeds 0"],
     "reproduce-rl": [
         f"{SMOKE.format(name)} --env navigation --seeds 0 1" for name in ("table2-rl", "rl-features", "rl-baselines")
     ],
