@@ -1,4 +1,4 @@
-"""The error that a user can meet."""
+"""The error that a user can meet, and how a value is quoted in one."""
 
 
 class InnerloopError(ValueError):
@@ -6,3 +6,15 @@ class InnerloopError(ValueError):
 
     The command line prints it in one sentence. Any other `ValueError` is a bug of ours and keeps its traceback.
     """
+
+
+def shown(value: object) -> str:
+    """A file's name, or any value, as text on one line: what is no text and control characters become escapes."""
+    text = str(value).encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def brief(value: object, most: int = 200) -> str:
+    """`shown`, cut to `most` characters: for messages that quote what a file or a caller gave."""
+    text = shown(value)
+    return text if len(text) <= most else f"{text[:most]}… ({len(text):,} characters)"
