@@ -65,7 +65,7 @@ def _set_array(array: NDArray[Any], state: Any) -> None:
             content = _content(raw, shape, dtype)
             if array.shape != (0,):
                 raise pickle.UnpicklingError("it fills an array twice")
-            array.__setstate__((1, shape, dtype.value, bool(fortran), content))
+            array.__setstate__((1, shape, dtype.value, bool(fortran), content))  # pyright: ignore[reportArgumentType]
         case _:
             raise pickle.UnpicklingError("it holds an array whose state is not that of numbers or text")
 
@@ -79,7 +79,7 @@ def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) 
     return np.ndarray(shape, dtype.value, content, order=order)
 
 
-def _scalar(dtype: Any, raw: Any) -> np.generic:
+def _scalar(dtype: Any, raw: Any) -> Any:
     return _frombuffer(raw, dtype, (), "C")[()]
 
 
@@ -145,18 +145,22 @@ def _put(into: Any, items: list[Any]) -> dict[Any, Any]:
 class _Arrays(pickle._Unpickler):
     """Raises UnpicklingError, or nearly anything else, for what is not plain arrays and values."""
 
+    stack: list[Any]
+    append: Callable[[Any], None]
+    pop_mark: Callable[[], list[Any]]
+
     def __init__(self, content: bytes) -> None:
         super().__init__(io.BytesIO(content), encoding="latin1")
         self.steps = STEPS
         self.room = (1 << 20) + 2 * len(content)
         """bytes that calls may take: a value can be used any number of times, and must not be copied as often"""
 
-    def find_class(self, module_name: str, global_name: str, /) -> Any:
+    def find_class(self, module: str, name: str) -> Any:
         try:
-            return ALLOWED[module_name, global_name]
+            return ALLOWED[module, name]
         except KeyError:
-            name = brief(f"{module_name}.{global_name}")
-            raise pickle.UnpicklingError(f"it names {name}, which no file of images needs") from None
+            what = brief(f"{module}.{name}")
+            raise pickle.UnpicklingError(f"it names {what}, which no file of images needs") from None
 
     def _take(self, arguments: Any) -> None:
         if type(arguments) is not tuple:
@@ -235,7 +239,7 @@ _OWN = {
 }
 _STEPS = {code[0]: step for code, step in _OWN.items()}
 _STEPS |= {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _AS_EVER.split()}
-_Arrays.dispatch = {code: _counted(_STEPS[code]) if code in _STEPS else _refused(code) for code in range(256)}
+_Arrays.dispatch = {code: _counted(_STEPS[code]) if code in _STEPS else _refused(code) for code in range(256)}  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def unpickle(content: bytes, path: Path | str) -> Any:
