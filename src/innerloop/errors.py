@@ -10,7 +10,10 @@ class InnerloopError(ValueError):
 
 def shown(value: object) -> str:
     """A file's name, or any value, as text on one line: what is no text and control characters become escapes."""
-    text = str(value).encode("utf-8", "backslashreplace").decode()
+    text = str(value)
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -36,7 +36,7 @@ class Readable(Protocol):
 def read_file(path: Path, most: int) -> bytes:
     """The content of a file of at most `most` bytes; raises DataCorrupt naming it, and OSError."""
     with path.open("rb") as file:
-        return read(file, path.stat().st_size, most, str(path))
+        return read(file, path.stat().st_size, most, shown(path))
 
 
 def read(file: Readable, size: int, most: int, name: str) -> bytes:

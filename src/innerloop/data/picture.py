@@ -31,18 +31,19 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Imag
     which does not name the file.
     """
     try:
-        with warnings.catch_warnings(), Image.open(file, formats=formats()) as image:
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
-            if draft is not None and "progressive" not in image.info:  # of that all coefficients are held
-                image.draft(None, (draft, draft))
-            check_size(image)
-            warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside the image, as in ICO
-            image.load()
-            return flat(upright(image), mode)
+            with Image.open(file, formats=formats()) as image:
+                if draft is not None and "progressive" not in image.info:  # of those all coefficients are held
+                    image.draft(None, (draft, draft))
+                check_size(image)
+                warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside it, as in ICO
+                image.load()
+                return flat(upright(image), mode)
     except InnerloopError:
         raise
     except Image.UnidentifiedImageError:
-        raise InnerloopError("no known image format") from None
+        raise InnerloopError("it is no known image format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InnerloopError(f"it has more than the {PIXELS:,} pixels that are read; make it smaller") from None
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
