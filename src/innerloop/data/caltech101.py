@@ -99,7 +99,10 @@ def read_pictures(path: Path, size: int, progress: Progress = silent) -> ClassIm
         parts = name.split("/")
         if not name.endswith(".jpg") or len(parts) < 2 or parts[-2] == BACKGROUND or parts[-1].startswith("."):
             continue
-        found.setdefault(parts[-2], {})[parts[-1]] = square(content(PICTURE), size, f"{brief(name)} in {shown(path)}")
+        of_class = found.setdefault(parts[-2], {})
+        if parts[-1] in of_class:
+            raise DataCorrupt(f"{shown(path)} has two files called {brief(name)}; get it again")
+        of_class[parts[-1]] = square(content(PICTURE), size, f"{brief(name)} in {shown(path)}")
         done += 1
         if done % 500 == 0:
             progress("reading caltech101", done, IMAGES)

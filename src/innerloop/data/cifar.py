@@ -163,6 +163,8 @@ def _members(path: Path) -> dict[str, bytes]:
     else:
         for name, read_whole in tar_files(path, path):
             if (last := name.rsplit("/", 1)[-1]) in wanted:
+                if last in content:
+                    raise DataCorrupt(f"{path} has two files called {last}; get it again")
                 content[last] = read_whole(PICKLE)
     if absent := [name for name in wanted if name not in content]:
         raise DataCorrupt(f"{path} has no {' and no '.join(absent)} in it: it is not CIFAR-100 for Python")

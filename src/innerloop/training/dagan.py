@@ -4,6 +4,7 @@ Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani e
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -236,9 +237,9 @@ def train_dagan(
     return folder
 
 
-def load_dagan(path: Path, *, device: str | None = None) -> Dagan:
+def load_dagan(path: str | os.PathLike[str], *, device: str | None = None) -> Dagan:
     """The generator of a run folder's last checkpoint, as an augmentation; no data set is read."""
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     config = folder.config_as(DaganConfig.from_json)
     checkpoint = folder.load("last")
     weights = _part(checkpoint.weights, "generator")
