@@ -59,7 +59,7 @@ def load_folder(
     for a split that does not fit the classes. Grey, RGBA, palette, 16-bit and EXIF-rotated images are
     converted (see `picture`); files that do not end like an image are passed over. Classes that no list
     names are in no split. Bytes of a class's name that are no text, and control characters, become escapes such as
-    \\xff, in lists of names too.
+    \\udce9, in lists of names too.
     """
     options = options or FolderOptions()
     root = Path(root).expanduser()

@@ -52,9 +52,12 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Imag
 
 def check_size(image: Image.Image) -> None:
     """Raises InnerloopError for an image, decoded or not, of more pixels than are read."""
-    width, height = image.size
-    if width * height > PIXELS:
-        raise InnerloopError(f"it has {width}×{height} pixels, more than the {PIXELS:,} that are read; make it smaller")
+    tags = getattr(image, "tag_v2", {})
+    for width, height in (image.size, (tags.get(322, 0), tags.get(323, 0))):  # of a TIFF the tiles are as large as told
+        if width * height > PIXELS:
+            raise InnerloopError(
+                f"it has {width}×{height} pixels, more than the {PIXELS:,} that are read; make it smaller"
+            )
 
 
 def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.uint8]:

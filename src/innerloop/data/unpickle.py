@@ -93,7 +93,9 @@ def _content(raw: Any, shape: tuple[Any, ...], dtype: _Dtype) -> bytes:
 
 
 def _encode(text: Any, encoding: Any = "latin1") -> bytes:
-    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+    if not isinstance(text, str):
+        raise pickle.UnpicklingError(f"it makes bytes of a {type(text).__name__}")
+    if encoding not in ("latin1", "latin-1"):
         raise pickle.UnpicklingError(f"it encodes text as {brief(encoding)}")
     return text.encode("latin1")
 
