@@ -33,11 +33,11 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Imag
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
-            with Image.open(file, formats=formats()) as image:
+            with _open(file) as image:
                 if draft is not None and "progressive" not in image.info:  # of those all coefficients are held
                     image.draft(None, (draft, draft))
                 check_size(image)
-                warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside it, as in ICO
+                warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside it, as in ICNS
                 image.load()
                 return flat(upright(image), mode)
     except InnerloopError:
@@ -48,6 +48,18 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Imag
         raise InnerloopError(f"it has more than the {PIXELS:,} pixels that are read; make it smaller") from None
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         raise InnerloopError(brief(e) or type(e).__name__) from e
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """ICO decodes the image inside it on opening; so what Pillow finds large is opened again as any other format."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file, formats=formats())
+    except Image.DecompressionBombWarning:
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
+        return Image.open(file, formats=[name for name in formats() if name != "ICO"])
 
 
 def check_size(image: Image.Image) -> None:
