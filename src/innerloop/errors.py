@@ -43,3 +43,17 @@ def quoted(value: object) -> str:
 def cut(text: str) -> str:
     """`text`, its middle left out where it is long."""
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-20:]}"
+
+
+def shown(value: object) -> str:
+    """A file's name, or any value, as text on one line: what is no text and control characters become escapes."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def brief(value: object) -> str:
+    """`shown`, its middle left out where it is long: for messages that quote what a file or a caller gave."""
+    return cut(shown(value))

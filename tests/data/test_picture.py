@@ -99,7 +99,7 @@ def test_a_program_that_draws_is_not_run(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
     content = saved(Image.new("RGB", (8, 8)), "EPS")
     for read in (lambda: picture(content, 8, 3, "a.png"), lambda: square(content, 8, "a.png")):
-        with pytest.raises(DataCorrupt, match=r"cannot read the image a\.png: no known image format"):
+        with pytest.raises(DataCorrupt, match=r"cannot read the image a\.png: .*no known image format"):
             read()
 
 

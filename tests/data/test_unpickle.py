@@ -21,7 +21,13 @@ def test_arrays_and_plain_values_come_through(protocol: int) -> None:
         "class_dict": collections.OrderedDict(a=[0, 1], b=np.array([2])),
         "scalar": np.int64(3),
         "text": "ü",
-        "set": {1, 2},
+        "swapped": np.arange(3, dtype=">i4"),
+        "transposed": np.arange(24.0).reshape(2, 3, 4).transpose(1, 0, 2),
+        "words": np.array([["ü", "abc"]]),
+        "bytes": np.array([b"x", b"abc"]),
+        "truth": np.array([True, False]),
+        "empty": np.zeros((0, 3), np.uint8),
+        "raw": [b"", b"\0\xff"],
         "default": collections.defaultdict(list, x=[1]),
     }
     back = unpickle(pickle.dumps(value, protocol), "x")

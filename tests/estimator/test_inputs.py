@@ -1,5 +1,8 @@
 """The same pictures, in whatever form they come, are the same tensors."""
 
+import collections
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,25 @@ from innerloop.estimator.inputs import Images, Reader, Wanted, images, kind
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (2, 10, 14, 3), dtype=np.uint8)
+
+
+class Column:
+    """Values in one dimension under labels of their own, as a column of a data frame: there is no [0], and no
+    Sequence."""
+
+    ndim = 1
+
+    def __init__(self, values: list[object]) -> None:
+        self.values = dict(zip("ab", values, strict=True))
+
+    def __getitem__(self, label: str) -> object:
+        return self.values[label]
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self.values.values())
+
+    def __len__(self) -> int:
+        return len(self.values)
 
 
 def tensors(x: object, wanted: Wanted = Wanted()) -> torch.Tensor:  # noqa: B008
@@ -34,6 +56,12 @@ def test_every_form_of_a_picture_is_the_same_tensor(tmp_path: Path, wanted: Want
         paths,
         [str(p) for p in paths],
         np.array([str(p) for p in paths]),
+        np.array(paths),
+        tuple(paths),
+        collections.deque(paths),
+        Column(paths),
+        Column([str(p) for p in paths]),
+        Column(pictures),
         RGB.astype(np.int64),
     ):
         assert torch.equal(tensors(form, wanted), expected)
@@ -150,3 +178,15 @@ def test_rows_are_features_flat_images_or_what_a_model_takes() -> None:
         Reader(True, None).read(np.zeros((1, 4, 4)))
     with pytest.raises(ValueError, match=r"fitted on images, but this X is no images"):
         Reader(False, Wanted()).read(rows)
+
+
+def test_a_file_is_digested_by_its_bytes_however_large(tmp_path: Path) -> None:
+    """Features in people's caches go by this number."""
+    content = bytes(range(256)) * 10_000
+    (tmp_path / "a.png").write_bytes(content)
+    assert images([tmp_path / "a.png"], Wanted()).digest(0) == hashlib.sha256(b"2\0file\0" + content).hexdigest()
+
+
+def test_a_picture_in_memory_of_too_many_pixels_is_named() -> None:
+    with pytest.raises(PictureError, match=r"X\[1\].*16000×8000"):
+        images([Image.new("1", (2, 2)), Image.new("1", (16_000, 8_000))], Wanted(8, 1)).stack([1])

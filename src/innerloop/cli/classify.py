@@ -1,8 +1,6 @@
 """`innerloop classify`: sort pictures by a few examples of each class."""
 
-import csv
 import datetime
-import io
 import shlex
 import time
 from collections.abc import Sequence
@@ -16,6 +14,7 @@ from innerloop.data.places import cache_root
 from innerloop.errors import InnerloopError
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, page, thumbnail
+from innerloop.report.spreadsheet import csv_text
 from innerloop.runs import RunError, environment, read_json
 from innerloop.runs.files import as_json, locked, write_all
 
@@ -244,15 +243,15 @@ def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
     from innerloop.estimator.sorting import shown
 
     top = min(top, len(support.classes))
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
     more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
-    write.writerow(["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again"])
+    lines: list[list[str | float]] = [
+        ["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again"]
+    ]
     for r in rows:
-        guesses = [x for label, p in r.guesses[:top] for x in (label, f"{p:.4f}")]
+        guesses = [x for label, p in r.guesses[:top] for x in (label, round(p, 4))]
         near = [shown(support.files[r.nearest]), support.labels[r.nearest]]
-        write.writerow([r.name, *guesses, *near, "yes" if r.marked else "no"])
-    return out.getvalue()
+        lines.append([r.name, *guesses, *near, "yes" if r.marked else "no"])
+    return csv_text(lines)
 
 
 def _gallery(

@@ -5,11 +5,7 @@ No few-shot split of it is standard. The one used here, 64/16/21 classes, is a d
 (`TOGETHER`).
 """
 
-import tarfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -21,14 +17,15 @@ from PIL import Image, ImageOps
 
 from innerloop.core.episodes import ClassImages
 from innerloop.core.random import stream
+from innerloop.data.bounded import PICTURE, Contents, tar_files
 from innerloop.data.lists import split_lines
-from innerloop.data.picture import flat, formats
+from innerloop.data.picture import opened
 from innerloop.data.places import DataCorrupt, find
 from innerloop.data.progress import Progress, silent
 from innerloop.data.recipe import Recipe
 from innerloop.data.sources import CALTECH101, missing
 from innerloop.data.tree import open_tree
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, brief, shown
 
 CLASSES, IMAGES = CALTECH101.classes, CALTECH101.images
 INNER = "101_ObjectCategories.tar.gz"
@@ -98,15 +95,17 @@ def read_pictures(path: Path, size: int, progress: Progress = silent) -> ClassIm
     """Every …/101_ObjectCategories/CLASS/FILE.jpg but the background's; sorted by class, then by file name."""
     found: dict[str, dict[str, NDArray[np.uint8]]] = {}
     done = 0
-    with _files(path) as files:
-        for name, content in files:
-            parts = name.split("/")
-            if not name.endswith(".jpg") or len(parts) < 2 or parts[-2] == BACKGROUND or parts[-1].startswith("."):
-                continue
-            found.setdefault(parts[-2], {})[parts[-1]] = square(content(), size, f"{name} in {path}")
-            done += 1
-            if done % 500 == 0:
-                progress("reading caltech101", done, IMAGES)
+    for name, content in _files(path):
+        parts = name.split("/")
+        if not name.endswith(".jpg") or len(parts) < 2 or parts[-2] == BACKGROUND or parts[-1].startswith("."):
+            continue
+        of_class = found.setdefault(parts[-2], {})
+        if parts[-1] in of_class:
+            raise DataCorrupt(f"{shown(path)} has two files called {brief(name)}; get it again")
+        of_class[parts[-1]] = square(content(PICTURE), size, f"{brief(name)} in {shown(path)}")
+        done += 1
+        if done % 500 == 0:
+            progress("reading caltech101", done, IMAGES)
     if not found:
         raise DataCorrupt(f"{path} has no images laid out as 101_ObjectCategories/CLASS/FILE.jpg")
     progress("reading caltech101", done, done)
@@ -121,12 +120,9 @@ def square(content: bytes, size: int, name: str) -> NDArray[np.uint8]:
     in the one error, DataCorrupt.
     """
     try:
-        with Image.open(BytesIO(content), formats=formats()) as opened:
-            opened.load()
-            whole = flat(ImageOps.exif_transpose(opened), "RGB")
-    except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
-        reason = "no known image format" if isinstance(e, Image.UnidentifiedImageError) else e
-        raise DataCorrupt(f"cannot read the image {name}: {reason}") from e
+        whole = opened(BytesIO(content), "RGB")
+    except InnerloopError as e:
+        raise DataCorrupt(f"cannot read the image {name}: {e}") from e
     middle = ImageOps.fit(whole, (size, size), method=Image.Resampling.LANCZOS)
     return np.ascontiguousarray(np.array(middle, dtype=np.uint8).transpose(2, 0, 1))
 
@@ -149,36 +145,17 @@ def draw_split(class_names: Sequence[str], seed: int = 0) -> dict[str, tuple[str
     return {split: tuple(sorted(names)) for split, names in splits.items()}
 
 
-Contents = Iterator[tuple[str, Callable[[], bytes]]]
-"""each file's path with forward slashes, and how its content is read, before the next one is asked for"""
-
-
-@contextmanager
-def _files(path: Path) -> Iterator[Contents]:
+def _files(path: Path) -> Contents:
     """The files of a folder, of a tar.gz, or of the tar.gz in a zip, which is never unpacked; raises DataCorrupt."""
-    if path.is_dir():
-        with open_tree(path) as tree:
-            yield ((name, lambda name=name: tree.read(name)) for name in tree.paths)
+    if not path.is_dir() and path.suffix != ".zip":
+        yield from tar_files(path, path)
         return
-    try:
-        if path.suffix != ".zip":
-            with tarfile.open(path, "r|gz") as archive:
-                yield _members(archive)
+    with open_tree(path) as tree:
+        if tree.archive is None:
+            yield from ((name, lambda _, name=name: tree.read(name)) for name in tree.paths)
             return
-        with zipfile.ZipFile(path) as outer:
-            inner = [n for n in outer.namelist() if n.rsplit("/", 1)[-1] == INNER]
-            if not inner:
-                raise DataCorrupt(f"{path} has no {INNER} in it: it is not Caltech-101")
-            with outer.open(inner[0]) as file, tarfile.open(fileobj=file, mode="r|gz") as archive:
-                yield _members(archive)
-    except DataCorrupt:
-        raise
-    except (OSError, tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as e:
-        raise DataCorrupt(f"{path} cannot be unpacked ({e}); delete it and get it again") from e
-
-
-def _members(archive: tarfile.TarFile) -> Contents:
-    for member in archive:
-        file = archive.extractfile(member) if member.isfile() else None
-        if file is not None:
-            yield member.name, file.read
+        inner = [name for name in tree.paths if name.rsplit("/", 1)[-1] == INNER]
+        if not inner:
+            raise DataCorrupt(f"{path} has no {INNER} in it: it is not Caltech-101")
+        with tree.open(inner[0]) as archive:
+            yield from tar_files(archive, path)

@@ -5,16 +5,17 @@ CIFAR-FS: Bertinetto et al., ICLR 2019, 64/16/20 classes at random. FC100: Oresh
 Both merge the train and the test set of CIFAR-100.
 """
 
-import tarfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from innerloop.core.episodes import ClassImages
+from innerloop.data.bounded import read_file, tar_files
 from innerloop.data.decode import decode
 from innerloop.data.lists import split_lines
 from innerloop.data.places import DataCorrupt, find
@@ -24,7 +25,10 @@ from innerloop.data.sources import CIFAR_FS, missing
 from innerloop.data.tree import open_tree
 from innerloop.data.unpickle import unpickle
 
+T = TypeVar("T", int, str)
 CLASSES, PER_CLASS = 100, 600
+PICKLE = 1 << 29
+"""bytes of a pickle: 154 MB of pixels, at three times their size in the oldest protocol"""
 
 
 def load_cifar_fs(
@@ -98,20 +102,27 @@ def read_official(path: Path, progress: Progress = silent) -> ClassImages:
     """The official layout: pickles `train`, `test`, `meta` in cifar-100-python.tar.gz, or in its folder."""
     progress("reading cifar100", 0, 3)
     content = _members(path)
-    pixels, labels, names = [], [], []
-    meta = unpickle(content["meta"], f"{path}/meta")
+    pixels: list[NDArray[np.uint8]] = []
+    labels: list[int] = []
+    names: list[str] = []
     for done, part in enumerate(("train", "test"), start=1):
-        batch = unpickle(content[part], f"{path}/{part}")
-        try:
-            pixels.append(np.asarray(batch["data"], dtype=np.uint8).reshape(-1, 3, 32, 32))
-            labels += [int(label) for label in batch["fine_labels"]]
-            names += [str(name) for name in batch["filenames"]]
-        except (KeyError, TypeError, ValueError) as e:
-            raise DataCorrupt(f"{path}/{part} is not a part of CIFAR-100: {e!r}") from e
+        match unpickle(content[part], f"{path}/{part}"):
+            case {"data": np.ndarray() as data, "fine_labels": numbers, "filenames": files} if (
+                data.dtype == np.uint8 and data.shape[1:] == (3 * 32 * 32,)
+            ):
+                pixels.append(data.reshape(-1, 3, 32, 32))
+                labels += _each(numbers, int, f"{path}/{part}: fine_labels")
+                names += _each(files, str, f"{path}/{part}: filenames")
+            case _:
+                raise DataCorrupt(f"{path}/{part} is not a part of CIFAR-100: data, fine_labels and filenames")
         progress("reading cifar100", done, 3)
     images = np.concatenate(pixels)
-    classes = meta.get("fine_label_names") if isinstance(meta, dict) else None
-    if not isinstance(classes, list) or not len(images) == len(labels) == len(names):
+    match unpickle(content["meta"], f"{path}/meta"):
+        case {"fine_label_names": found}:
+            classes = _each(found, str, f"{path}/meta: fine_label_names")
+        case _:
+            raise DataCorrupt(f"{path}/meta has no fine_label_names: it is not that of CIFAR-100")
+    if not len(images) == len(labels) == len(names):
         raise DataCorrupt(f"{path} is not CIFAR-100: images, labels and names do not match")
     if labels and not 0 <= min(labels) <= max(labels) < len(classes):
         raise DataCorrupt(f"{path}: a label is outside the {len(classes)} classes")
@@ -130,21 +141,31 @@ def read_official(path: Path, progress: Progress = silent) -> ClassImages:
     )
 
 
+def _each(values: Any, kind: type[T], name: str) -> list[T]:
+    """The list (or array) as a list, if each is of that kind."""
+    values = values.tolist() if isinstance(values, np.ndarray) else values
+    if not isinstance(values, list):
+        raise DataCorrupt(f"{name} is a {type(values).__name__}, not a list")
+    values = [v.item() if isinstance(v, np.generic) else v for v in values]
+    if bad := [v for v in values if type(v) is not kind]:
+        raise DataCorrupt(f"{name} holds a {type(bad[0]).__name__}, which is no {kind.__name__}")
+    return values
+
+
 def _members(path: Path) -> dict[str, bytes]:
     wanted = ("train", "test", "meta")
     content: dict[str, bytes] = {}
-    try:
-        if path.is_dir():
-            content = {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
-        else:
-            with tarfile.open(path, "r:gz") as archive:
-                for member in archive:
-                    name = member.name.rsplit("/", 1)[-1]
-                    file = archive.extractfile(member) if name in wanted and member.isfile() else None
-                    if file is not None:
-                        content[name] = file.read()
-    except (OSError, tarfile.TarError, zlib.error, EOFError) as e:
-        raise DataCorrupt(f"{path} cannot be unpacked ({e}); delete it and get it again") from e
+    if path.is_dir():
+        try:
+            content = {name: read_file(path / name, PICKLE) for name in wanted if (path / name).is_file()}
+        except OSError as e:
+            raise DataCorrupt(f"{path} cannot be read: {e}") from e
+    else:
+        for name, read_whole in tar_files(path, path):
+            if (last := name.rsplit("/", 1)[-1]) in wanted:
+                if last in content:
+                    raise DataCorrupt(f"{path} has two files called {last}; get it again")
+                content[last] = read_whole(PICKLE)
     if absent := [name for name in wanted if name not in content]:
         raise DataCorrupt(f"{path} has no {' and no '.join(absent)} in it: it is not CIFAR-100 for Python")
     return content

@@ -8,6 +8,7 @@ from innerloop.core.episodes import ClassImages
 from innerloop.data.picture import picture
 from innerloop.data.progress import Progress, silent
 from innerloop.data.tree import Tree
+from innerloop.errors import brief, shown
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
 """files with another ending are no images and are passed over"""
@@ -29,7 +30,7 @@ def decode(
     everything = [file for group in files.values() for file in group]
     images = torch.empty(len(everything), channels, size, size, dtype=torch.uint8)
     for i, (tree, path) in enumerate(everything):
-        pixels = picture(tree.read(path), size, channels, f"{path} in {tree.root}")
+        pixels = picture(tree.read(path), size, channels, f"{brief(path)} in {shown(tree.root)}")
         images[i] = torch.from_numpy(255 - pixels if invert else pixels)
         if i % 500 == 0:
             progress(f"reading {name}", i, len(everything))

@@ -1,6 +1,7 @@
 """Images of your own: a tree ROOT/CLASS/IMAGE, in a folder or a zip archive."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +10,16 @@ import torch
 
 from innerloop.core.episodes import SPLITS, ClassImages
 from innerloop.core.random import stream
+from innerloop.data.bounded import read_file
 from innerloop.data.decode import ENDINGS, decode
 from innerloop.data.places import DataCorrupt, DataMissing, cache_root
 from innerloop.data.progress import Progress, silent
 from innerloop.data.store import cached
 from innerloop.data.tree import Tree, fingerprint, open_tree
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, brief, shown
+
+LIST = 1 << 24
+"""bytes of a list of classes"""
 
 
 @dataclass(frozen=True)
@@ -53,20 +58,27 @@ def load_folder(
     Raises DataMissing if there is no such folder, DataCorrupt for an image that cannot be read, ValueError
     for a split that does not fit the classes. Grey, RGBA, palette, 16-bit and EXIF-rotated images are
     converted (see `picture`); files that do not end like an image are passed over. Classes that no list
-    names are in no split.
+    names are in no split. Bytes of a class's name that are no text, and control characters, become escapes such as
+    \\udce9, in lists of names too.
     """
     options = options or FolderOptions()
     root = Path(root).expanduser()
     if not root.exists():
         raise DataMissing(f"folder: there is no {root}; it should hold one sub-folder of images a class")
-    key = hashlib.sha256(f"{root.resolve()}\t{options.size}\t{options.channels}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(os.fsencode(f"{root.resolve()}\t{options.size}\t{options.channels}")).hexdigest()[:16]
+
+    name = shown(root.stem)
 
     def build() -> ClassImages:
         with open_tree(root) as tree:
-            return decode(root.stem, _classes(tree), size=options.size, channels=options.channels, progress=progress)
+            return decode(name, _classes(tree), size=options.size, channels=options.channels, progress=progress)
 
     file = cache_root(cache_dir) / f"folder-{key}.safetensors"
     data = cached(file, "1", fingerprint(root), build)
+    data = replace(data, class_names=tuple(map(shown, data.class_names)))
+    if len(set(data.class_names)) < len(data.class_names):
+        same = next(name for name in data.class_names if data.class_names.count(name) > 1)
+        raise InnerloopError(f"{shown(root)} has two classes that are both written {brief(same)}; rename one")
     lists = options.split_dir or (root if root.is_dir() else root.parent)
     found = [split for split in SPLITS if (lists / f"{split}.txt").is_file()]
     if options.split_dir is not None and not found:
@@ -114,13 +126,14 @@ def _classes(tree: Tree) -> dict[str, list[tuple[Tree, str]]]:
 
 def _listed(data: ClassImages, path: Path) -> tuple[int, ...]:
     number = {name: i for i, name in enumerate(data.class_names)}
-    names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = read_file(path, LIST).decode("utf-8", "surrogateescape")
+    names = [shown(line.strip()) for line in text.splitlines() if line.strip()]
     if unknown := [name for name in names if name not in number]:
         raise InnerloopError(
-            f"{path} names {len(unknown)} classes that have no images, for instance {unknown[0]!r}; "
-            f"there are {', '.join(data.class_names[:5])}{' …' if len(number) > 5 else ''}"
+            f"{path} names {len(unknown)} classes that have no images, for instance {brief(unknown[0])!r}; "
+            f"there are {', '.join(map(brief, data.class_names[:5]))}{' …' if len(number) > 5 else ''}"
         )
     if len(set(names)) != len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise InnerloopError(f"{path} names class {twice!r} twice")
+        raise InnerloopError(f"{path} names class {brief(twice)!r} twice")
     return tuple(number[name] for name in names)

@@ -7,11 +7,14 @@ layouts.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from innerloop.core.episodes import SPLITS, ClassImages
+from innerloop.data.bounded import read_file
 from innerloop.data.decode import decode
 from innerloop.data.lists import numbered, split_lines
 from innerloop.data.places import DataCorrupt, find
@@ -20,9 +23,11 @@ from innerloop.data.recipe import Recipe
 from innerloop.data.sources import MINI_IMAGENET, missing
 from innerloop.data.tree import open_tree
 from innerloop.data.unpickle import unpickle
-from innerloop.errors import InnerloopError
+from innerloop.errors import brief
 
 SIZE = 84
+PICKLE = 1 << 31
+"""bytes of a pickle: 813 MB of pixels, at half as much again in protocol 2"""
 PICKLES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in SPLITS)
 
 
@@ -97,18 +102,28 @@ def read_pickles(paths: Sequence[Path], progress: Progress = silent) -> ClassIma
     parts, counts, names = [], [], []
     for done, path in enumerate(paths):
         progress("reading mini_imagenet", done, len(paths))
-        content = unpickle(path.read_bytes(), path)
-        try:
-            images, classes = np.asarray(content["image_data"]), content["class_dict"]
-            if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
-                raise InnerloopError(f"image_data is {images.dtype} {images.shape}, not uint8 [n, 84, 84, 3]")
-            for name in sorted(classes):
-                rows = images[np.asarray(classes[name], dtype=np.int64)]
-                parts.append(torch.from_numpy(rows.transpose(0, 3, 1, 2)))
-                counts.append(len(rows))
-                names.append(str(name))
-        except (KeyError, IndexError, TypeError, ValueError) as e:
-            raise DataCorrupt(f"{path} is not a pickle of mini-ImageNet: {e}") from e
+        match unpickle(read_file(path, PICKLE), path):
+            case {"image_data": np.ndarray() as images, "class_dict": dict() as classes}:
+                pass
+            case _:
+                raise DataCorrupt(f"{path} is not a pickle of mini-ImageNet: image_data and class_dict")
+        if images.dtype != np.uint8 or images.shape[1:] != (SIZE, SIZE, 3):
+            raise DataCorrupt(
+                f"{path} is not a pickle of mini-ImageNet: image_data is {images.dtype} {images.shape}, not uint8 "
+                f"[n, {SIZE}, {SIZE}, 3]"
+            )
+        left = len(images)
+        for name in sorted(classes, key=str):
+            rows = _rows(classes[name], len(images))
+            left -= 0 if rows is None else len(rows)
+            if rows is None or left < 0:
+                raise DataCorrupt(
+                    f"{path} is not a pickle of mini-ImageNet: class {brief(name)} does not name rows of the "
+                    f"{len(images)} images, each once"
+                )
+            parts.append(torch.from_numpy(images[rows].transpose(0, 3, 1, 2)))
+            counts.append(len(rows))
+            names.append(name if isinstance(name, str) else name.decode("latin1"))
     progress("reading mini_imagenet", len(paths), len(paths))
     count = torch.tensor(counts, dtype=torch.int64)
     return ClassImages(
@@ -119,3 +134,12 @@ def read_pickles(paths: Sequence[Path], progress: Progress = silent) -> ClassIma
         torch.zeros_like(count),
         tuple(names),
     )
+
+
+def _rows(rows: Any, images: int) -> NDArray[np.int64] | None:
+    """A class's list (or array) of rows; None if it is anything else."""
+    if isinstance(rows, list) and all(type(i) is int or isinstance(i, np.integer) for i in rows):
+        rows = np.array([int(i) if abs(i) <= images else -1 for i in rows], dtype=np.int64)
+    if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype.kind not in "iu":
+        return None
+    return rows.astype(np.int64) if ((rows >= 0) & (rows < images)).all() else None

@@ -4,12 +4,15 @@ import contextlib
 import functools
 import io
 import warnings
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from innerloop.data.bounded import PIXELS
 from innerloop.data.places import DataCorrupt
+from innerloop.errors import InnerloopError, brief
 
 
 @functools.cache
@@ -20,6 +23,55 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
+def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Image.Image:
+    """The first frame of an image in `mode` (L or RGB), the right way up, without transparency.
+
+    Of more than 100 million pixels it is refused before it is decoded. With `draft` a JPEG may come at a half, a
+    quarter or an eighth of its size, no side below `draft` pixels. The one error is InnerloopError with the reason,
+    which does not name the file.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
+            with _open(file) as image:
+                if draft is not None and "progressive" not in image.info:  # of those all coefficients are held
+                    image.draft(None, (draft, draft))
+                check_size(image)
+                warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside it, as in ICNS
+                image.load()
+                return flat(upright(image), mode)
+    except InnerloopError:
+        raise
+    except Image.UnidentifiedImageError:
+        raise InnerloopError("it is no known image format") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InnerloopError(f"it has more than the {PIXELS:,} pixels that are read; make it smaller") from None
+    except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
+        raise InnerloopError(brief(e) or type(e).__name__) from e
+
+
+def _open(file: Path | io.BytesIO) -> Image.Image:
+    """ICO decodes the image inside it on opening; so what Pillow finds large is opened again as any other format."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            return Image.open(file, formats=formats())
+    except Image.DecompressionBombWarning:
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
+        return Image.open(file, formats=[name for name in formats() if name != "ICO"])
+
+
+def check_size(image: Image.Image) -> None:
+    """Raises InnerloopError for an image, decoded or not, of more pixels than are read."""
+    tags = getattr(image, "tag_v2", {})
+    for width, height in (image.size, (tags.get(322, 0), tags.get(323, 0))):  # of a TIFF the tiles are as large as told
+        if width * height > PIXELS:
+            raise InnerloopError(
+                f"it has {width}×{height} pixels, more than the {PIXELS:,} that are read; make it smaller"
+            )
+
+
 def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.uint8]:
     """Decode an image to uint8 [channels, size, size]; `channels` is 1 (grey) or 3 (RGB).
 
@@ -28,13 +80,9 @@ def picture(content: bytes, size: int, channels: int, name: str) -> NDArray[np.u
     animation the first frame counts. `name` stands for the file in the one error, DataCorrupt.
     """
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content), formats=formats()) as opened:
-            warnings.simplefilter("ignore")  # about odd EXIF or palettes: the pixels are what counts
-            opened.load()
-            plain = flat(upright(opened), "L" if channels == 1 else "RGB")
-    except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
-        reason = "no known image format" if isinstance(e, Image.UnidentifiedImageError) else e
-        raise DataCorrupt(f"cannot read the image {name}: {reason}") from e
+        plain = opened(io.BytesIO(content), "L" if channels == 1 else "RGB")
+    except InnerloopError as e:
+        raise DataCorrupt(f"cannot read the image {name}: {e}") from e
     if plain.size != (size, size):
         plain = plain.resize((size, size), Image.Resampling.LANCZOS)
     pixels = np.array(plain, dtype=np.uint8)

@@ -41,5 +41,5 @@ def candidates(root: Path, folders: Sequence[str], names: Sequence[str]) -> list
 
 
 def find(root: Path, folders: Sequence[str], names: Sequence[str]) -> Path | None:
-    """The first of `candidates` that exists, or None."""
-    return next((p for p in candidates(root, folders, names) if p.exists()), None)
+    """The first of `candidates` that is a file or a folder, or None."""
+    return next((p for p in candidates(root, folders, names) if p.is_file() or p.is_dir()), None)

@@ -1,14 +1,17 @@
 """One face for a folder of files and for the same folder packed in a zip archive."""
 
 import hashlib
+import itertools
+import os
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from innerloop.data import bounded
 from innerloop.data.places import DataCorrupt
+from innerloop.errors import brief, shown
 
 TAIL = 4 << 20
 
@@ -23,11 +26,29 @@ class Tree:
     archive: zipfile.ZipFile | None = None
 
     def read(self, path: str) -> bytes:
-        """The content of one file; raises DataCorrupt if it cannot be read (a zip entry's CRC is checked)."""
+        """The content of a picture's file; raises DataCorrupt if it cannot be read (a zip entry's CRC is checked) or
+        is larger than any picture's."""
+        name = f"{brief(path)} in {shown(self.root)}"
         try:
-            return self.archive.read(path) if self.archive else (self.root / path).read_bytes()
-        except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as e:
-            raise DataCorrupt(f"cannot read {path} in {self.root}: {e}") from e
+            if self.archive is None:
+                return bounded.read_file(self.root / path, bounded.PICTURE)
+            with self.open(path) as file:
+                return bounded.read(file, self.archive.getinfo(path).file_size, bounded.PICTURE, name)
+        except DataCorrupt:
+            raise
+        except Exception as e:  # zipfile raises many kinds: OSError, BadZipFile, zlib.error, RuntimeError, struct.error
+            raise DataCorrupt(f"cannot read {name}: {brief(e) or type(e).__name__}") from e
+
+    def open(self, path: str) -> zipfile.ZipExtFile:
+        """An entry of the archive, to be read; only methods that unpack by and by are taken."""
+        assert self.archive is not None
+        if self.archive.getinfo(path).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DataCorrupt(
+                f"{brief(path)} in {shown(self.root)} is not packed by deflate; pack it again as plain zip"
+            )
+        file = self.archive.open(path)
+        assert isinstance(file, zipfile.ZipExtFile)
+        return file
 
 
 @contextmanager
@@ -38,11 +59,16 @@ def open_tree(root: Path) -> Iterator[Tree]:
         return
     try:
         archive = zipfile.ZipFile(root)
-    except (zipfile.BadZipFile, OSError) as e:
-        raise DataCorrupt(f"{root} is not a whole zip archive ({e}); delete it and get it again") from e
+    except (
+        Exception
+    ) as e:  # BadZipFile, OSError; of forged entries UnicodeDecodeError, struct.error, NotImplementedError
+        raise DataCorrupt(f"{shown(root)} is not a whole zip archive ({brief(e)}); delete it and get it again") from e
     with archive:
-        names = (i.filename for i in archive.infolist() if not i.is_dir() and _visible(i.filename))
-        yield Tree(root, tuple(sorted(names)), archive)
+        names = sorted(i.filename for i in archive.infolist() if not i.is_dir() and _visible(i.filename))
+        for one, other in itertools.pairwise(names):
+            if one == other:
+                raise DataCorrupt(f"{shown(root)} has two entries called {brief(one)}; pack it again")
+        yield Tree(root, tuple(names), archive)
 
 
 def fingerprint(root: Path) -> str:
@@ -55,19 +81,33 @@ def fingerprint(root: Path) -> str:
     if root.is_dir():
         for name, path in _files(root):
             stat = path.stat()
-            digest.update(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}\n".encode())
-    else:
+            digest.update(os.fsencode(f"{name}\t{stat.st_size}\t{stat.st_mtime_ns}\n"))
+    elif root.is_file():
         size = root.stat().st_size
         digest.update(f"{size}\n".encode())
         with root.open("rb") as file:
             file.seek(max(0, size - TAIL))
-            digest.update(file.read())
+            digest.update(file.read(TAIL))
+    else:  # a pipe would be waited for, for ever
+        raise DataCorrupt(f"{shown(root)} is neither a folder nor a regular file")
     return digest.hexdigest()[:16]
 
 
 def _files(root: Path) -> list[tuple[str, Path]]:
-    named = ((p.relative_to(root).as_posix(), p) for p in root.rglob("*"))
-    return sorted((name, p) for name, p in named if _visible(name) and p.is_file())
+    """The regular files under `root`, sorted; raises DataCorrupt for a folder that cannot be opened."""
+    found = []
+    try:
+        for place, folders, files in os.walk(root, onerror=_refuse):
+            folders[:] = [name for name in folders if _visible(name)]
+            paths = [Path(place, name) for name in files if _visible(name)]
+            found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
+    except OSError as e:
+        raise DataCorrupt(f"cannot read the folder {shown(root)}: {shown(e)}") from e
+    return sorted(found)
+
+
+def _refuse(error: OSError) -> None:
+    raise error
 
 
 def _visible(path: str) -> bool:

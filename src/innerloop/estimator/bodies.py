@@ -1,6 +1,7 @@
 """From what a user names as `model` to a network, the images it takes, and the inner loop it was trained with."""
 
 import copy
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,7 +92,7 @@ def resolve(model: object, image_size: int | None, device: str) -> Body:
         return _own(model, image_size, where)
     if model == "pretrained":
         return _own(pretrained(), image_size, where)
-    if isinstance(model, str | Path):
+    if isinstance(model, str | os.PathLike):
         return _run(Path(model), image_size, where)
     raise InnerloopError(
         f"model must be 'pretrained', the path of a run folder, or an nn.Sequential of named blocks; got {model!r}"

@@ -2,6 +2,7 @@
 
 import hashlib
 import numbers
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from innerloop.errors import InnerloopError
 from innerloop.estimator.pictures import PictureError, load_picture, plain
 
 Kind = Literal["features", "arrays", "pictures"]
+_PICTURE = (str, os.PathLike, Image.Image)
 _CHANNELS = (1, 3, 4)
 _READING = 2
 """another number whenever the same picture becomes other pixels: features of the old ones lie in people's caches"""
@@ -50,15 +52,17 @@ class Wanted:
 
 def kind(X: Any) -> Kind:
     """Whether X is an array of features, an array of images, or a list of pictures (files, PIL images, arrays)."""
-    if isinstance(X, str | Path | Image.Image):
+    if isinstance(X, _PICTURE):
         raise TypeError(f"X is one picture, {type(X).__name__}; give a list, [X]")
-    if isinstance(X, list | tuple) and len(X):
-        first = X[0]
-        if isinstance(first, str | Path | Image.Image) or (hasattr(first, "ndim") and 2 <= first.ndim <= 3):
-            return "pictures"
-    if isinstance(X, np.ndarray) and X.ndim == 1 and len(X) and isinstance(X[0], str | Path | Image.Image):
+    first = next(iter(X), None) if _in_a_row(X) else None
+    if isinstance(first, _PICTURE) or 2 <= getattr(first, "ndim", 0) <= 3:
         return "pictures"
     return "arrays" if getattr(X, "ndim", 0) in (3, 4) else "features"
+
+
+def _in_a_row(X: Any) -> bool:
+    """Whether X is a list, a tuple, or anything else of one dimension, such as a column of a data frame."""
+    return isinstance(X, Sequence) or getattr(X, "ndim", 0) == 1
 
 
 @dataclass(frozen=True)
@@ -76,15 +80,17 @@ class Images:
         """SHA-256 of image i as it was given: a file's bytes, or type, shape and pixels."""
         item = self.items[i]
         digest = hashlib.sha256(f"{_READING}\0".encode())
-        if isinstance(item, str | Path):
+        if isinstance(item, str):
             if not Path(item).is_file():
                 load_picture(item)  # says what is wrong with it
+            digest.update(b"file\0")
             try:
-                content = Path(item).read_bytes()
+                with Path(item).open("rb") as file:
+                    while block := file.read(1 << 20):
+                        digest.update(block)
             except OSError:
                 load_picture(item)
                 raise
-            digest.update(b"file\0" + content)
         elif isinstance(item, Image.Image):
             image = self._plain(i)
             digest.update(f"picture {image.size}\0".encode() + image.tobytes())
@@ -103,7 +109,7 @@ class Images:
         """The first `count` views of image i, float32 [channels, height, width], or a row of numbers as it is."""
         item = self.items[i]
         crops = self.wanted.crops[:count]
-        if isinstance(item, str | Path | Image.Image):
+        if isinstance(item, str | Image.Image):
             pixels = np.asarray(self._plain(i) if isinstance(item, Image.Image) else load_picture(item))
             return [self._prepare(pixels.transpose(2, 0, 1), c, invert=self.wanted.invert) for c in crops]
         return [self._prepare(np.asarray(item), c, invert=False) for c in crops]
@@ -147,7 +153,7 @@ def images(X: Any, wanted: Wanted) -> Images:
     """X, an array of images or a list of pictures, as images to prepare. Raises ValueError for any other."""
     if kind(X) == "arrays":
         return Images(_arrays(np.asarray(X), wanted), wanted)
-    if not isinstance(X, list | tuple | np.ndarray):
+    if not _in_a_row(X):
         raise TypeError(f"X must be a list of files, of PIL images or of arrays, got {type(X).__name__}")
     items = [_item(x, i, wanted) for i, x in enumerate(X)]
     return Images(items, wanted)
@@ -156,10 +162,10 @@ def images(X: Any, wanted: Wanted) -> Images:
 def _item(x: Any, i: int, wanted: Wanted) -> Any:
     if isinstance(x, Image.Image):
         return x
-    if isinstance(x, str | Path):
+    if isinstance(x, str | os.PathLike):
         if not str(x):
             raise PictureError(f"X[{i}] is an empty file name")
-        return str(x)
+        return os.fspath(x)
     array = np.asarray(x)
     if array.ndim not in (2, 3) or isinstance(x, numbers.Number):
         raise InnerloopError(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from innerloop.errors import InnerloopError
+from innerloop.errors import shown as shown
 from innerloop.estimator.pictures import SHRUNK, PictureError, load_picture
 
 if TYPE_CHECKING:
@@ -186,12 +187,6 @@ def looks_like_a_picture(path: Path) -> bool:
     endings = Image.registered_extensions()
     end = path.suffix.lower()
     return end in endings and end not in _NEVER and endings[end] in Image.OPEN
-
-
-def shown(path: Path | str) -> str:
-    """A file's name as text on one line; bytes that are no text, and control characters, are written as escapes."""
-    text = str(path).encode("utf-8", "backslashreplace").decode()
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def least_certain(probabilities: Sequence[float], share: float) -> set[int]:

@@ -1,7 +1,5 @@
 """A reproduced table or figure as files: table.md, table.csv, figure.png and figure.svg beside result.json."""
 
-import csv
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from innerloop.errors import InnerloopError
 from innerloop.report.drawing import blank, grid, png, style, svg
 from innerloop.report.formats import NONE
 from innerloop.report.looks import FAINT, INK
+from innerloop.report.spreadsheet import csv_text
 from innerloop.runs.files import locked, read_object, write_all
 
 Value = Mapping[str, Any]
@@ -147,15 +146,13 @@ def markdown(value: Value) -> str:
 
 def table_csv(value: Value) -> str:
     """The table for a spreadsheet: raw numbers, fractions instead of per cent."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
     names = ("label", "unit", "paper", "mean", "seed_std", "ci95", "seeds", "episodes")
     further = _further(value)
-    write.writerow([*names, *further])
+    lines: list[list[str | float]] = [[*names, *further]]
     for r in value["rows"]:
         own = r.get("measured", {})
-        write.writerow([*("" if r[n] is None else r[n] for n in names), *(own.get(n, "") for n in further)])
-    return out.getvalue()
+        lines.append([*("" if r[n] is None else r[n] for n in names), *(own.get(n, "") for n in further)])
+    return csv_text(lines)
 
 
 def draw(value: Value) -> Figure:

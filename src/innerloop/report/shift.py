@@ -1,7 +1,5 @@
 """A study of domain shift as files: table.md, table.csv, figure.png and figure.svg beside result.json."""
 
-import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from matplotlib.figure import Figure
 from innerloop.report.drawing import blank, png, style, svg
 from innerloop.report.formats import NONE, points, with_interval
 from innerloop.report.looks import FAINT, LOOKS
+from innerloop.report.spreadsheet import csv_text
 from innerloop.runs import read_json
 from innerloop.runs.files import write_bytes
 
@@ -93,15 +92,15 @@ def markdown(value: Value) -> str:
 
 def table_csv(value: Value) -> str:
     """The table for a spreadsheet: raw numbers, fractions instead of per cent."""
-    out = io.StringIO()
-    write = csv.writer(out, lineterminator="\n")
     numbers = ("mean", "ci95", "seed_std")
-    write.writerow(["method", *(f"{part}_{number}" for part in _PARTS for number in numbers), "models", "episodes"])
+    lines: list[list[str | float]] = [
+        ["method", *(f"{part}_{number}" for part in _PARTS for number in numbers), "models", "episodes"]
+    ]
     for r in value["rows"]:
         found = [None if r[part] is None else r[part][number] for part in _PARTS for number in numbers]
         shifted = r["shifted"]
-        write.writerow([r["method"], *("" if x is None else x for x in found), shifted["seeds"], shifted["episodes"]])
-    return out.getvalue()
+        lines.append([r["method"], *("" if x is None else x for x in found), shifted["seeds"], shifted["episodes"]])
+    return csv_text(lines)
 
 
 def draw(value: Value) -> Figure:

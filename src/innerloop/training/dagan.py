@@ -4,6 +4,7 @@ Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani e
 """
 
 import math
+import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -235,10 +236,12 @@ def train_dagan(
     return folder
 
 
-def load_dagan(path: Path, *, checkpoint: Checkpoint | None = None, device: str | None = None) -> Dagan:
+def load_dagan(
+    path: str | os.PathLike[str], *, checkpoint: Checkpoint | None = None, device: str | None = None
+) -> Dagan:
     """The generator of a run folder's last checkpoint, or of one read from it, as an augmentation; no data set is
     read."""
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     config = folder.config_as(DaganConfig.from_json)
     checkpoint = checkpoint or folder.load("last")
     (shape,) = checkpoint.entries(image_shape=[int, int, int])

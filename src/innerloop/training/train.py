@@ -1,6 +1,7 @@
 """The outer loop over a whole run: episodes, meta-gradient, step, validation, checkpoint; resumable bit for bit."""
 
 import math
+import os
 import signal
 import threading
 import time
@@ -209,7 +210,7 @@ def train(
 
 
 def load_run(
-    path: Path,
+    path: str | os.PathLike[str],
     *,
     which: str | Checkpoint = "best",
     data_dir: Path | None = None,
@@ -220,7 +221,7 @@ def load_run(
 
     `images` are the run's image classes if they are at hand already; else they are loaded.
     """
-    folder = RunFolder(path)
+    folder = RunFolder(Path(path))
     config = folder.config_as(Config.from_json)
     if device:
         config = replace(config, device=device)
