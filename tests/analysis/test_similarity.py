@@ -172,3 +172,37 @@ def test_cca_of_too_few_data_points_says_so(one) -> None:
     wide = build(0, filters=6)
     with pytest.raises(ValueError, match="6 neurons needs 12 data points or more, got 9"):
         similarity(wide, slow_weights(wide), [batch()], INNER, measures={"cca": mean_cca})
+
+
+@pytest.mark.parametrize("blocks", ["all", ("conv3", "head")])
+def test_norms_of_each_step_are_compared_as_they_are_behind_the_last(one, blocks) -> None:
+    """MAML++: before adaptation the first row, after it the last; blocks before the adapted ones see no step."""
+    e, slow = batch(2), {n: w.detach() for n, w in slow_weights(one).items()}
+    norms = [n for n in slow if "norm" in n]
+    rows = {n: torch.stack([slow[n] + 0.3 * i * torch.arange(1, 5) for i in range(3)]) for n in norms}
+    parameters = {**slow, **{f"step:{n}": r for n, r in rows.items()}}
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def look(x: torch.Tensor, y: torch.Tensor) -> float:
+        seen.append((x, y))
+        return 0.0
+
+    inner = replace(INNER, blocks=blocks)
+    similarity(one, parameters, [e], inner, measures={"look": look})
+    fast = adapt(one, slow, e.support_x, e.support_y, inner, step_weights=rows_of(one, rows, blocks))
+    late = slow | {n: r[2] for n, r in rows_of(one, rows, blocks).items()}
+    before, after = block_outputs(one, slow, {}, e.query_x), block_outputs(one, late, fast, e.query_x)
+    wanted = [(as_points(before[b][t]), as_points(after[b][t])) for b in block_names(one) for t in range(2)]
+    assert len(seen) == len(wanted)
+    for (x, y), (first, last) in zip(seen, wanted, strict=True):
+        torch.testing.assert_close(x, first)
+        torch.testing.assert_close(y, last.detach())
+    early = block_outputs(one, slow, fast, e.query_x)
+    assert not torch.allclose(early["conv4"], after["conv4"], atol=1e-2)
+
+
+def rows_of(model: nn.Sequential, rows: dict[str, torch.Tensor], blocks: object) -> dict[str, torch.Tensor]:
+    """Those of the first adapted block and of what follows it."""
+    names = block_names(model)
+    first = 0 if blocks == "all" else names.index("conv3")
+    return {n: r for n, r in rows.items() if n.split(".")[0] in names[first:]}

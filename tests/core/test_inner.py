@@ -17,6 +17,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapt_path, adapted_parameter
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import MetaGradient, meta_gradient, score_episodes
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, stock_model, targets
@@ -362,6 +363,60 @@ def test_a_doubled_batch_has_the_same_mean_and_the_sum_is_tasks_times_the_mean()
         torch.testing.assert_close(total.score, mean.score)
 
 
+@pytest.mark.parametrize("tasks", [1, 3])
+@pytest.mark.parametrize("adapts", [True, False])
+def test_tasks_drop_units_of_their_own(adapts: bool, tasks: int) -> None:
+    """Equal tasks under dropout are equal no longer, and so are their fast weights: masks are not shared."""
+    layers = OrderedDict(body=nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5)), head=nn.Linear(40, 2))
+    torch.manual_seed(0)
+    model = nn.Sequential(layers).double()
+    slow = slow_weights(model)
+    x = torch.randn(1, 5, 6, dtype=torch.float64).expand(tasks, 5, 6)
+    y = torch.tensor([0, 1, 0, 1, 0]).expand(tasks, 5)
+    inner = InnerLoop("all" if adapts else "head", 1, 0.3)
+    fast = {n: w.detach() for n, w in adapt(model, slow, x, y, inner).items()}
+    equal = {n: w.detach().expand(tasks, *w.shape) for n, w in slow.items() if n in fast}
+    out, again = (forward(model, slow, equal, x).detach() for _ in range(2))
+    differ(again, out, 0.05)  # and each pass has its own, too
+    for t in range(1, tasks):
+        differ(out[t], out[0], 0.05)
+        differ(fast["head.weight"][t], fast["head.weight"][0], 0.05)
+    model.eval()
+    still = forward(model, slow, equal, x)
+    torch.testing.assert_close(still, still[:1].expand_as(still))
+
+
+# ---- learned rates and the proximal term
+
+
+@pytest.mark.parametrize("how", ["plain", "first_order", "recompute", "no_grad"])
+def test_the_proximal_pull_has_the_rate_of_its_step_and_a_negative_rate_walks_uphill(how: str) -> None:
+    """θ_m = θ_{m−1} − α_m ⊙ (∇L + λ (θ_{m−1} − θ)), with rates of a block's steps, of a parameter's numbers, or the
+    loop's own; written out by plain autograd."""
+    model, e, pull = small_mlp(), targets(), 3.0
+    slow = slow_weights(model)
+    g = stream(0, "rates")
+    rates: dict[str, Tensor] = {
+        "head": torch.tensor([0.1, -0.04], dtype=torch.float64),
+        "hidden1.linear.weight": 0.1 * torch.randn(6, 1, generator=g, dtype=torch.float64),
+    }
+    assert bool((rates["hidden1.linear.weight"] < 0).any())
+
+    def rate(name: str, step: int) -> float | Tensor:
+        return rates[name] if name in rates else rates["head"][step] if name.startswith("head") else 0.05
+
+    inner = InnerLoop("all", 2, 0.05, proximal=pull, first_order=how == "first_order", recompute=how == "recompute")
+    with torch.set_grad_enabled(how != "no_grad"):
+        fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=mean_squared_error, rates=rates)
+    for t, (x, y, _, _) in enumerate(each_task(e)):
+        w: dict[str, Tensor] = dict(slow)
+        for step in range(2):
+            value = reference.squares(reference.mlp(w, x), y)
+            grads = dict(zip(w, torch.autograd.grad(value, list(w.values())), strict=True))
+            w = {n: p - rate(n, step) * (grads[n] + pull * (p - slow[n])) for n, p in w.items()}
+        same({n: v[t] for n, v in fast.items()}, w)
+
+
 # ---- memory
 
 
@@ -431,6 +486,15 @@ def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
 
 
 # ---- what is refused
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_start_for_another_number_of_tasks_is_refused(tasks: int) -> None:
+    model, e = small_mlp(), targets(tasks=tasks)
+    slow = slow_weights(model)
+    start = {"head.weight": torch.zeros(2, 1, 5, dtype=torch.float64)}
+    with pytest.raises(InnerloopError, match=rf"'head.weight'.* {tasks} tasks.*\(2, 1, 5\)"):
+        adapt(model, slow, e.support_x, e.support_y, InnerLoop(), loss=mean_squared_error, start=start)
 
 
 def test_senseless_settings_are_refused() -> None:

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import batch_statistics, slow_weights
-from innerloop.core.inner import InnerLoop
+from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
@@ -105,6 +105,21 @@ def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns
         torch.testing.assert_close(head(q, s, rename[y])[..., rename], wanted)
     z = torch.einsum("tqd,tsd->tqs", q, s)
     torch.testing.assert_close(nearest_pair(z[..., order], y[:, order]), nearest_pair(z, y))
+
+
+@pytest.mark.parametrize("head", ["cosine", "euclidean"])
+def test_an_adapted_body_sees_the_support_set_too(head) -> None:
+    """Where the body adapts, support and query features are both those of the fast weights."""
+    model, e = conv_model(), images()
+    slow, inner = slow_weights(model), InnerLoop("body", 2, 0.3)
+    out = predictor(model, inner, head=head, temperature=2.0)(slow, e)
+    fast = adapt(model, slow, e.support_x, e.support_y, inner)
+    q, s = (body_features(model, slow, fast, x) for x in (e.query_x, e.support_x))
+    logits = cosine_attention if head == "cosine" else euclidean_means
+    mine = logits(q, s, e.support_y, temperature=2.0) if head == "cosine" else 2.0 * logits(q, s, e.support_y)
+    torch.testing.assert_close(out, mine)
+    early = body_features(model, slow, {}, e.support_x)
+    assert not torch.allclose(s, early, rtol=1e-2)
 
 
 # ---- normalisation

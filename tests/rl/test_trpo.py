@@ -213,3 +213,26 @@ def test_settings_are_checked() -> None:
     for name, value in (("max_kl", 0.0), ("backtrack", 1.0), ("damping", -1.0), ("cg_iterations", 0), ("tries", 0)):
         with pytest.raises(ValueError, match=f"trpo.{name}"):
             Trpo(**{name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_the_judged_divergence_is_that_from_the_old_policy_to_the_new() -> None:
+    """KL(π_old ‖ π), by torch's own formula, at weights where the other direction is another number."""
+    of = learner()
+    slow, data = meta_batch(of)
+    g = stream(0, "elsewhere")
+    moved = {n: p.detach() + 0.3 * torch.randn(p.shape, generator=g, dtype=p.dtype) for n, p in slow.items()}
+    new = of.output(moved, data.support, data.query.x).detach()
+
+    def normal(output: Tensor) -> torch.distributions.Independent:
+        mean, log_std = output.chunk(2, -1)
+        return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
+
+    def mean_kl(p: Tensor, q: Tensor) -> float:
+        each = torch.distributions.kl_divergence(normal(p), normal(q))
+        weight = data.query.weight
+        return float(((each * weight).sum(1) / weight.sum(1)).mean())
+
+    data.query.y[1, -7:, -1] = 0.0  # behind an end
+    for chunk in (0, 2):
+        assert judge(of, moved, data, chunk)[1] == pytest.approx(mean_kl(data.query.old, new), rel=1e-9)
+    assert mean_kl(new, data.query.old) != pytest.approx(mean_kl(data.query.old, new), rel=0.05)
