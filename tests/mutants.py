@@ -1,0 +1,224 @@
+"""Mutation testing: change one place of the source, run the tests that execute that place, and see one fail.
+
+    python -m pytest -q -m "not slow and not gpu" --cov --cov-context=test --junitxml=.mutants/times.xml
+    python tests/mutants.py core methods --seconds 1200
+
+The first command writes which test runs which line (`.coverage`) and how long each takes; repeat it when source or
+tests have changed much. The second takes the mutants of mutmut's operators in a random order that the seed fixes, until
+the time is over. Results are kept in `.mutants/results.jsonl` by the function's text, so the next call goes on where
+this one stopped, and a function that has changed is tested anew. `--survivors` shows what was not noticed.
+
+Why not mutmut or cosmic-ray themselves: cosmic-ray starts a process a mutant, and `import torch` alone takes longer
+than most of our tests. mutmut 3 forks, but runs all mutants of a file in its order, without a sample or a time limit,
+and its trampolines hide the signatures that the tests check (tests/conftest.py). Here the parent collects the tests
+once; each mutant is a fork in which the function's code object is exchanged, wherever the function is held.
+
+Not mutated: module constants, class bodies, defaults and decorators (they run at import), and `raise` statements (the
+tests ask what an error names, not for its prose).
+"""
+
+import argparse
+import ast
+import gc
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import coverage
+import libcst as cst
+import pytest
+from libcst.metadata import MetadataWrapper, PositionProvider
+from mutmut.mutation.file_mutation import MutationVisitor
+from mutmut.mutation.mutators import mutation_operators
+from mutmut.mutation.pragma_handling import get_ignored_lines
+
+from planting import first_failure
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE, KEPT = ROOT / "src" / "innerloop", ROOT / ".mutants"
+
+
+class Mutant(NamedTuple):
+    file: str
+    """below src/innerloop"""
+    lines: range
+    """of the original that are others in `source`"""
+    source: str
+    key: str
+    """of the function's text and the change in it"""
+
+    @property
+    def change(self) -> tuple[str, str]:
+        """The lines before and after."""
+        old = (SOURCE / self.file).read_text(encoding="utf-8").splitlines()
+        new = self.source.splitlines()
+        end = self.lines.stop - 1 + len(new) - len(old)
+        join = lambda rows: " ".join(row.strip() for row in rows)  # noqa: E731
+        return join(old[self.lines.start - 1 : self.lines.stop - 1]), join(new[self.lines.start - 1 : end])
+
+
+def mutants(path: Path) -> Iterator[Mutant]:
+    """All mutants of a file, in mutmut's order."""
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    raised = {n for node in ast.walk(tree) if isinstance(node, ast.Raise) for n in _lines(node)}
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)]
+    inside = {line: f for f in reversed(functions) for s in f.body for line in _lines(s)}  # the outermost wins
+    starts = list(accumulate((len(row) for row in text.splitlines(keepends=True)), initial=0))
+    module = MetadataWrapper(cst.parse_module(text))
+    visitor = MutationVisitor(mutation_operators, get_ignored_lines(str(path), text, module))
+    module.visit(visitor)
+    places = module.resolve(PositionProvider)
+
+    def code(node: cst.CSTNode) -> str:
+        bare = {"lpar": (), "rpar": ()} if hasattr(node, "lpar") else {}  # a place is within its parentheses
+        return module.module.code_for_node(node.with_changes(**bare))
+
+    for m in visitor.mutations:
+        place = places[m.original_node]
+        lines = range(place.start.line, place.end.line + 1)
+        start, end = (starts[p.line - 1] + p.column for p in (place.start, place.end))
+        if lines.start not in inside or set(lines) <= raised or text[start:end] != code(m.original_node):
+            continue
+        source = text[:start] + code(m.mutated_node) + text[end:]
+        function = inside[lines.start]
+        own = "".join(text.splitlines(keepends=True)[n - 1] for n in _lines(function))
+        where = (path.name, own, start - starts[function.lineno - 1], code(m.mutated_node))
+        yield Mutant(
+            path.relative_to(SOURCE).as_posix(), lines, source, hashlib.sha256(repr(where).encode()).hexdigest()[:16]
+        )
+
+
+def _lines(node: ast.stmt) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)
+
+
+def _functions(code: CodeType) -> Iterator[CodeType]:
+    """The code of functions and methods, but not of functions within functions."""
+    for part in code.co_consts:
+        if isinstance(part, CodeType):
+            if part.co_flags & 0x2:  # CO_NEWLOCALS: a function; a class body has none
+                yield part
+            else:
+                yield from _functions(part)
+
+
+def exchange(mutant: Mutant) -> None:
+    """Give every function of the file that is another in the mutant the mutant's code."""
+    path = str(SOURCE / mutant.file)
+    module = next(m for m in list(sys.modules.values()) if getattr(m, "__file__", None) == path)
+    compiled = module.__loader__.source_to_code  # pyright: ignore  that of the signature check
+    before = list(_functions(compiled(Path(path).read_bytes(), path)))
+    after = list(_functions(compiled(mutant.source.encode(), path)))
+    changed = {(a.co_qualname, a.co_firstlineno): b for a, b in zip(before, after, strict=True) if a != b}
+    found = 0
+    for f in gc.get_objects():
+        own = type(f) is FunctionType and f.__code__.co_filename == path
+        if own and (code := changed.get((f.__code__.co_qualname, f.__code__.co_firstlineno))):
+            f.__code__, found = code, found + 1
+    if not found:
+        raise LookupError("nothing that runs is another")
+
+
+class Mutate:
+    """Takes the place of the running of tests: runs mutants."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+        self.results = {r["key"]: r for r in read_results()}
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        o, began = self.options, time.monotonic()
+        items = {i.nodeid: i for i in session.items}
+        data = coverage.CoverageData(str(ROOT / ".coverage"))
+        data.read()
+        seconds = times()
+        todo = [m for name in o.packages for p in _files(name) for m in mutants(p)]
+        todo.sort(key=lambda m: hashlib.sha256(f"{o.seed} {m.key}".encode()).digest())
+        print(f"\n{len(todo)} mutants, {sum(m.key in self.results for m in todo)} known", flush=True)
+        for m in todo[: o.most]:
+            if time.monotonic() - began > o.seconds:
+                break
+            if m.key not in self.results:
+                self._run(m, items, data.contexts_by_lineno(f"src/innerloop/{m.file}"), seconds)
+        return True
+
+    def _run(self, m: Mutant, items: dict[str, pytest.Item], contexts: dict[int, list[str]], seconds: dict) -> None:
+        names = {c.split("|")[0] for line in m.lines for c in contexts.get(line, ())} & items.keys()
+        tests, spent = [], 0.0
+        for name in sorted(names, key=lambda n: seconds.get(n, 1.0)):
+            tests.append(items[name])
+            spent += seconds.get(name, 1.0)
+            if spent > self.options.each:
+                break
+        start = time.monotonic()
+        by = first_failure(tests, lambda: exchange(m), 20 + 5 * spent) if tests else None
+        status = "no test" if not tests else "survived" if by is None else "killed"
+        if by and by.startswith("error "):
+            status = "skipped"
+        row = {"key": m.key, "file": m.file, "line": m.lines.start, "change": m.change, "status": status, "by": by}
+        row |= {"tests": len(tests), "covering": len(names), "seconds": round(time.monotonic() - start, 2)}
+        self.results[m.key] = row
+        with (KEPT / "results.jsonl").open("a", encoding="utf-8") as out:
+            out.write(json.dumps(row) + "\n")
+        print(f"{status:8} {row['seconds']:6.1f} s  {m.file}:{m.lines.start}  {by or ''}", flush=True)
+
+
+def _files(name: str) -> list[Path]:
+    return [SOURCE / f"{name}.py"] if (SOURCE / f"{name}.py").exists() else sorted((SOURCE / name).rglob("*.py"))
+
+
+def read_results() -> list[dict[str, Any]]:
+    """What earlier calls found."""
+    path = KEPT / "results.jsonl"
+    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+
+
+def times() -> dict[str, float]:
+    """Seconds by test; none where the file is not there."""
+    path = KEPT / "times.xml"
+    cases = ElementTree.parse(path).iter("testcase") if path.exists() else ()
+    return {f"{c.get('classname', '').replace('.', '/')}.py::{c.get('name')}": float(c.get("time", 1)) for c in cases}
+
+
+def report(packages: list[str], survivors: bool) -> None:
+    """The score of each package, over the mutants that its files still have."""
+    known = {r["key"]: r for r in read_results()}
+    for name in packages:
+        rows = [known[m.key] for p in _files(name) for m in mutants(p) if m.key in known]
+        count = {s: sum(r["status"] == s for r in rows) for s in ("killed", "survived", "no test")}
+        tried = sum(count.values())
+        print(f"{name:18} {tried:5} tried  " + "  ".join(f"{n} {s}" for s, n in count.items()), end="")
+        print(f"  {100 * count['killed'] / tried:.0f} %" if tried else "")
+        for r in rows if survivors else ():
+            if r["status"] in ("survived", "no test"):
+                print(f"  {r['file']}:{r['line']} {r['key']} ({r['tests']} of {r['covering']} tests)")
+                print(f"    - {r['change'][0]}\n    + {r['change'][1]}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Mutation testing of packages or files of innerloop.")
+    parser.add_argument("packages", nargs="+", metavar="PACKAGE", help="core, methods, core/statistics, …")
+    parser.add_argument("--seconds", type=float, default=600, help="begin no further mutant after so long")
+    parser.add_argument("--most", type=int, help="at most so many mutants, known ones included")
+    parser.add_argument("--each", type=float, default=30, help="seconds of tests a mutant, fastest first")
+    parser.add_argument("--seed", type=int, default=0, help="of the order")
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="where tests are collected")
+    parser.add_argument("--survivors", action="store_true", help="show them and run nothing")
+    options = parser.parse_args()
+    KEPT.mkdir(exist_ok=True)
+    if not options.survivors:
+        select = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider"]
+        pytest.main([*select, *options.tests], plugins=[Mutate(options)])
+    report(options.packages, options.survivors)
+
+
+if __name__ == "__main__":
+    main()
