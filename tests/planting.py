@@ -5,7 +5,7 @@
 
 `python -m pytest --plant` collects the tests as ever and then runs the marked ones alone: first as they are, then once
 for each bug, in a fork of its own in which the wrong function stands in the right one's place. One case of the test
-must fail. `--plant=NAME` takes the bugs whose name contains NAME. Exit 1 if a bug goes unnoticed.
+must fail. `--bug NAME` takes the bugs whose name contains NAME. Exit 1 if a bug goes unnoticed.
 
 A bug replaces a function, method or constant, never text, so it lives as long as the name does. Where it belongs in
 the middle of a long function it replaces what that function calls; `tests/mutants.py` changes the lines themselves.
@@ -20,6 +20,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -36,6 +37,11 @@ class Bug(NamedTuple):
 def plants(name: str, target: str, wrong: Callable[[Any], Any]) -> pytest.MarkDecorator:
     """Mark a test with a bug that makes it fail."""
     return pytest.mark.plants(Bug(name, target, wrong))
+
+
+def but(module: ModuleType, **changed: Any) -> SimpleNamespace:
+    """What a module has, with some of it changed: for bugs in what a module imports."""
+    return SimpleNamespace(**{**vars(module), **changed})
 
 
 def plant(bug: Bug) -> None:
@@ -89,7 +95,9 @@ class _Reports:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            self.failed.append(report.nodeid)
+            crash = getattr(report.longrepr, "reprcrash", None)
+            why = str(crash.message).splitlines()[0] if crash and crash.message else ""
+            self.failed.append(f"{report.nodeid}  {why}")
 
 
 def _first_failure(items: Sequence[pytest.Item], prepare: Callable[[], None]) -> str:
@@ -108,13 +116,14 @@ def _first_failure(items: Sequence[pytest.Item], prepare: Callable[[], None]) ->
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--plant", nargs="?", const="", metavar="NAME", help="plant the bugs that the tests name")
+    parser.addoption("--plant", action="store_true", help="plant the bugs that the tests name, one at a time")
+    parser.addoption("--bug", default="", metavar="NAME", help="with --plant: the bugs whose name contains NAME")
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    only = session.config.getoption("plant")
-    if only is None or session.config.option.collectonly:
+    if not session.config.getoption("plant"):
         return None
+    only = session.config.getoption("bug")
     wanted: dict[str, tuple[Bug, list[pytest.Item]]] = {}
     for item in session.items:
         for mark in item.iter_markers("plants"):

@@ -16,6 +16,7 @@ from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.random import stream
 from innerloop.training import setup
+from planting import plants
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -53,6 +54,12 @@ def test_models_differ(one, two) -> None:
     assert not torch.equal(one[0].conv.weight, two[0].conv.weight)
 
 
+@plants("similarity of the un-adapted", "analysis.similarity:adapt", lambda right: lambda *given, **more: {})
+@plants(
+    "similarity of a model and itself",
+    "analysis.similarity:between",
+    lambda right: lambda first, second, *given, **more: right(second, second, *given, **more),
+)
 @pytest.mark.parametrize("first", [None, INNER])
 @pytest.mark.parametrize("second", [None, replace(INNER, lr=2.0)])
 def test_between_compares_each_model_as_it_is_given(one, two, first, second) -> None:
@@ -112,6 +119,7 @@ def test_one_adaptation_an_episode(one, monkeypatch: pytest.MonkeyPatch) -> None
     assert seen["episodes"] == 5
 
 
+@plants("similarity of the first points", "analysis.similarity:_thin", lambda right: lambda x, points: x[:points])
 def test_a_cap_takes_the_same_spread_points_of_both(one, two) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -174,6 +182,11 @@ def test_cca_of_too_few_data_points_says_so(one) -> None:
         similarity(wide, slow_weights(wide), [batch()], INNER, measures={"cca": mean_cca})
 
 
+@plants(
+    "norms of no step compared",
+    "analysis.similarity:last_weights",
+    lambda right: lambda net, parameters, inner: right(net, parameters, replace(inner, steps=0)),
+)
 @pytest.mark.parametrize("blocks", ["all", ("conv3", "head")])
 def test_norms_of_each_step_are_compared_as_they_are_behind_the_last(one, blocks) -> None:
     """MAML++: before adaptation the first row, after it the last; blocks before the adapted ones see no step."""

@@ -16,6 +16,7 @@ from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.gradient import predictor
 from innerloop.models import mlp
 from innerloop.training import setup
+from planting import plants
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -39,6 +40,11 @@ def joined(settings: EvalSettings) -> torch.Tensor:
     return torch.cat([e.query_x for e in fixed_episodes(FAMILY, settings)])
 
 
+@plants(
+    "the same episodes in every draw",
+    "evaluation.evaluate:stream",
+    lambda right: lambda seed, *path: right(seed, path[0], 0),
+)
 def test_the_first_episodes_of_many_are_those_of_few() -> None:
     many = joined(EvalSettings(episodes=60))
     assert len(many) == 60
@@ -94,6 +100,11 @@ def test_the_chunk_changes_nothing(model, head) -> None:
     assert len(set(each[0])) > 2
 
 
+@plants(
+    "an interval over the first draw alone",
+    "evaluation.evaluate:fixed_episodes",
+    lambda right: lambda *given: iter([next(right(*given))]),
+)
 def test_report_counts_episodes(model) -> None:
     seen: list[int] = []
     evaluate(
@@ -154,6 +165,11 @@ def confidence(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return logits.softmax(-1).gather(-1, labels[..., None]).mean((1, 2))
 
 
+@plants(
+    "the best step is called the final one",
+    "evaluation.evaluate:Evaluation",
+    lambda right: lambda last, steps, *rest: right(max(steps, key=lambda e: e.mean), steps, *rest),
+)
 def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> None:
     """A choice among the steps would be a choice on the test set. Here every step makes the score worse."""
     settings = EvalSettings(episodes=4, inner_steps=3)
@@ -169,6 +185,11 @@ def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> 
     assert sum(found.per_episode) / 4 == pytest.approx(means[-1])
 
 
+@plants(
+    "NIL's temperature not applied at test",
+    "evaluation.evaluate:predictor",
+    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+)
 @pytest.mark.parametrize("head", ["cosine", "euclidean"])
 def test_the_temperature_asked_for_is_the_one_tested_at(model, head) -> None:
     """Two images a class, so that the temperature changes more than the sharpness."""

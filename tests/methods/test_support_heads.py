@@ -19,6 +19,7 @@ from innerloop.methods.attention import cosine_attention, cosine_means, euclidea
 from innerloop.methods.gradient import body_features, pair_predictor, predictor
 from innerloop.methods.heads import Metric, normalised, pair_logits, support_logits
 from innerloop.models.head import FullContext, Linear, PairHead
+from planting import plants
 from small import conv_model, images, jiggle
 
 
@@ -49,6 +50,11 @@ def test_cosine_means_equal_a_loop(seed: int, support: int) -> None:
     assert float(found.abs().max()) <= 1 + 1e-12
 
 
+@plants(
+    "class means by plain distance",
+    "methods.attention:euclidean_means",
+    lambda right: lambda *given, **more: -(-right(*given, **more)).sqrt(),
+)
 @given(st.integers(0, 10**6), st.integers(3, 8))
 def test_euclidean_means_equal_a_loop(seed: int, support: int) -> None:
     """Labels in no order and classes of different size."""
@@ -107,6 +113,11 @@ def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns
     torch.testing.assert_close(nearest_pair(z[..., order], y[:, order]), nearest_pair(z, y))
 
 
+@plants(
+    "support features of the body that is not adapted",
+    "methods.gradient:body_features",
+    lambda right: lambda *given: right(*given) if len(given) == 5 else right(*given[:2], {}, given[3]),
+)
 @pytest.mark.parametrize("head", ["cosine", "euclidean"])
 def test_an_adapted_body_sees_the_support_set_too(head) -> None:
     """Where the body adapts, support and query features are both those of the fast weights."""
@@ -142,6 +153,7 @@ def test_normalised_by_hand() -> None:
                 torch.testing.assert_close(f, (row - mean) / ((row - mean) ** 2).sum().sqrt())
 
 
+@plants("centred by the query set", "methods.heads:normalised", lambda right: lambda q, s, how: right(s, q, how)[::-1])
 def test_centring_forgets_a_shift_of_all_features_and_does_not_look_at_the_query() -> None:
     q, s, y = drawn(2)
     options = {"block": nn.Identity(), "weights": {}, "normalise": "centre"}
@@ -159,6 +171,11 @@ def test_of_unit_features_euclidean_means_of_one_shot_are_twice_the_cosine() -> 
     torch.testing.assert_close(a, b - 1)
 
 
+@plants(
+    "temperature forgotten",
+    "methods.heads:support_logits",
+    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+)
 def test_temperature_multiplies_distances_and_cosines() -> None:
     q, s, y = drawn(4)
     options = {"block": nn.Identity(), "weights": {}}

@@ -29,6 +29,7 @@ from innerloop.rl.trpo import Trpo
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.rl_bench import RlBench
 from innerloop.training import Interrupted
+from planting import plants
 from tiny import assert_same
 
 SMALL = Config(
@@ -192,6 +193,11 @@ def test_examples_have_the_advantages_of_the_config() -> None:
     assert torch.equal(got[..., 4] == 1, found.alive.flatten(1))
 
 
+@plants(
+    "the same noise before and after",
+    "rl.collect:stream",
+    lambda right: lambda seed, name, iteration, phase: right(seed, name, iteration),
+)
 def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     """At inner rate 0 the policy is the same before and after; only the noise can tell the first actions apart."""
     config = replace(SMALL, inner=Inner(lr=0.0))
@@ -206,6 +212,11 @@ def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     assert float((before - drawn[0].query.y[:, 0, :2]).abs().min()) > 1e-4
 
 
+@plants(
+    "the same tasks in every meta-iteration",
+    "rl.train:stream",
+    lambda right: lambda seed, *path: right(seed, path[0], 0),
+)
 def test_each_iteration_has_tasks_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Training on the same few tasks for ever would look like any other run in its metrics."""
     drawn: list[torch.Tensor] = []
@@ -223,6 +234,9 @@ def test_each_iteration_has_tasks_of_its_own(tmp_path: Path, monkeypatch: pytest
     assert len({float(v) for t in seen for v in t.flatten()}) == 3 * seen[0].numel()
 
 
+@plants(
+    "the same noise at each test step", "rl.meta_test:stream", lambda right: lambda seed, *path: right(seed, *path[:1])
+)
 def test_each_step_of_a_meta_test_has_noise_of_its_own() -> None:
     """At inner rate 0 the policy stays as it is; the same noise would give the same actions and returns again."""
     config = replace(SMALL, inner=Inner(lr=0.0))
@@ -280,6 +294,11 @@ def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
     assert row["steps"][1]["ci95"] == pytest.approx(1.96 * spread / 4**0.5)
 
 
+@plants(
+    "each step learns from the slow weights",
+    "rl.meta_test:adapt",
+    lambda right: lambda *given, start=None, **more: right(*given, **more),
+)
 def test_the_rate_of_later_steps() -> None:
     env = setup.simulator(SMALL)
     policy = setup.policy(SMALL, env)

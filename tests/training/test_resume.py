@@ -13,6 +13,7 @@ import torch
 
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Model, Progress, setup, train
+from planting import plants
 from tiny import CONFIG, SINES, assert_same, blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -43,6 +44,7 @@ def crash() -> None:
     raise Crash
 
 
+@plants("Adam begins anew on resume", "training.train:restore_optimizer", lambda right: lambda *given: None)
 @pytest.mark.parametrize(
     ("config", "stop_at"),
     [
