@@ -3,18 +3,16 @@
     python -m pytest -q -m "not slow and not gpu" --cov --cov-context=test --junitxml=.mutants/times.xml
     python tests/mutants.py core methods --seconds 1200
 
-The first command writes which test runs which line (`.coverage`) and how long each takes; repeat it when source or
-tests have changed much. The second takes the mutants of mutmut's operators in a random order that the seed fixes, until
-the time is over. Results are kept in `.mutants/results.jsonl` by the function's text, so the next call goes on where
-this one stopped, and a function that has changed is tested anew. `--survivors` shows what was not noticed.
+The first command writes which test runs which line (`.coverage`) and how long it takes; repeat it when source or tests
+have changed much. The second takes the mutants of mutmut's operators in a random order that the seed fixes until the
+time is over. `.mutants/results.jsonl` keeps the results by the function's text: the next call goes on where this one
+stopped, and tests a function that has changed anew. `--survivors` shows what was not noticed.
 
-Why not mutmut or cosmic-ray themselves: cosmic-ray starts a process a mutant, and `import torch` alone takes longer
-than most of our tests. mutmut 3 forks, but runs all mutants of a file in its order, without a sample or a time limit,
-and its trampolines hide the signatures that the tests check (tests/conftest.py). Here the parent collects the tests
-once; each mutant is a fork in which the function's code object is exchanged, wherever the function is held.
-
-Not mutated: module constants, class bodies, defaults and decorators (they run at import), and `raise` statements (the
-tests ask what an error names, not for its prose).
+Why neither mutmut nor cosmic-ray alone: cosmic-ray starts a process a mutant, and `import torch` takes longer than most
+of our tests. mutmut 3 forks, but has no sample and no time limit, and its trampolines hide the signatures that the
+tests check (tests/conftest.py). Here the tests are collected once, and each mutant is a fork in which the function's
+code object is exchanged, wherever the function is held. Not mutated: what runs at import (constants, class bodies,
+defaults, decorators) and `raise` statements (the tests ask what an error names, not for its prose).
 """
 
 import argparse
@@ -46,22 +44,11 @@ SOURCE, KEPT = ROOT / "src" / "innerloop", ROOT / ".mutants"
 
 
 class Mutant(NamedTuple):
-    file: str
-    """below src/innerloop"""
-    lines: range
-    """of the original that are others in `source`"""
+    file: str  # below src/innerloop
+    lines: range  # of the original that are others in `source`
     source: str
-    key: str
-    """of the function's text and the change in it"""
-
-    @property
-    def change(self) -> tuple[str, str]:
-        """The lines before and after."""
-        old = (SOURCE / self.file).read_text(encoding="utf-8").splitlines()
-        new = self.source.splitlines()
-        end = self.lines.stop - 1 + len(new) - len(old)
-        join = lambda rows: " ".join(row.strip() for row in rows)  # noqa: E731
-        return join(old[self.lines.start - 1 : self.lines.stop - 1]), join(new[self.lines.start - 1 : end])
+    key: str  # of the function's text and the change in it
+    change: tuple[str, str]  # the lines before and after
 
 
 def mutants(path: Path) -> Iterator[Mutant]:
@@ -87,12 +74,16 @@ def mutants(path: Path) -> Iterator[Mutant]:
         start, end = (starts[p.line - 1] + p.column for p in (place.start, place.end))
         if lines.start not in inside or set(lines) <= raised or text[start:end] != code(m.original_node):
             continue
-        source = text[:start] + code(m.mutated_node) + text[end:]
-        function = inside[lines.start]
+        function, new = inside[lines.start], code(m.mutated_node)
         own = "".join(text.splitlines(keepends=True)[n - 1] for n in _lines(function))
-        where = (path.name, own, start - starts[function.lineno - 1], code(m.mutated_node))
+        where = (path.name, own, start - starts[function.lineno - 1], new)
+        first, last = starts[lines.start - 1], starts[lines.stop - 1]
         yield Mutant(
-            path.relative_to(SOURCE).as_posix(), lines, source, hashlib.sha256(repr(where).encode()).hexdigest()[:16]
+            path.relative_to(SOURCE).as_posix(),
+            lines,
+            text[:start] + new + text[end:],
+            hashlib.sha256(repr(where).encode()).hexdigest()[:16],
+            (" ".join(text[first:last].split()), " ".join((text[first:start] + new + text[end:last]).split())),
         )
 
 
@@ -133,6 +124,7 @@ class Mutate:
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
         self.results = {r["key"]: r for r in read_results()}
+        self.sound: set[str] = set()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         o, began = self.options, time.monotonic()
@@ -146,29 +138,31 @@ class Mutate:
         for m in todo[: o.most]:
             if time.monotonic() - began > o.seconds:
                 break
-            if m.key not in self.results:
+            known = self.results.get(m.key)
+            # one that survived a part of its tests is tried again when more time is given
+            if known is None or (known["tests"] < known["covering"] and known["each"] < o.each and not known["by"]):
                 self._run(m, items, data.contexts_by_lineno(f"src/innerloop/{m.file}"), seconds)
         return True
 
     def _run(self, m: Mutant, items: dict[str, pytest.Item], contexts: dict[int, list[str]], seconds: dict) -> None:
         names = {c.split("|")[0] for line in m.lines for c in contexts.get(line, ())} & items.keys()
-        tests, spent = [], 0.0
-        for name in sorted(names, key=lambda n: seconds.get(n, 1.0)):
-            tests.append(items[name])
-            spent += seconds.get(name, 1.0)
-            if spent > self.options.each:
-                break
+        order = sorted(names, key=lambda n: seconds.get(n, 1.0))
+        before = [0.0, *accumulate(seconds.get(n, 1.0) for n in order)]
+        tests = [items[n] for n, spent in zip(order, before, strict=False) if spent < self.options.each]
         start = time.monotonic()
-        by = first_failure(tests, lambda: exchange(m), 20 + 5 * spent) if tests else None
+        by = first_failure(tests, lambda: exchange(m), 20 + 5 * before[len(tests)]) if tests else None
+        if by and by.split()[0] in items.keys() - self.sound:  # the tests are right without a mutant
+            self.sound.add(by.split()[0])
+            if failed := first_failure([items[by.split()[0]]], lambda: None, 300):
+                raise pytest.UsageError(f"without a mutant: {failed}")
         status = "no test" if not tests else "survived" if by is None else "killed"
-        if by and by.startswith("error "):
-            status = "skipped"
+        status = "skipped" if (by or "").startswith("error ") else status
         row = {"key": m.key, "file": m.file, "line": m.lines.start, "change": m.change, "status": status, "by": by}
-        row |= {"tests": len(tests), "covering": len(names), "seconds": round(time.monotonic() - start, 2)}
+        row |= {"tests": len(tests), "covering": len(names), "each": self.options.each}
         self.results[m.key] = row
         with (KEPT / "results.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-        print(f"{status:8} {row['seconds']:6.1f} s  {m.file}:{m.lines.start}  {by or ''}", flush=True)
+        print(f"{status:8} {time.monotonic() - start:6.1f} s  {m.file}:{m.lines.start}  {by or ''}", flush=True)
 
 
 def _files(name: str) -> list[Path]:
@@ -182,9 +176,8 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def times() -> dict[str, float]:
-    """Seconds by test; none where the file is not there."""
-    path = KEPT / "times.xml"
-    cases = ElementTree.parse(path).iter("testcase") if path.exists() else ()
+    """Seconds by test."""
+    cases = ElementTree.parse(KEPT / "times.xml").iter("testcase")
     return {f"{c.get('classname', '').replace('.', '/')}.py::{c.get('name')}": float(c.get("time", 1)) for c in cases}
 
 

@@ -19,6 +19,7 @@ from innerloop.core.functional import (
     split_model,
 )
 from innerloop.core.inner import InnerLoop, adapt
+from planting import plants
 from small import conv_model, each_task, images, stock_model
 
 
@@ -27,6 +28,17 @@ def run(model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, of: Tenso
     return forward(model, slow, fast, x, statistics=None if of is None else batch_statistics(model, slow, fast, of))
 
 
+
+
+@plants(
+    "the fast weights of task 0 for all",
+    "core.functional:forward",
+    lambda right: (
+        lambda model, slow, fast, *more, **options: right(
+            model, slow, {n: w[:1].expand_as(w) for n, w in fast.items()}, *more, **options
+        )
+    ),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("blocks", ["all", "body", ["conv2", "conv4"]])
 def test_each_task_runs_with_its_own_weights_and_statistics(blocks, tasks: int) -> None:
@@ -122,6 +134,11 @@ def test_support_statistics_reach_torch_s_own_batch_norm(tasks: int) -> None:
     assert bool(gradient.any())
 
 
+@plants(
+    "the body is the first block",
+    "core.functional:resolve_blocks",
+    lambda right: lambda model, blocks: right(model, blocks)[:1] if blocks == "body" else right(model, blocks),
+)
 def test_blocks_by_name() -> None:
     model = conv_model()
     names = block_names(model)

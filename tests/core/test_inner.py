@@ -3,6 +3,7 @@
 import gc
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,13 +14,14 @@ from torch import Tensor, nn
 import reference
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import block_of, forward, slow_weights
-from innerloop.core.inner import InnerLoop, adapt, adapt_path, adapted_parameters, with_steps
+from innerloop.core.inner import InnerLoop, _second_order_step, adapt, adapt_path, adapted_parameters, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import MetaGradient, meta_gradient, score_episodes
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
 from innerloop.models import BatchNorm2d, Conv2d, Linear
+from planting import but, plants
 from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, stock_model, targets
 
 BLOCKS = ("all", "head", "body", "none")
@@ -137,6 +139,15 @@ def test_gradcheck_of_learned_rates(kind: str, recompute: bool) -> None:
     assert torch.autograd.gradcheck(meta_loss, rates, fast_mode=recompute)
 
 
+@plants(
+    "body detached in ANIL",
+    "core.inner:forward",
+    lambda right: (
+        lambda model, slow, fast, x, **more: (
+            right(model, slow, fast, x, **more) if fast else right(model, slow, fast, x, **more).detach()
+        )
+    ),
+)
 @pytest.mark.parametrize("kind", ["stride", "max_pool", "mlp", "stock"])
 @pytest.mark.parametrize(
     "inner",
@@ -168,6 +179,13 @@ def test_equals_the_reference(kind: str, inner: InnerLoop) -> None:
             same(out.gradient, gradient)
 
 
+@plants(
+    "recomputation forgets learned rates",
+    "core.inner:_recomputed_step",
+    lambda right: (
+        lambda rest, own, fast, rates, *more: right(rest, own, fast, {n: r.detach() for n, r in rates.items()}, *more)
+    ),
+)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("blocks", ["all", "head", "body"])
 def test_learned_rates_equal_the_reference(blocks: str, recompute: bool) -> None:
@@ -267,6 +285,9 @@ def counted() -> nn.Sequential:
     return nn.Sequential(OrderedDict(one=layers[0], two=layers[1], three=layers[2], head=nn.Linear(3, 2))).double()
 
 
+@plants(
+    "body run in each step", "core.inner:split_model", lambda right: lambda model, adapted: (nn.Sequential(), model)
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize(
@@ -289,6 +310,11 @@ def test_blocks_before_the_first_adapted_one_run_once(blocks, calls: tuple[int, 
     assert tuple(m.calls for m in model.modules() if isinstance(m, Counting)) == calls
 
 
+@plants(
+    "norm adapts unasked",
+    "core.inner:adapted_parameters",
+    lambda right: lambda model, inner: right(model, replace(inner, adapt_norm=True)),
+)
 def test_the_fast_dictionary_holds_what_adapts_and_nothing_else() -> None:
     """ANIL: only the head; BOIL: only the body; scale and shift of batch norm only when asked."""
     model, episodes = conv_model(), images()
@@ -348,6 +374,15 @@ def test_the_order_of_tasks_does_not_matter(order: list[int], chunk: int) -> Non
     torch.testing.assert_close(other.score, one.score[list(order)])
 
 
+@plants(
+    "only the last chunk counts",
+    "core.outer:objective_gradient",
+    lambda right: (
+        lambda objective, parameters, episodes, *more, task_chunk=None, **options: right(
+            objective, parameters, episodes[-(task_chunk or len(episodes)) :], *more, **options
+        )
+    ),
+)
 def test_a_doubled_batch_has_the_same_mean_and_the_sum_is_tasks_times_the_mean() -> None:
     """Catches a weight by chunk instead of by task, and a sum where a mean was meant."""
     model, episodes = small_mlp(), targets(tasks=3)
@@ -363,6 +398,11 @@ def test_a_doubled_batch_has_the_same_mean_and_the_sum_is_tasks_times_the_mean()
         torch.testing.assert_close(total.score, mean.score)
 
 
+@plants(
+    "tasks share a dropout mask",
+    "core.functional:torch",
+    lambda right: but(right, vmap=lambda f, **more: right.vmap(f, **{**more, "randomness": "same"})),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("adapts", [True, False])
 def test_tasks_drop_units_of_their_own(adapts: bool, tasks: int) -> None:
@@ -389,6 +429,7 @@ def test_tasks_drop_units_of_their_own(adapts: bool, tasks: int) -> None:
 # ---- learned rates and the proximal term
 
 
+@plants("negative rates made positive", "core.inner:_rate", lambda right: lambda *given: abs(right(*given)))
 @pytest.mark.parametrize("how", ["plain", "first_order", "recompute", "no_grad"])
 def test_the_proximal_pull_has_the_rate_of_its_step_and_a_negative_rate_walks_uphill(how: str) -> None:
     """θ_m = θ_{m−1} − α_m ⊙ (∇L + λ (θ_{m−1} − θ)), with rates of a block's steps, of a parameter's numbers, or the
@@ -458,6 +499,11 @@ def peak(inner: InnerLoop, tasks: int) -> int:
     return ledger.peak
 
 
+@plants(
+    "recomputation keeps its activations",
+    "core.inner:_recomputed_step",
+    lambda right: lambda *given: _second_order_step(*given),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("blocks", ["all", "body"])
 def test_memory_does_not_grow_with_the_steps_when_recomputing(blocks: str, tasks: int) -> None:
@@ -488,6 +534,7 @@ def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
 # ---- what is refused
 
 
+@plants("a start of other tasks is taken", "core.inner:_check_start", lambda right: lambda *given, **more: None)
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_a_start_for_another_number_of_tasks_is_refused(tasks: int) -> None:
     model, e = small_mlp(), targets(tasks=tasks)

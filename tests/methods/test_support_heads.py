@@ -99,6 +99,17 @@ def test_a_class_without_support_is_never_chosen(head) -> None:
     assert bool((nearest_pair(z, y, way=4)[..., 3] == -math.inf).all())
 
 
+@pytest.mark.parametrize("head", ["cosine", "euclidean", "cosine_means", "pairs"])
+def test_each_head_has_a_column_for_every_class_of_the_episode(head) -> None:
+    """Also for the last ones, if no support image has their label."""
+    q, s, y = drawn(0)
+    block = PairHead(4).double()
+    out = support_logits(head, q, s, y, block=block, weights=dict(block.named_parameters()), way=5)
+    assert out.shape == (2, 3, 5)
+    assert bool((out[..., 3:] == -math.inf).all())
+    assert bool(out[..., :3].isfinite().all())
+
+
 @given(st.integers(0, 10**6), st.permutations(range(7)), st.permutations(range(3)))
 def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns(
     seed: int, order: list[int], names: list[int]

@@ -16,7 +16,7 @@ from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl.policy import GaussianHead, gaussian_policy, log_probability
-from innerloop.rl.surrogate import Batch, Form, inner_loss
+from innerloop.rl.surrogate import Batch, Form, inner_loss, log_probability_loss
 from innerloop.rl.trpo import Learner, MetaBatch, surrogate_gradient
 from planting import plants
 

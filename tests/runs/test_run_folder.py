@@ -2,6 +2,7 @@
 
 import errno
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,12 @@ def test_what_lies_in_a_run_folder(folder: RunFolder) -> None:
         read_json(folder.path / "env.json")
     )
     assert read_json(folder.path / "env.json") == environment()
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("/opt/bin/innerloop", "innerloop"), ("/opt/train.py", "/opt/train.py")])
+def test_the_command_is_kept_as_it_was_typed(typed: str, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", [typed, "train", "--way", "5"])
+    assert environment()["command"] == [kept, "train", "--way", "5"]
 
 
 def start(path: Path, config: dict[str, Any], *, resume: bool = False) -> Checkpoint | None:
