@@ -145,9 +145,9 @@ class Mutate:
         return True
 
     def _run(self, m: Mutant, items: dict[str, pytest.Item], contexts: dict[int, list[str]], seconds: dict) -> None:
-        names = {c.split("|")[0] for line in m.lines for c in contexts.get(line, ())} & items.keys()
-        order = sorted(names, key=lambda n: seconds.get(n, 1.0))
-        before = [0.0, *accumulate(seconds.get(n, 1.0) for n in order)]
+        names = {c.split("|")[0] for line in m.lines for c in contexts.get(line, ())} & items.keys() & seconds.keys()
+        order = sorted(names, key=lambda n: seconds[n])
+        before = [0.0, *accumulate(seconds[n] for n in order)]
         tests = [items[n] for n, spent in zip(order, before, strict=False) if spent < self.options.each]
         start = time.monotonic()
         by = first_failure(tests, lambda: exchange(m), 20 + 5 * before[len(tests)]) if tests else None
@@ -176,8 +176,8 @@ def read_results() -> list[dict[str, Any]]:
 
 
 def times() -> dict[str, float]:
-    """Seconds by test."""
-    cases = ElementTree.parse(KEPT / "times.xml").iter("testcase")
+    """Seconds by test, of those that passed."""
+    cases = [c for c in ElementTree.parse(KEPT / "times.xml").iter("testcase") if not len(c)]
     return {f"{c.get('classname', '').replace('.', '/')}.py::{c.get('name')}": float(c.get("time", 1)) for c in cases}
 
 

@@ -28,8 +28,6 @@ def run(model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, of: Tenso
     return forward(model, slow, fast, x, statistics=None if of is None else batch_statistics(model, slow, fast, of))
 
 
-
-
 @plants(
     "the fast weights of task 0 for all",
     "core.functional:forward",

@@ -192,8 +192,6 @@ def test_nan_is_no_result(tmp_path: Path) -> None:
     lambda right: lambda path, content: path.write_bytes(content),
 )
 def test_write_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_json(tmp_path / "folders" / "that lack" / "x.json", {"v": 1})
-    assert read_json(tmp_path / "folders" / "that lack" / "x.json") == {"v": 1}
     write_json(tmp_path / "x.json", {"v": 1})
 
     def broken(*_: object) -> None:
@@ -204,6 +202,9 @@ def test_write_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_json(tmp_path / "x.json", {"v": 2})
     assert json.loads((tmp_path / "x.json").read_text()) == {"v": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    monkeypatch.undo()
+    write_json(tmp_path / "folders" / "that lack" / "x.json", {"v": 3})
+    assert read_json(tmp_path / "folders" / "that lack" / "x.json") == {"v": 3}
 
 
 def test_weights_of_another_model(tmp_path: Path) -> None:
