@@ -144,6 +144,11 @@ def test_body_features_are_what_the_head_reads(kind: str, tasks: int) -> None:
         torch.testing.assert_close(out, forward(model, slow, fast, e.query_x, statistics=of))
 
 
+@plants(
+    "transductive where it should not be",
+    "methods.gradient:forward",
+    lambda right: lambda *given, statistics=None, **more: right(*given, **more),
+)
 def test_nil_with_support_statistics_is_independent_of_the_other_queries() -> None:
     model, e = conv_model(), images()
     other = e.query_x.clone()
