@@ -109,37 +109,34 @@ def exchange(mutant: Mutant) -> None:
     before = list(_functions(compiled(Path(path).read_bytes(), path)))
     after = list(_functions(compiled(mutant.source.encode(), path)))
     changed = {(a.co_qualname, a.co_firstlineno): b for a, b in zip(before, after, strict=True) if a != b}
-    found = 0
-    for f in gc.get_objects():
-        own = type(f) is FunctionType and f.__code__.co_filename == path
-        if own and (code := changed.get((f.__code__.co_qualname, f.__code__.co_firstlineno))):
-            f.__code__, found = code, found + 1
-    if not found:
+    functions = [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__.co_filename == path]
+    wanted = [(f, changed.get((f.__code__.co_qualname, f.__code__.co_firstlineno))) for f in functions]
+    if not any(code for _, code in wanted):
         raise LookupError("nothing that runs is another")
+    for f, code in wanted:
+        f.__code__ = code or f.__code__
 
 
 class Mutate:
     """Takes the place of the running of tests: runs mutants."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.options = options
-        self.results = {r["key"]: r for r in read_results()}
-        self.sound: set[str] = set()
+        self.options, self.results = options, read_results()
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         o, began = self.options, time.monotonic()
         items = {i.nodeid: i for i in session.items}
         data = coverage.CoverageData(str(ROOT / ".coverage"))
         data.read()
-        seconds = times()
+        cases = [c.attrib for c in ElementTree.parse(KEPT / "times.xml").iter("testcase") if not len(c)]  # passed
+        seconds = {f"{c['classname'].replace('.', '/')}.py::{c['name']}": float(c["time"]) for c in cases}
         todo = [m for name in o.packages for p in _files(name) for m in mutants(p)]
         todo.sort(key=lambda m: hashlib.sha256(f"{o.seed} {m.key}".encode()).digest())
         print(f"\n{len(todo)} mutants, {sum(m.key in self.results for m in todo)} known", flush=True)
-        for m in todo[: o.most]:
+        for m in todo:
             if time.monotonic() - began > o.seconds:
                 break
-            known = self.results.get(m.key)
-            # one that survived a part of its tests is tried again when more time is given
+            known = self.results.get(m.key)  # one that survived a part of its tests is tried again with more time
             if known is None or (known["tests"] < known["covering"] and known["each"] < o.each and not known["by"]):
                 self._run(m, items, data.contexts_by_lineno(f"src/innerloop/{m.file}"), seconds)
         return True
@@ -151,39 +148,28 @@ class Mutate:
         tests = [items[n] for n, spent in zip(order, before, strict=False) if spent < self.options.each]
         start = time.monotonic()
         by = first_failure(tests, lambda: exchange(m), 20 + 5 * before[len(tests)]) if tests else None
-        if by and by.split()[0] in items.keys() - self.sound:  # the tests are right without a mutant
-            self.sound.add(by.split()[0])
-            if failed := first_failure([items[by.split()[0]]], lambda: None, 300):
-                raise pytest.UsageError(f"without a mutant: {failed}")
-        status = "no test" if not tests else "survived" if by is None else "killed"
-        status = "skipped" if (by or "").startswith("error ") else status
-        row = {"key": m.key, "file": m.file, "line": m.lines.start, "change": m.change, "status": status, "by": by}
+        fate = {"": "survived" if tests else "no test", "error": "skipped"}.get((by or "").split(" ")[0], "killed")
+        row = {"key": m.key, "file": m.file, "line": m.lines.start, "change": m.change, "status": fate, "by": by}
         row |= {"tests": len(tests), "covering": len(names), "each": self.options.each}
-        self.results[m.key] = row
         with (KEPT / "results.jsonl").open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
-        print(f"{status:8} {time.monotonic() - start:6.1f} s  {m.file}:{m.lines.start}  {by or ''}", flush=True)
+        print(f"{fate:8} {time.monotonic() - start:6.1f} s  {m.file}:{m.lines.start}  {by or ''}", flush=True)
 
 
 def _files(name: str) -> list[Path]:
     return [SOURCE / f"{name}.py"] if (SOURCE / f"{name}.py").exists() else sorted((SOURCE / name).rglob("*.py"))
 
 
-def read_results() -> list[dict[str, Any]]:
-    """What earlier calls found."""
+def read_results() -> dict[str, dict[str, Any]]:
+    """What earlier calls found, by the mutant's key."""
     path = KEPT / "results.jsonl"
-    return [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-
-
-def times() -> dict[str, float]:
-    """Seconds by test, of those that passed."""
-    cases = [c for c in ElementTree.parse(KEPT / "times.xml").iter("testcase") if not len(c)]
-    return {f"{c.get('classname', '').replace('.', '/')}.py::{c.get('name')}": float(c.get("time", 1)) for c in cases}
+    rows = map(json.loads, path.read_text(encoding="utf-8").splitlines()) if path.exists() else ()
+    return {r["key"]: r for r in rows}
 
 
 def report(packages: list[str], survivors: bool) -> None:
     """The score of each package, over the mutants that its files still have."""
-    known = {r["key"]: r for r in read_results()}
+    known = read_results()
     for name in packages:
         rows = [known[m.key] for p in _files(name) for m in mutants(p) if m.key in known]
         count = {s: sum(r["status"] == s for r in rows) for s in ("killed", "survived", "no test")}
@@ -200,7 +186,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Mutation testing of packages or files of innerloop.")
     parser.add_argument("packages", nargs="+", metavar="PACKAGE", help="core, methods, core/statistics, …")
     parser.add_argument("--seconds", type=float, default=600, help="begin no further mutant after so long")
-    parser.add_argument("--most", type=int, help="at most so many mutants, known ones included")
     parser.add_argument("--each", type=float, default=30, help="seconds of tests a mutant, fastest first")
     parser.add_argument("--seed", type=int, default=0, help="of the order")
     parser.add_argument("--tests", nargs="+", default=["tests"], help="where tests are collected")
@@ -208,8 +193,7 @@ def main() -> None:
     options = parser.parse_args()
     KEPT.mkdir(exist_ok=True)
     if not options.survivors:
-        select = ["-m", "not slow and not gpu", "-q", "-p", "no:cacheprovider"]
-        pytest.main([*select, *options.tests], plugins=[Mutate(options)])
+        pytest.main(["-qm", "not slow and not gpu", "-pno:cacheprovider", *options.tests], plugins=[Mutate(options)])
     report(options.packages, options.survivors)
 
 
