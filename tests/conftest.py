@@ -7,6 +7,8 @@ install_import_hook("innerloop", "beartype.beartype")  # before anything of the 
 import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from planting import pytest_addoption, pytest_runtestloop  # noqa: E402, F401  the hooks of --plant
+
 torch.set_num_threads(1)
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.load_profile("fixed")

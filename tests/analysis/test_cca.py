@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from innerloop.analysis import canonical_correlations, mean_cca, pwcca, svcca
 from innerloop.core.random import stream
+from planting import plants
 
 seeds = st.integers(0, 99)
 
@@ -55,6 +56,7 @@ def test_is_that_of_the_whitened_covariances(p: int, q: int, extra: int, seed: i
     agree(x + by, 3.0 * y - by)
 
 
+@plants("CCA without a rank cut", "analysis.cca:_rank", lambda right: len)
 @given(seed=seeds, rank=st.integers(1, 3))
 def test_low_rank(seed: int, rank: int) -> None:
     x, y = related(40, 7, 5, seed)
@@ -147,6 +149,16 @@ def test_cut_is_a_part_of_the_sum() -> None:
     assert mean_cca(x, y, cut=0.61) == pytest.approx(0.75)
 
 
+@plants(
+    "SVCCA keeps one direction too few",
+    "analysis.cca:_leading",
+    lambda right: lambda values, part: max(1, right(values, part) - 1),
+)
+@plants(
+    "SVCCA cut at a part of the singular values",
+    "analysis.cca:_leading",
+    lambda right: lambda values, part: right(values.sqrt(), part),
+)
 @given(seed=seeds, keep=st.floats(0.05, 1.0))
 def test_svcca_is_cca_of_the_leading_components(seed: int, keep: float) -> None:
     parts = []
@@ -178,6 +190,7 @@ def test_pwcca_lies_among_the_correlations(seed: int) -> None:
     assert pwcca(5.0 * x + 2.0, y @ normal(4, 4, seed=seed)) == pytest.approx(pwcca(x, y))
 
 
+@plants("PWCCA weights of the second", "analysis.cca:pwcca", lambda right: lambda x, y: right(y, x))
 def test_pwcca_weighs_by_the_first() -> None:
     s = signals()
     x, y = s[:, :2] * torch.tensor([3.0, 1.0]), s[:, [0, 2]]
@@ -194,6 +207,7 @@ def test_a_constant_has_no_correlation() -> None:
             assert all(math.isnan(f(a, b)) for f in (mean_cca, svcca, pwcca))
 
 
+@plants("CCA of half as many points", "analysis.cca:_check_points", lambda right: lambda n, *rest: right(2 * n, *rest))
 @pytest.mark.parametrize("measure", [canonical_correlations, mean_cca, pwcca])
 def test_too_few_points(measure) -> None:
     measure(normal(10, 5), normal(10, 2))

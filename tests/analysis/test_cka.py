@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from innerloop.analysis import linear_cka, rbf_cka
 from innerloop.analysis.cka import centred_pair
 from innerloop.core.random import stream
+from planting import plants
 
 seeds = st.integers(0, 99)
 MEASURES = [linear_cka, rbf_cka]
@@ -56,6 +57,11 @@ def cka(k: np.ndarray, m: np.ndarray, of=hsic) -> float:
     return of(k, m) / math.sqrt(of(k, k) * of(m, m))
 
 
+@plants(
+    "CKA unbiased with a wrong constant",
+    "analysis.cka:_hsic1",
+    lambda right: lambda trace, sums, rows, n: right(trace, sums, rows * (n - 2) / (n - 1), n),
+)
 @given(n=st.integers(4, 6), p=st.integers(1, 30), q=st.integers(1, 30), seed=seeds, by=st.floats(-9, 9))
 def test_unbiased_is_the_mean_over_different_points(n: int, p: int, q: int, seed: int, by: float) -> None:
     x, y = related(n, p, q, seed)
@@ -67,6 +73,12 @@ def test_unbiased_is_the_mean_over_different_points(n: int, p: int, q: int, seed
         assert rbf_cka(x, y, bandwidth=0.7, unbiased=True) == pytest.approx(expected, abs=1e-6)
 
 
+@plants(
+    "CKA kernel as wide as the square root",
+    "analysis.cka:_rbf_kernel",
+    lambda right: lambda x, bandwidth: right(x, bandwidth**0.5),
+)
+@plants("CKA forgets to centre", "analysis.cka:_centred", lambda right: lambda x: x.double())
 @given(n=st.integers(3, 20), p=st.integers(1, 9), q=st.integers(1, 90), seed=seeds, bandwidth=st.floats(0.2, 3))
 def test_is_that_of_the_centred_gram_matrices(n: int, p: int, q: int, seed: int, bandwidth: float) -> None:
     x, y = related(n, p, q, seed)

@@ -24,6 +24,7 @@ from innerloop.methods.gradient import body_features, predictor
 from innerloop.methods.named import ANIL, MAML, NIL
 from innerloop.models import conv4, mlp
 from innerloop.training import setup
+from planting import plants
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 2, 3)
@@ -111,6 +112,11 @@ def test_fresh_head_leaves_the_given_weights_as_they_were(model) -> None:
     assert all(p is slow[n] and torch.equal(p, before[n]) for n, p in model.named_parameters())
 
 
+@plants(
+    "a new head of zeros",
+    "analysis.heads:fresh_head",
+    lambda right: lambda *given, **more: right(*given, **{**more, "zero": True}),
+)
 def test_fresh_head_is_drawn_as_models_are(model) -> None:
     weights = fresh_head(model, slow_weights(model), stream(1, "head"))
     expected = nn.init.xavier_uniform_(torch.empty(3, 4), generator=stream(1, "head"))
@@ -192,6 +198,15 @@ def test_table_of_heads_of_a_wide_classifier() -> None:
 # ── permutations of the labels
 
 
+@plants(
+    "the support alone is relabelled",
+    "analysis.heads:_Relabelled.sample",
+    lambda right: (
+        lambda self, n, g: replace(
+            right(self, n, g), query_y=torch.tensor(self.names).argsort()[right(self, n, g).query_y]
+        )
+    ),
+)
 @pytest.mark.parametrize(("blocks", "statistics"), [("all", "batch"), ("head", "support"), ("none", "batch")])
 def test_relabelling_is_permuting_the_rows_of_the_head(model, blocks, statistics) -> None:
     bias = torch.tensor([0.1, -0.2, 0.3])  # a tie would go to the first column, whatever its name
@@ -206,6 +221,9 @@ def test_relabelling_is_permuting_the_rows_of_the_head(model, blocks, statistics
     assert len({tuple(row.tolist()) for row in found.scores}) > 1
 
 
+@plants(
+    "worst permutation is the mean", "analysis.heads:Permuted.worst", lambda right: property(lambda self: self.mean)
+)
 def test_numbers_of_the_permutations(model) -> None:
     seen: list[tuple[int, int]] = []
     found = label_permutations(model, slow_weights(model), FAMILY, INNER, SETTINGS, report=lambda *a: seen.append(a))
@@ -235,6 +253,11 @@ def test_equal_columns_know_no_permutation(model) -> None:
         assert found.best == found.worst == found.mean
 
 
+@plants(
+    "permutations too few",
+    "analysis.heads:_choose",
+    lambda right: lambda way, permutations: right(way, permutations)[:-1],
+)
 def test_some_permutations_of_many() -> None:
     family = ImageTasks(blobs().split("test"), 5, 1, 1)
     net = mlp(256, 5, hidden=(4,), generator=stream(0, "net"))

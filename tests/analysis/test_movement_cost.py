@@ -15,6 +15,7 @@ from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
 from innerloop.models import conv4, mlp
+from planting import plants
 from tiny import blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -42,6 +43,11 @@ def updates(model: nn.Sequential, e: Episodes) -> dict[str, np.ndarray]:
     return {b: np.stack(seen).astype(np.float64) for b, seen in rows.items()}
 
 
+@plants(
+    "cosine without the lengths",
+    "analysis.movement:_cosine",
+    lambda right: lambda distance, products: right(torch.ones_like(distance), products),
+)
 @pytest.mark.parametrize(("parts", "chunk"), [((7,), None), ((7,), 1), ((7,), 3), ((3, 4), 2), ((1, 5, 1), None)])
 def test_cosine_of_updates_equals_a_loop(model, parts, chunk) -> None:
     """Pairs (0, 1), (2, 3), (4, 5), however the episodes come; the seventh has no partner."""

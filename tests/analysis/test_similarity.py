@@ -16,6 +16,7 @@ from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.random import stream
 from innerloop.training import setup
+from planting import plants
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -53,6 +54,12 @@ def test_models_differ(one, two) -> None:
     assert not torch.equal(one[0].conv.weight, two[0].conv.weight)
 
 
+@plants("similarity of the un-adapted", "analysis.similarity:adapt", lambda right: lambda *given, **more: {})
+@plants(
+    "similarity of a model and itself",
+    "analysis.similarity:between",
+    lambda right: lambda first, second, *given, **more: right(second, second, *given, **more),
+)
 @pytest.mark.parametrize("first", [None, INNER])
 @pytest.mark.parametrize("second", [None, replace(INNER, lr=2.0)])
 def test_between_compares_each_model_as_it_is_given(one, two, first, second) -> None:
@@ -112,6 +119,7 @@ def test_one_adaptation_an_episode(one, monkeypatch: pytest.MonkeyPatch) -> None
     assert seen["episodes"] == 5
 
 
+@plants("similarity of the first points", "analysis.similarity:_thin", lambda right: lambda x, points: x[:points])
 def test_a_cap_takes_the_same_spread_points_of_both(one, two) -> None:
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
 
@@ -172,3 +180,42 @@ def test_cca_of_too_few_data_points_says_so(one) -> None:
     wide = build(0, filters=6)
     with pytest.raises(ValueError, match="6 neurons needs 12 data points or more, got 9"):
         similarity(wide, slow_weights(wide), [batch()], INNER, measures={"cca": mean_cca})
+
+
+@plants(
+    "norms of no step compared",
+    "analysis.similarity:last_weights",
+    lambda right: lambda net, parameters, inner: right(net, parameters, replace(inner, steps=0)),
+)
+@pytest.mark.parametrize("blocks", ["all", ("conv3", "head")])
+def test_norms_of_each_step_are_compared_as_they_are_behind_the_last(one, blocks) -> None:
+    """MAML++: before adaptation the first row, after it the last; blocks before the adapted ones see no step."""
+    e, slow = batch(2), {n: w.detach() for n, w in slow_weights(one).items()}
+    norms = [n for n in slow if "norm" in n]
+    rows = {n: torch.stack([slow[n] + 0.3 * i * torch.arange(1, 5) for i in range(3)]) for n in norms}
+    parameters = {**slow, **{f"step:{n}": r for n, r in rows.items()}}
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def look(x: torch.Tensor, y: torch.Tensor) -> float:
+        seen.append((x, y))
+        return 0.0
+
+    inner = replace(INNER, blocks=blocks)
+    similarity(one, parameters, [e], inner, measures={"look": look})
+    fast = adapt(one, slow, e.support_x, e.support_y, inner, step_weights=rows_of(one, rows, blocks))
+    late = slow | {n: r[2] for n, r in rows_of(one, rows, blocks).items()}
+    before, after = block_outputs(one, slow, {}, e.query_x), block_outputs(one, late, fast, e.query_x)
+    wanted = [(as_points(before[b][t]), as_points(after[b][t])) for b in block_names(one) for t in range(2)]
+    assert len(seen) == len(wanted)
+    for (x, y), (first, last) in zip(seen, wanted, strict=True):
+        torch.testing.assert_close(x, first)
+        torch.testing.assert_close(y, last.detach())
+    early = block_outputs(one, slow, fast, e.query_x)
+    assert not torch.allclose(early["conv4"], after["conv4"], atol=1e-2)
+
+
+def rows_of(model: nn.Sequential, rows: dict[str, torch.Tensor], blocks: object) -> dict[str, torch.Tensor]:
+    """Those of the first adapted block and of what follows it."""
+    names = block_names(model)
+    first = 0 if blocks == "all" else names.index("conv3")
+    return {n: r for n, r in rows.items() if n.split(".")[0] in names[first:]}

@@ -19,6 +19,7 @@ from innerloop.core.functional import (
     split_model,
 )
 from innerloop.core.inner import InnerLoop, adapt
+from planting import plants
 from small import conv_model, each_task, images, stock_model
 
 
@@ -27,6 +28,15 @@ def run(model: nn.Sequential, slow: Weights, fast: Weights, x: Tensor, of: Tenso
     return forward(model, slow, fast, x, statistics=None if of is None else batch_statistics(model, slow, fast, of))
 
 
+@plants(
+    "the fast weights of task 0 for all",
+    "core.functional:forward",
+    lambda right: (
+        lambda model, slow, fast, *more, **options: right(
+            model, slow, {n: w[:1].expand_as(w) for n, w in fast.items()}, *more, **options
+        )
+    ),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("blocks", ["all", "body", ["conv2", "conv4"]])
 def test_each_task_runs_with_its_own_weights_and_statistics(blocks, tasks: int) -> None:
@@ -42,6 +52,11 @@ def test_each_task_runs_with_its_own_weights_and_statistics(blocks, tasks: int) 
             torch.testing.assert_close(out[t], reference.conv4(w, qx, statistics_of=context))
 
 
+@plants(
+    "the statistics given are not used",
+    "core.functional:_Normalise.__call__",
+    lambda right: lambda self, x: type(self.norm).forward(self.norm, x),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_with_support_statistics_no_query_example_influences_another(tasks: int) -> None:
     """Non-transductive is what it says; with batch statistics the others do matter."""
@@ -74,6 +89,7 @@ def test_support_statistics_end_with_the_call() -> None:
     assert torch.equal(own, forward(model, slow, {}, e.query_x))
 
 
+@plants("running statistics let through", "core.bind:_check_stateless", lambda right: lambda *given: None)
 def test_batch_norm_with_running_statistics_is_refused_in_training_and_taken_in_evaluation() -> None:
     """It would carry one episode over into the next."""
 
@@ -122,6 +138,11 @@ def test_support_statistics_reach_torch_s_own_batch_norm(tasks: int) -> None:
     assert bool(gradient.any())
 
 
+@plants(
+    "the body is the first block",
+    "core.functional:resolve_blocks",
+    lambda right: lambda model, blocks: right(model, blocks)[:1] if blocks == "body" else right(model, blocks),
+)
 def test_blocks_by_name() -> None:
     model = conv_model()
     names = block_names(model)

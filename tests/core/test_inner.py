@@ -3,6 +3,7 @@
 import gc
 from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,12 +14,14 @@ from torch import Tensor, nn
 import reference
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import block_of, forward, slow_weights
-from innerloop.core.inner import InnerLoop, adapt, adapt_path, adapted_parameters, with_steps
+from innerloop.core.inner import InnerLoop, _second_order_step, adapt, adapt_path, adapted_parameters, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import MetaGradient, meta_gradient, score_episodes
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
 from innerloop.models import BatchNorm2d, Conv2d, Linear
+from planting import but, plants
 from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, stock_model, targets
 
 BLOCKS = ("all", "head", "body", "none")
@@ -136,6 +139,15 @@ def test_gradcheck_of_learned_rates(kind: str, recompute: bool) -> None:
     assert torch.autograd.gradcheck(meta_loss, rates, fast_mode=recompute)
 
 
+@plants(
+    "body detached in ANIL",
+    "core.inner:forward",
+    lambda right: (
+        lambda model, slow, fast, x, **more: (
+            right(model, slow, fast, x, **more) if fast else right(model, slow, fast, x, **more).detach()
+        )
+    ),
+)
 @pytest.mark.parametrize("kind", ["stride", "max_pool", "mlp", "stock"])
 @pytest.mark.parametrize(
     "inner",
@@ -167,6 +179,13 @@ def test_equals_the_reference(kind: str, inner: InnerLoop) -> None:
             same(out.gradient, gradient)
 
 
+@plants(
+    "recomputation forgets learned rates",
+    "core.inner:_recomputed_step",
+    lambda right: (
+        lambda rest, own, fast, rates, *more: right(rest, own, fast, {n: r.detach() for n, r in rates.items()}, *more)
+    ),
+)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("blocks", ["all", "head", "body"])
 def test_learned_rates_equal_the_reference(blocks: str, recompute: bool) -> None:
@@ -266,6 +285,9 @@ def counted() -> nn.Sequential:
     return nn.Sequential(OrderedDict(one=layers[0], two=layers[1], three=layers[2], head=nn.Linear(3, 2))).double()
 
 
+@plants(
+    "body run in each step", "core.inner:split_model", lambda right: lambda model, adapted: (nn.Sequential(), model)
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize(
@@ -288,6 +310,11 @@ def test_blocks_before_the_first_adapted_one_run_once(blocks, calls: tuple[int, 
     assert tuple(m.calls for m in model.modules() if isinstance(m, Counting)) == calls
 
 
+@plants(
+    "norm adapts unasked",
+    "core.inner:adapted_parameters",
+    lambda right: lambda model, inner: right(model, replace(inner, adapt_norm=True)),
+)
 def test_the_fast_dictionary_holds_what_adapts_and_nothing_else() -> None:
     """ANIL: only the head; BOIL: only the body; scale and shift of batch norm only when asked."""
     model, episodes = conv_model(), images()
@@ -347,6 +374,15 @@ def test_the_order_of_tasks_does_not_matter(order: list[int], chunk: int) -> Non
     torch.testing.assert_close(other.score, one.score[list(order)])
 
 
+@plants(
+    "only the last chunk counts",
+    "core.outer:objective_gradient",
+    lambda right: (
+        lambda objective, parameters, episodes, *more, task_chunk=None, **options: right(
+            objective, parameters, episodes[-(task_chunk or len(episodes)) :], *more, **options
+        )
+    ),
+)
 def test_a_doubled_batch_has_the_same_mean_and_the_sum_is_tasks_times_the_mean() -> None:
     """Catches a weight by chunk instead of by task, and a sum where a mean was meant."""
     model, episodes = small_mlp(), targets(tasks=3)
@@ -360,6 +396,66 @@ def test_a_doubled_batch_has_the_same_mean_and_the_sum_is_tasks_times_the_mean()
         same(total.gradient, {n: 3 * g for n, g in mean.gradient.items()})
         assert total.loss == pytest.approx(3 * mean.loss)
         torch.testing.assert_close(total.score, mean.score)
+
+
+@plants(
+    "tasks share a dropout mask",
+    "core.functional:torch",
+    lambda right: but(right, vmap=lambda f, **more: right.vmap(f, **{**more, "randomness": "same"})),
+)
+@pytest.mark.parametrize("tasks", [1, 3])
+@pytest.mark.parametrize("adapts", [True, False])
+def test_tasks_drop_units_of_their_own(adapts: bool, tasks: int) -> None:
+    """Equal tasks under dropout are equal no longer, and so are their fast weights: masks are not shared."""
+    layers = OrderedDict(body=nn.Sequential(nn.Linear(6, 40), nn.Dropout(0.5)), head=nn.Linear(40, 2))
+    torch.manual_seed(0)
+    model = nn.Sequential(layers).double()
+    slow = slow_weights(model)
+    x = torch.randn(1, 5, 6, dtype=torch.float64).expand(tasks, 5, 6)
+    y = torch.tensor([0, 1, 0, 1, 0]).expand(tasks, 5)
+    inner = InnerLoop("all" if adapts else "head", 1, 0.3)
+    fast = {n: w.detach() for n, w in adapt(model, slow, x, y, inner).items()}
+    equal = {n: w.detach().expand(tasks, *w.shape) for n, w in slow.items() if n in fast}
+    out, again = (forward(model, slow, equal, x).detach() for _ in range(2))
+    differ(again, out, 0.05)  # and each pass has its own, too
+    for t in range(1, tasks):
+        differ(out[t], out[0], 0.05)
+        differ(fast["head.weight"][t], fast["head.weight"][0], 0.05)
+    model.eval()
+    still = forward(model, slow, equal, x)
+    torch.testing.assert_close(still, still[:1].expand_as(still))
+
+
+# ---- learned rates and the proximal term
+
+
+@plants("negative rates made positive", "core.inner:_rate", lambda right: lambda *given: abs(right(*given)))
+@pytest.mark.parametrize("how", ["plain", "first_order", "recompute", "no_grad"])
+def test_the_proximal_pull_has_the_rate_of_its_step_and_a_negative_rate_walks_uphill(how: str) -> None:
+    """θ_m = θ_{m−1} − α_m ⊙ (∇L + λ (θ_{m−1} − θ)), with rates of a block's steps, of a parameter's numbers, or the
+    loop's own; written out by plain autograd."""
+    model, e, pull = small_mlp(), targets(), 3.0
+    slow = slow_weights(model)
+    g = stream(0, "rates")
+    rates: dict[str, Tensor] = {
+        "head": torch.tensor([0.1, -0.04], dtype=torch.float64),
+        "hidden1.linear.weight": 0.1 * torch.randn(6, 1, generator=g, dtype=torch.float64),
+    }
+    assert bool((rates["hidden1.linear.weight"] < 0).any())
+
+    def rate(name: str, step: int) -> float | Tensor:
+        return rates[name] if name in rates else rates["head"][step] if name.startswith("head") else 0.05
+
+    inner = InnerLoop("all", 2, 0.05, proximal=pull, first_order=how == "first_order", recompute=how == "recompute")
+    with torch.set_grad_enabled(how != "no_grad"):
+        fast = adapt(model, slow, e.support_x, e.support_y, inner, loss=mean_squared_error, rates=rates)
+    for t, (x, y, _, _) in enumerate(each_task(e)):
+        w: dict[str, Tensor] = dict(slow)
+        for step in range(2):
+            value = reference.squares(reference.mlp(w, x), y)
+            grads = dict(zip(w, torch.autograd.grad(value, list(w.values())), strict=True))
+            w = {n: p - rate(n, step) * (grads[n] + pull * (p - slow[n])) for n, p in w.items()}
+        same({n: v[t] for n, v in fast.items()}, w)
 
 
 # ---- memory
@@ -403,6 +499,11 @@ def peak(inner: InnerLoop, tasks: int) -> int:
     return ledger.peak
 
 
+@plants(
+    "recomputation keeps its activations",
+    "core.inner:_recomputed_step",
+    lambda right: lambda *given: _second_order_step(*given),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 @pytest.mark.parametrize("blocks", ["all", "body"])
 def test_memory_does_not_grow_with_the_steps_when_recomputing(blocks: str, tasks: int) -> None:
@@ -431,6 +532,16 @@ def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
 
 
 # ---- what is refused
+
+
+@plants("a start of other tasks is taken", "core.inner:_check_start", lambda right: lambda *given, **more: None)
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_a_start_for_another_number_of_tasks_is_refused(tasks: int) -> None:
+    model, e = small_mlp(), targets(tasks=tasks)
+    slow = slow_weights(model)
+    start = {"head.weight": torch.zeros(2, 1, 5, dtype=torch.float64)}
+    with pytest.raises(InnerloopError, match=rf"'head.weight'.* {tasks} tasks.*\(2, 1, 5\)"):
+        adapt(model, slow, e.support_x, e.support_y, InnerLoop(), loss=mean_squared_error, start=start)
 
 
 def test_senseless_settings_are_refused() -> None:

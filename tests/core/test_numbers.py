@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 from innerloop.core.losses import accuracy, cross_entropy, mean_squared_error
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference, seed_std
+from planting import plants
 
 
+@plants("loss summed over examples", "core.losses:cross_entropy", lambda right: lambda p, y: right(p, y) * p.shape[1])
 def test_cross_entropy_is_the_mean_over_a_tasks_examples() -> None:
     """One number a task; log-softmax written out. Catches: a sum, a mean over tasks, softmax over the wrong axis."""
     g = stream(0, "logits")
@@ -30,6 +33,11 @@ def test_cross_entropy_is_the_mean_over_a_tasks_examples() -> None:
     assert found.shape == (3,)
 
 
+@plants(
+    "squared error summed over outputs",
+    "core.losses:mean_squared_error",
+    lambda right: lambda p, y: right(p, y) * p.shape[-1],
+)
 def test_squared_error_is_the_mean_over_examples_and_outputs() -> None:
     a, b = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]]), torch.tensor([[[0.0, 2.0], [3.0, 1.0]]])
     torch.testing.assert_close(mean_squared_error(torch.cat([a, b]), torch.cat([b, b])), torch.tensor([10 / 4, 0.0]))
@@ -37,6 +45,7 @@ def test_squared_error_is_the_mean_over_examples_and_outputs() -> None:
         inspect.unwrap(mean_squared_error)(a, b[..., :1])  # without the signature check of the tests
 
 
+@plants("accuracy of the least likely", "core.losses:accuracy", lambda right: lambda p, y: right(-p, y))
 def test_accuracy_is_a_fraction_a_task() -> None:
     logits = torch.tensor([[[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], [[5.0, 1.0], [5.0, 1.0], [5.0, 1.0]]])
     labels = torch.tensor([[1, 0, 0], [1, 1, 1]])
@@ -46,6 +55,16 @@ def test_accuracy_is_a_fraction_a_task() -> None:
 FLOATS = st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=30)
 
 
+@plants(
+    "seed deviation with n",
+    "core.statistics:seed_std",
+    lambda right: lambda v: right(v) * ((len(v) - 1) / len(v)) ** 0.5,
+)
+@plants(
+    "interval with n",
+    "core.statistics:over_episodes",
+    lambda right: lambda v: replace(right(v), ci95=right(v).ci95 * ((len(v) - 1) / len(v)) ** 0.5),
+)
 @given(FLOATS)
 def test_ci95_and_seed_std_against_numpy(values: list[float]) -> None:
     """n − 1 in both; the interval shrinks with √n, the seeds' deviation does not."""
@@ -57,6 +76,11 @@ def test_ci95_and_seed_std_against_numpy(values: list[float]) -> None:
     assert seed_std(values) == pytest.approx(sd, abs=1e-9)
 
 
+@plants(
+    "paired difference without its sign",
+    "core.statistics:paired_difference",
+    lambda right: lambda a, b: right((a - b).abs(), torch.zeros_like(b)),
+)
 @given(FLOATS)
 def test_a_paired_difference_is_the_interval_of_the_differences(values: list[float]) -> None:
     """What both share cancels: the same shift of every episode has no width."""
@@ -107,6 +131,13 @@ def test_a_stream_depends_on_its_name_only() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+@plants(
+    "names joined without a seam",
+    "core.random:stream",
+    lambda right: lambda seed, *path: right(seed, "".join(map(str, path))),
+)
+@plants("every step the same stream", "core.random:stream", lambda right: lambda seed, *path: right(seed, *path[:1]))
+@plants("the root seed left out", "core.random:stream", lambda right: lambda seed, *path: right(0, *path))
 def test_different_streams_differ() -> None:
     """Also where a careless join of the names would make them one."""
     paths = [(), (0,), ("0",), (1,), ("a",), ("a", 0), ("a", "0"), ("a0",), ("a", 1), ("a", 17), ("a", 1, 7), ("a1", 7)]

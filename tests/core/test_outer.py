@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
 from innerloop.methods.gradient import predictor
+from planting import but, plants
 from small import small_mlp, targets
 
 
@@ -36,6 +38,19 @@ def plain_step(outer: OuterLoop, step: int = 0) -> tuple[dict[str, Tensor], floa
     return {n: start[n] - t.detach() for n, t in p.items()}, norm
 
 
+@plants(
+    "clipped on one side",
+    "core.outer:outer_step",
+    lambda right: (
+        lambda optimizer, parameters, gradient, outer, step: right(
+            optimizer,
+            parameters,
+            {n: g.clamp(max=outer.clip_at) for n, g in gradient.items()},
+            replace(outer, clip="none"),
+            step,
+        )
+    ),
+)
 def test_clipping_by_value_clips_each_number() -> None:
     moved, norm = plain_step(OuterLoop(lr=0.1, clip="value", clip_at=2.0))
     torch.testing.assert_close(moved["a"], 0.1 * torch.tensor([2.0, -0.5], dtype=torch.float64))
@@ -43,6 +58,19 @@ def test_clipping_by_value_clips_each_number() -> None:
     assert norm == pytest.approx(NORM)
 
 
+@plants(
+    "norm clipped a tensor",
+    "core.outer:outer_step",
+    lambda right: (
+        lambda optimizer, parameters, gradient, outer, step: right(
+            optimizer,
+            parameters,
+            {n: g * min(1.0, outer.clip_at / float(g.norm())) for n, g in gradient.items()},
+            replace(outer, clip="none"),
+            step,
+        )
+    ),
+)
 def test_clipping_by_norm_keeps_the_direction_over_all_parameters() -> None:
     """Catches a norm per parameter, and a norm that is always set."""
     moved, norm = plain_step(OuterLoop(lr=0.1, clip="norm", clip_at=2.0))
@@ -54,6 +82,20 @@ def test_clipping_by_norm_keeps_the_direction_over_all_parameters() -> None:
             torch.testing.assert_close(m, 0.1 * GRADIENT[n])
 
 
+@plants(
+    "halving is gradual",
+    "core.outer:outer_lr",
+    lambda right: (
+        lambda outer, step: (
+            outer.lr * 0.5 ** (step / outer.halve_every) if outer.schedule == "step" else right(outer, step)
+        )
+    ),
+)
+@plants(
+    "cosine ends a step late",
+    "core.outer:outer_lr",
+    lambda right: lambda outer, step: right(replace(outer, steps=outer.steps + 1), step),
+)
 def test_schedules() -> None:
     """Ends, middle and halvings; a step beyond the last stays at the end."""
     flat = OuterLoop(steps=11, lr=0.5)
@@ -90,6 +132,7 @@ def test_adam_equals_the_formula() -> None:
         torch.testing.assert_close(t.detach(), wanted[n])
 
 
+@plants("infinity let through", "core.outer:math", lambda right: but(right, isfinite=lambda x: not right.isnan(x)))
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("clip", ["none", "value", "norm"])
 def test_a_gradient_that_is_not_finite_stops_before_the_step(bad: float, clip: str) -> None:

@@ -1,6 +1,7 @@
 """A quadratic has a closed form: w_K = c + (I − αA)^K (w₀ − c), and its meta-gradients are products of (I − αA)."""
 
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapt_path
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.methods.gradient import predictor
+from planting import plants
 
 D, TASKS, STEPS, ALPHA = 4, 3, 3, 0.11
 
@@ -57,6 +59,19 @@ def _path(w: Tensor, rates: Tensor) -> list[Tensor]:
     return out
 
 
+@plants(
+    "mean over tasks in the inner loss",
+    "core.inner:_support_gradient",
+    lambda right: lambda *given, **more: {n: g / TASKS for n, g in right(*given, **more).items()},
+)
+@plants(
+    "one step too few",
+    "core.inner:adapt_path",
+    lambda right: (
+        lambda model, slow, x, y, inner, **more: right(model, slow, x, y, replace(inner, steps=inner.steps - 1), **more)
+    ),
+)
+@plants("step uphill", "core.inner:_rate", lambda right: lambda *given: -right(*given))
 @pytest.mark.parametrize("grad", [True, False])
 @pytest.mark.parametrize("options", [{}, {"first_order": True}, {"recompute": True}])
 def test_fast_weights_after_each_step(grad: bool, options: dict[str, bool]) -> None:
@@ -102,6 +117,25 @@ def _full(inner: InnerLoop, rates: dict[str, Tensor]) -> Tensor:
     return rows
 
 
+@plants(
+    "sum and mean exchanged",
+    "core.outer:objective_gradient",
+    lambda right: (
+        lambda *given, reduction="mean", **more: right(
+            *given, reduction={"mean": "sum", "sum": "mean"}[reduction], **more
+        )
+    ),
+)
+@plants(
+    "each step cuts the graph",
+    "core.inner:_second_order_step",
+    lambda right: lambda rest, own, fast, *more: right(rest, own, {n: w.detach() for n, w in fast.items()}, *more),
+)
+@plants(
+    "second order forgets create_graph",
+    "core.inner:_support_gradient",
+    lambda right: lambda *given, create_graph: right(*given, create_graph=False),
+)
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_second_order_meta_gradient(recompute: bool, reduction: str) -> None:
@@ -113,6 +147,13 @@ def test_second_order_meta_gradient(recompute: bool, reduction: str) -> None:
     torch.testing.assert_close(found, each.sum(0) if reduction == "sum" else each.mean(0))
 
 
+@plants(
+    "first order keeps the second",
+    "core.inner:adapt_path",
+    lambda right: (
+        lambda model, slow, x, y, inner, **more: right(model, slow, x, y, replace(inner, first_order=False), **more)
+    ),
+)
 def test_first_order_meta_gradient() -> None:
     """Mean over tasks of B (w_K − d): the Jacobian of the inner loop is taken for the identity."""
     inner = InnerLoop(steps=STEPS, lr=ALPHA, first_order=True)
@@ -120,6 +161,18 @@ def test_first_order_meta_gradient() -> None:
     torch.testing.assert_close(_gradient(inner, {})["point.w"], ((w - TARGET) @ B.T).mean(0))
 
 
+@plants(
+    "learned rates of blocks ignored",
+    "core.inner:_rate",
+    lambda right: (
+        lambda name, step, inner, rates: right(name, step, inner, {n: r for n, r in rates.items() if n == name})
+    ),
+)
+@plants(
+    "the next step's learned rate",
+    "core.inner:_rate",
+    lambda right: lambda name, step, *more: right(name, step + 1, *more),
+)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("kind", ["parameter", "steps", "number"])
 def test_learned_rates(kind: str, recompute: bool) -> None:

@@ -22,6 +22,7 @@ from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
+from planting import plants
 from small import conv_model, images
 
 INNER = InnerLoop("all", 2, 0.1)
@@ -131,6 +132,7 @@ def test_parameters_tied_within_a_block_adapt_as_one(how: str) -> None:
     )
 
 
+@plants("tied blocks are taken", "core.functional:check_sharing", lambda right: lambda model: None)
 def test_parameters_tied_across_blocks_are_refused() -> None:
     """One of the blocks may adapt and the other not."""
     tied = nn.Linear(6, 6)
@@ -353,6 +355,11 @@ def test_what_no_support_set_is_is_refused() -> None:
         torch.vmap(lambda a: go(model, slow, a[None], y[:1], INNER)["head.bias"])(x)
 
 
+@plants(
+    "a loss of any shape is taken",
+    "core.losses:per_task",
+    lambda right: lambda loss, prediction, target: loss(prediction, target),
+)
 @pytest.mark.parametrize("tasks", [1, 3])
 def test_a_loss_that_is_not_one_number_a_task_is_refused(tasks: int) -> None:
     """Catches a mean over the tasks, with which the step depends on the chunk, and `F.cross_entropy`, which takes the

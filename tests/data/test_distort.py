@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
 from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Distorted, Elastic, Flip
+from planting import plants
 from tiny import blobs
 
 NOTHING = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.0)
@@ -21,6 +23,11 @@ def test_nothing_to_distort_leaves_the_images() -> None:
     assert Affine()(x[:0], stream(0, "g")).shape == (0, 2, 9, 9)
 
 
+@plants(
+    "shift in the wrong unit",
+    "data.distort:Affine.maps",
+    lambda right: lambda self, n, g: right(replace(self, shift=self.shift / 2), n, g),
+)
 def test_a_shift_moves_by_pixels() -> None:
     """With shift s and chance 1 each image moves by up to s of its side, the same amount for every pixel."""
     maps = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), shift=0.25, chance=1.0).maps(500, stream(0, "g"))
@@ -60,6 +67,11 @@ def test_scale_and_shear_have_their_ranges() -> None:
     assert not torch.allclose(skewed[:, 0, 1], skewed[:, 1, 0])
 
 
+@plants(
+    "each part always comes",
+    "data.distort:Affine.maps",
+    lambda right: lambda self, n, g: right(replace(self, chance=1.0), n, g),
+)
 def test_each_part_comes_with_its_chance() -> None:
     maps = Affine(degrees=0.0, shear=0.0, scale=(1.0, 1.0), chance=0.3).maps(4000, stream(0, "g"))
     assert float((maps[:, :, 2].abs().sum(1) > 0).float().mean()) == pytest.approx(0.3, abs=0.03)

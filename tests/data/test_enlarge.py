@@ -12,6 +12,7 @@ from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Elastic, F
 from innerloop.data.enlarge import Enlarged
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.models.dagan import Dagan, Generator, Sizes
+from planting import plants
 from tiny import blobs
 
 PLAIN = ImageTasks(blobs(), way=3, shot=2, query=4)
@@ -26,6 +27,7 @@ class Copy:
         return x
 
 
+@plants("enlarging moves the episodes on", "data.enlarge:_apart", lambda right: lambda generator: generator)
 @pytest.mark.parametrize(
     "make",
     [Affine(), Elastic(), Crop(), Flip(), Chain((Flip(), Crop())), DAGAN, Copy()],

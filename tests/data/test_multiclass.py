@@ -1,13 +1,21 @@
 """Batches of all classes: labels belong to their images, classes come equally often."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from test_sampler import numbered_classes, numbers
 
 from innerloop.core.random import stream
 from innerloop.data.multiclass import AllClasses
+from planting import plants
 
 
+@plants(
+    "labels of other images",
+    "data.multiclass:AllClasses.sample",
+    lambda right: lambda self, n, g: replace(right(self, n, g), query_y=right(self, n, g).query_y.flip(1)),
+)
 def test_every_image_has_the_label_of_its_class() -> None:
     counts = [3, 1, 7, 20]
     data = numbered_classes(counts)

@@ -1,6 +1,7 @@
 """Pairs: half of one class and half of two, never an image with itself, and every pair as likely as another."""
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from innerloop.core.episodes import ClassImages, Episodes
 from innerloop.core.random import stream
 from innerloop.data.pairs import Pairs
+from planting import plants
 
 
 def numbered(counts: list[int], turns: list[int] | None = None) -> ClassImages:
@@ -29,6 +31,11 @@ def numbers(e: Episodes) -> torch.Tensor:
     return torch.stack([(x[..., 0, 0, 0] * 255).round().long() for x in (e.support_x, e.query_x)])
 
 
+@plants(
+    "a pair of one image",
+    "data.pairs:Pairs.sample",
+    lambda right: lambda self, n, g: replace(right(self, n, g), query_x=right(self, n, g).support_x),
+)
 @settings(max_examples=40)
 @given(st.lists(st.integers(2, 6), min_size=2, max_size=6), st.integers(2, 9), st.integers(0, 2**31))
 def test_every_batch_is_well_formed(counts: list[int], pairs: int, seed: int) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from innerloop.data.caltech101 import square
 from innerloop.data.picture import picture
 from innerloop.data.places import DataCorrupt
+from planting import but, plants
 
 Png = Callable[..., bytes]
 
@@ -53,6 +54,9 @@ def test_transparency_lies_on_white() -> None:
     assert white.size == rgba.size
 
 
+@plants(
+    "EXIF rotation left as it is", "data.picture:ImageOps", lambda right: but(right, exif_transpose=lambda image: image)
+)
 def test_the_cameras_rotation_is_undone() -> None:
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, :8] = 255  # left half white

@@ -1,12 +1,26 @@
 """ImageTasks: what must hold for every episode, whatever the classes."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from innerloop.core.episodes import ClassImages, ImageTasks
+from innerloop.core.episodes import ClassImages, Episodes, ImageTasks
 from innerloop.core.random import stream
+from planting import plants
+
+
+def first_query_is_first_support(e: Episodes) -> Episodes:
+    x = e.query_x.clone()
+    x[:, 0] = e.support_x[:, 0]
+    return replace(e, query_x=x)
+
+
+def of_first_images(tasks: ImageTasks) -> ImageTasks:
+    data = tasks.data
+    return replace(tasks, data=replace(data, count=data.count.clamp(max=tasks.shot + tasks.query)))
 
 
 def numbered_classes(counts: list[int], turns: list[int] | None = None) -> ClassImages:
@@ -41,6 +55,11 @@ def situations(draw: st.DrawFn) -> tuple[list[int], int, int, int, int]:
     return counts, way, shot, query, draw(st.integers(0, 2**31))
 
 
+@plants(
+    "support is in the query",
+    "core.episodes:ImageTasks.sample",
+    lambda right: lambda self, n, g: first_query_is_first_support(right(self, n, g)),
+)
 @settings(deadline=None, max_examples=60)
 @given(situations())
 def test_every_episode_is_well_formed(situation: tuple[list[int], int, int, int, int]) -> None:
@@ -66,6 +85,11 @@ def test_every_episode_is_well_formed(situation: tuple[list[int], int, int, int,
         assert len(set(chosen)) == len(chosen), "an image came twice, or in support and in query"
 
 
+@plants(
+    "the first images of a class only",
+    "core.episodes:ImageTasks.sample",
+    lambda right: lambda self, n, g: right(of_first_images(self), n, g),
+)
 def test_every_image_and_every_label_can_come_up() -> None:
     """Catches: the last image left out, a small class padded with a neighbour's, labels tied to classes."""
     data = numbered_classes([4, 9, 6])
@@ -98,6 +122,11 @@ def test_the_same_seed_and_step_give_the_same_episodes_and_others_do_not() -> No
         assert not torch.equal(a.support_x, tasks.sample(4, other).support_x)
 
 
+@plants(
+    "images from the global generator",
+    "core.episodes:ImageTasks.sample",
+    lambda right: lambda self, n, g: right(self, n, torch.default_generator),
+)
 def test_sampling_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
@@ -105,6 +134,11 @@ def test_sampling_leaves_the_global_generator_alone() -> None:
     assert torch.equal(before, torch.get_rng_state())
 
 
+@plants(
+    "turned clockwise",
+    "core.episodes:ClassImages.take",
+    lambda right: lambda self, index, turns: right(self, index, -turns % 4),
+)
 def test_a_quarter_turn_is_counter_clockwise() -> None:
     """Ink in the upper left corner goes to the lower left: catches a turn the other way round."""
     corner = torch.zeros(3, 1, 5, 5, dtype=torch.uint8)

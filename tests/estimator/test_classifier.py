@@ -19,6 +19,7 @@ from innerloop.estimator.bodies import resolve
 from innerloop.estimator.choose import _turned, left_out_rows
 from innerloop.estimator.heads import UnitLinear, adapt_head
 from innerloop.models import conv4
+from planting import but, plants
 
 RNG = np.random.default_rng(0)
 F_ = RNG.normal(size=(9, 4)) + np.repeat(np.eye(3, 4), 3, axis=0)
@@ -244,6 +245,9 @@ def test_a_model_in_training_mode_is_used_in_evaluation_mode() -> None:
     assert torch.equal(body[0][1].running_mean, torch.zeros(4))  # pyright: ignore
 
 
+@plants(
+    "the left-out image is an example too", "estimator.choose:np", lambda right: but(right, delete=lambda rows, i: rows)
+)
 def test_choose_method_is_leave_one_out() -> None:
     name, shares = choose_method(F_, L)
     assert list(shares) == ["nil", "means", "anil"]
@@ -256,6 +260,11 @@ def test_choose_method_is_leave_one_out() -> None:
     assert shares[name] == max(shares.values())
 
 
+@plants(
+    "the first images only are left out",
+    "estimator.choose:left_out_rows",
+    lambda right: lambda y, most=100: np.argsort(y, kind="stable")[:most],
+)
 def test_of_many_images_some_of_each_class_are_left_out() -> None:
     assert left_out_rows(L).tolist() == list(range(9))
     y = np.array(["b", "a", "c", "a"] * 100)

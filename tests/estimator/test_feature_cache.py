@@ -12,6 +12,7 @@ from torch import nn
 from innerloop.core.random import stream
 from innerloop.estimator import FewShotClassifier
 from innerloop.estimator.feature_cache import FeatureCache, identity
+from planting import plants
 
 X = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 Y = [0, 1, 2] * 2
@@ -58,6 +59,11 @@ def test_nothing_is_computed_twice_and_nothing_changes(tmp_path: Path) -> None:
     assert count() == 1
 
 
+@plants(
+    "a damaged file is believed",
+    "estimator.feature_cache:_seal",
+    lambda right: lambda key, payload: bytes(len(right(key, payload))),
+)
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "of another image"])
 def test_a_damaged_file_is_never_trusted(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     good = FewShotClassifier(body(), cache=tmp_path).fit(X, Y).support_features_
@@ -81,6 +87,11 @@ def test_a_damaged_file_is_never_trusted(tmp_path: Path, damage: str, caplog: py
     assert not list(tmp_path.rglob("*.part"))
 
 
+@plants(
+    "other weights, the same features",
+    "estimator.feature_cache:identity",
+    lambda right: lambda body, recipe: "one body",
+)
 def test_another_body_size_or_pixel_is_another_key(tmp_path: Path) -> None:
     """Catches a cache that serves the features of an earlier model."""
     one, other = body(), body()

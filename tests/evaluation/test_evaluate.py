@@ -1,5 +1,6 @@
 """Fixed episodes, paired methods, scores after each step."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,10 @@ from innerloop.core.losses import accuracy, mean_squared_error
 from innerloop.core.statistics import over_episodes
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
+from innerloop.methods.gradient import predictor
 from innerloop.models import mlp
 from innerloop.training import setup
+from planting import plants
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -37,6 +40,11 @@ def joined(settings: EvalSettings) -> torch.Tensor:
     return torch.cat([e.query_x for e in fixed_episodes(FAMILY, settings)])
 
 
+@plants(
+    "the same episodes in every draw",
+    "evaluation.evaluate:stream",
+    lambda right: lambda seed, *path: right(seed, path[0], 0),
+)
 def test_the_first_episodes_of_many_are_those_of_few() -> None:
     many = joined(EvalSettings(episodes=60))
     assert len(many) == 60
@@ -92,6 +100,11 @@ def test_the_chunk_changes_nothing(model, head) -> None:
     assert len(set(each[0])) > 2
 
 
+@plants(
+    "an interval over the first draw alone",
+    "evaluation.evaluate:fixed_episodes",
+    lambda right: lambda *given: iter([next(right(*given))]),
+)
 def test_report_counts_episodes(model) -> None:
     seen: list[int] = []
     evaluate(
@@ -150,6 +163,49 @@ def test_learned_rates_serve_where_their_block_adapts(model) -> None:
 def confidence(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """A score that changes with every weight."""
     return logits.softmax(-1).gather(-1, labels[..., None]).mean((1, 2))
+
+
+@plants(
+    "the best step is called the final one",
+    "evaluation.evaluate:Evaluation",
+    lambda right: lambda last, steps, *rest: right(max(steps, key=lambda e: e.mean), steps, *rest),
+)
+def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> None:
+    """A choice among the steps would be a choice on the test set. Here every step makes the score worse."""
+    settings = EvalSettings(episodes=4, inner_steps=3)
+
+    def doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return 1 - confidence(logits, labels)
+
+    found = evaluate(model, slow_weights(model), Doubles(), INNER, settings, score=doubt)
+    means = [e.mean for e in found.steps]
+    assert means == sorted(means, reverse=True)
+    assert means[-1] < means[0]
+    assert found.final == found.steps[-1]
+    assert sum(found.per_episode) / 4 == pytest.approx(means[-1])
+
+
+@plants(
+    "NIL's temperature not applied at test",
+    "evaluation.evaluate:predictor",
+    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+)
+@pytest.mark.parametrize("head", ["cosine", "euclidean"])
+def test_the_temperature_asked_for_is_the_one_tested_at(model, head) -> None:
+    """Two images a class, so that the temperature changes more than the sharpness."""
+    family, inner = ImageTasks(blobs().split("test"), 3, 2, 3), replace(INNER, blocks="none")
+    net = copy.deepcopy(model).float()
+    slow = slow_weights(net)
+    scores = {}
+    for temperature in (1.0, 9.0):
+        settings = EvalSettings(episodes=3, temperature=temperature)
+        found = evaluate(net, slow, family, inner, settings, head=head, score=confidence)
+        (e,) = fixed_episodes(family, settings)
+        with torch.no_grad():
+            out = predictor(net, inner, head=head, temperature=temperature)(slow, e)
+        assert found.per_episode == pytest.approx(confidence(out, e.query_y).tolist(), rel=1e-5)
+        scores[temperature] = found.final.mean
+    assert abs(scores[9.0] - scores[1.0]) > 0.01
 
 
 def test_json_has_everything(model) -> None:

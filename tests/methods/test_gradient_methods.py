@@ -3,6 +3,7 @@
 import inspect
 import math
 from collections import OrderedDict
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,15 +19,31 @@ from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
-from innerloop.methods.attention import cosine_attention
+from innerloop.methods.attention import cosine_attention, nearest_pair
 from innerloop.methods.gradient import body_features, learned, own_weights, predictor, step_outputs
 from innerloop.methods.named import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
+from planting import but, plants
 from small import conv_model, each_task, images, small_mlp, targets
 
 METHODS = (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS)
 """those of Raghu et al. 2020; the others are tested in test_families.py"""
 
 
+@plants(
+    "a method drops the loop's order",
+    "methods.named:Method.inner",
+    lambda right: lambda self, loop: replace(right(self, loop), first_order=self.first_order),
+)
+@plants(
+    "FOMAML of second order",
+    "methods.named:Method.inner",
+    lambda right: lambda self, loop: replace(right(self, loop), first_order=loop.first_order),
+)
+@plants(
+    "BOIL adapts the head",
+    "methods.named:Method.inner",
+    lambda right: lambda self, loop: replace(right(self, loop), **({"blocks": "all"} if self.name == "boil" else {})),
+)
 def test_the_methods_are_what_their_papers_say() -> None:
     """Blocks, order and head of each; the loop's own steps and rate are kept."""
     loop = InnerLoop(blocks="none", steps=7, lr=0.3, recompute=True)
@@ -95,6 +112,11 @@ def test_step_outputs_are_those_of_k_steps(blocks, statistics) -> None:
             assert not torch.allclose(out, found[k - 1])
 
 
+@plants(
+    "step outputs without learned rates",
+    "methods.gradient:adapt_path",
+    lambda right: lambda *given, rates=None, **more: right(*given, **more),
+)
 def test_step_outputs_with_learned_rates_and_another_loss() -> None:
     model, e = small_mlp(), targets()
     rates = {"rate:head": torch.tensor([0.1, 0.02], dtype=torch.float64)}
@@ -122,6 +144,11 @@ def test_body_features_are_what_the_head_reads(kind: str, tasks: int) -> None:
         torch.testing.assert_close(out, forward(model, slow, fast, e.query_x, statistics=of))
 
 
+@plants(
+    "transductive where it should not be",
+    "methods.gradient:forward",
+    lambda right: lambda *given, statistics=None, **more: right(*given, **more),
+)
 def test_nil_with_support_statistics_is_independent_of_the_other_queries() -> None:
     model, e = conv_model(), images()
     other = e.query_x.clone()
@@ -156,6 +183,12 @@ def drawn(seed: int, support: int = 6) -> tuple[Tensor, Tensor, Tensor]:
     return query, torch.randn(2, support, 4, generator=g, dtype=torch.float64), torch.arange(support).expand(2, -1) % 3
 
 
+@plants(
+    "attention without its temperature",
+    "methods.attention:cosine_attention",
+    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+)
+@plants("features not normalised", "methods.attention:F", lambda right: but(right, normalize=lambda x, dim: x))
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 10.0]), st.integers(4, 7))
 def test_attention_equals_the_loops(seed: int, temperature: float, support: int) -> None:
     """Classes may have different numbers of support images; probabilities sum to 1."""
@@ -175,6 +208,11 @@ def test_attention_ignores_scale_and_order(seed: int, order: list[int], scale: f
     torch.testing.assert_close(cosine_attention(q, s[:, order], y[:, order]), a)
 
 
+@plants(
+    "nearest instead of sum",
+    "methods.attention:cosine_attention",
+    lambda right: lambda q, s, y, **_: nearest_pair(F.normalize(q, dim=-1) @ F.normalize(s, dim=-1).mT, y),
+)
 def test_attention_of_a_class_is_a_sum_and_not_the_nearest() -> None:
     """One exact match of class 0 against three near ones of class 1: the three win."""
     s = torch.tensor([[[1.0, 0.0], [1.0, 0.1], [1.0, 0.2], [1.0, 0.3]]])

@@ -25,6 +25,7 @@ from innerloop.methods.objectives import batches, conjugate_gradients, implicit,
 from innerloop.methods.starts import class_means, head_start
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from innerloop.models.head import CosineLinear, PairHead
+from planting import plants
 from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, targets
 
 
@@ -61,6 +62,11 @@ def tiny_images(tasks: int = 2) -> Episodes:
 # ---- MAML++: the loss after each step
 
 
+@plants(
+    "the last step's share goes to all",
+    "methods.objectives:step_shares",
+    lambda right: lambda steps, anneal: [right(steps, anneal)[-1]] * steps,
+)
 @given(st.integers(1, 12), st.floats(0, 1))
 def test_shares_sum_to_one_and_move_to_the_last(steps: int, anneal: float) -> None:
     shares = step_shares(steps, anneal)
@@ -81,6 +87,11 @@ def test_shares_at_both_ends_and_between() -> None:
             step_shares(3, anneal)
 
 
+@plants(
+    "the output before any step has a share",
+    "methods.objectives:step_predictions",
+    lambda right: lambda *given, **more: iter([None, *list(right(*given, **more))[:-1]]),
+)
 @pytest.mark.parametrize("statistics", ["batch", "support"])
 @pytest.mark.parametrize("anneal", [0.0, 0.4])
 def test_multi_step_is_the_weighted_sum_of_separate_adaptations(statistics, anneal: float) -> None:
@@ -150,6 +161,11 @@ def test_a_row_changes_what_comes_after_its_step_and_nothing_before(row: int) ->
         assert torch.allclose(before[k], after[k]) == (k < row), k
 
 
+@plants(
+    "norms of the step before",
+    "methods.gradient:at_step",
+    lambda right: lambda slow, rows, step: right(slow, rows, max(0, step - 1)),
+)
 def test_rows_equal_a_loop_that_takes_each_step_s_scale_and_shift() -> None:
     """Plain autograd in the reference, one task after the other, the net told which row to take."""
     model, e = conv_model(), images()
@@ -247,6 +263,16 @@ def test_one_step_s_rate_has_the_gradient_of_the_paper() -> None:
 # ---- where the head starts
 
 
+@plants(
+    "ProtoMAML's bias with the wrong sign",
+    "methods.starts:head_start",
+    lambda right: lambda *given: {n: -w if "bias" in n else w for n, w in right(*given).items()},
+)
+@plants(
+    "ProtoMAML without the factor 2",
+    "methods.starts:head_start",
+    lambda right: lambda *given: {n: w / 2 if "weight" in n else w for n, w in right(*given).items()},
+)
 @pytest.mark.parametrize("way", [3, 5])
 def test_class_means_start_is_the_prototypical_network(way: int) -> None:
     """w_c = 2 μ_c, b_c = −‖μ_c‖² gives −‖f − μ_c‖² + ‖f‖²: a constant a query apart, so the same softmax; whatever
@@ -278,6 +304,11 @@ def test_class_means_start_is_differentiated() -> None:
         assert float(found[name].view(-1)[at]) == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-5)
 
 
+@plants(
+    "class means summed",
+    "methods.starts:class_means",
+    lambda right: lambda f, y, way: right(f, y, way) * F.one_hot(y, way).sum(1)[..., None],
+)
 def test_class_means_of_unequal_classes() -> None:
     f = torch.tensor([[[1.0, 0.0], [3.0, 0.0], [0.0, 5.0]]])
     found = class_means(f, torch.tensor([[2, 2, 0]]), 3)
@@ -388,6 +419,16 @@ def plain_descent(model: nn.Sequential, e: Episodes, t: int, steps: int, rate: f
     return after
 
 
+@plants(
+    "Reptile begins each step anew",
+    "methods.objectives:adapt",
+    lambda right: lambda *given, start=None, **more: right(*given, **more),
+)
+@plants(
+    "Reptile walks away",
+    "methods.objectives:_with_gradient",
+    lambda right: lambda value, slow, way: right(value, slow, {n: -d for n, d in way.items()}),
+)
 @pytest.mark.parametrize(("kind", "chunk"), [("conv", None), ("conv", 2), ("mlp", 1)])
 def test_reptile_s_gradient_is_the_mean_way_back(kind: str, chunk: int | None) -> None:
     """θ − θ_m, the mean over tasks, against torch's SGD on one task after the other."""
@@ -430,6 +471,11 @@ def test_an_outer_step_of_rate_1_on_one_task_ends_at_its_fast_weights() -> None:
         close(end[n][0], p)
 
 
+@plants(
+    "Reptile's steps see the same images",
+    "methods.objectives:batches",
+    lambda right: lambda x, y, steps: iter([next(iter(right(x, y, steps)))] * steps),
+)
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 7, 40])
 def test_each_inner_step_of_reptile_has_other_images_of_all_classes(steps: int) -> None:
     """Without replacement: the same images in every step leave nothing but joint training."""
@@ -487,6 +533,11 @@ def test_the_proximal_inner_loop_ends_at_the_proximal_minimum(pull: float, track
         )
 
 
+@plants(
+    "iMAML leaves out the curvature",
+    "methods.objectives:conjugate_gradients",
+    lambda right: lambda apply, b, iterations: b,
+)
 @pytest.mark.parametrize("pull", [0.5, 2.0])
 def test_the_implicit_gradient_is_that_of_the_closed_form_minimum(pull: float) -> None:
     """autograd through (A + λ I)⁻¹ (b + λ θ) against (I + H/λ)⁻¹ ∇L_query at the inner loop's end."""
@@ -613,6 +664,11 @@ def test_conjugate_gradients_equal_the_solved_systems(seed: int) -> None:
     torch.testing.assert_close(found, torch.linalg.solve(a, b), rtol=1e-7, atol=1e-9)
 
 
+@plants(
+    "one iteration too few",
+    "methods.objectives:conjugate_gradients",
+    lambda right: lambda apply, b, iterations: right(apply, b, max(0, iterations - 1)),
+)
 def test_iterations_are_counted_none_is_the_first_order_gradient_and_tasks_do_not_meet() -> None:
     a, right, apply = systems(1, shapes=((5,),))
     assert torch.equal(conjugate_gradients(apply, right, 0)[0], right[0])

@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import batch_statistics, slow_weights
-from innerloop.core.inner import InnerLoop
+from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.methods.gradient import body_features, pair_predictor, predictor
 from innerloop.methods.heads import Metric, normalised, pair_logits, support_logits
 from innerloop.models.head import FullContext, Linear, PairHead
+from planting import plants
 from small import conv_model, images, jiggle
 
 
@@ -49,6 +50,11 @@ def test_cosine_means_equal_a_loop(seed: int, support: int) -> None:
     assert float(found.abs().max()) <= 1 + 1e-12
 
 
+@plants(
+    "class means by plain distance",
+    "methods.attention:euclidean_means",
+    lambda right: lambda *given, **more: -(-right(*given, **more)).sqrt(),
+)
 @given(st.integers(0, 10**6), st.integers(3, 8))
 def test_euclidean_means_equal_a_loop(seed: int, support: int) -> None:
     """Labels in no order and classes of different size."""
@@ -93,6 +99,17 @@ def test_a_class_without_support_is_never_chosen(head) -> None:
     assert bool((nearest_pair(z, y, way=4)[..., 3] == -math.inf).all())
 
 
+@pytest.mark.parametrize("head", ["cosine", "euclidean", "cosine_means", "pairs"])
+def test_each_head_has_a_column_for_every_class_of_the_episode(head) -> None:
+    """Also for the last ones, if no support image has their label."""
+    q, s, y = drawn(0)
+    block = PairHead(4).double()
+    out = support_logits(head, q, s, y, block=block, weights=dict(block.named_parameters()), way=5)
+    assert out.shape == (2, 3, 5)
+    assert bool((out[..., 3:] == -math.inf).all())
+    assert bool(out[..., :3].isfinite().all())
+
+
 @given(st.integers(0, 10**6), st.permutations(range(7)), st.permutations(range(3)))
 def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns(
     seed: int, order: list[int], names: list[int]
@@ -105,6 +122,26 @@ def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns
         torch.testing.assert_close(head(q, s, rename[y])[..., rename], wanted)
     z = torch.einsum("tqd,tsd->tqs", q, s)
     torch.testing.assert_close(nearest_pair(z[..., order], y[:, order]), nearest_pair(z, y))
+
+
+@plants(
+    "support features of the body that is not adapted",
+    "methods.gradient:body_features",
+    lambda right: lambda *given: right(*given) if len(given) == 5 else right(*given[:2], {}, given[3]),
+)
+@pytest.mark.parametrize("head", ["cosine", "euclidean"])
+def test_an_adapted_body_sees_the_support_set_too(head) -> None:
+    """Where the body adapts, support and query features are both those of the fast weights."""
+    model, e = conv_model(), images()
+    slow, inner = slow_weights(model), InnerLoop("body", 2, 0.3)
+    out = predictor(model, inner, head=head, temperature=2.0)(slow, e)
+    fast = adapt(model, slow, e.support_x, e.support_y, inner)
+    q, s = (body_features(model, slow, fast, x) for x in (e.query_x, e.support_x))
+    logits = cosine_attention if head == "cosine" else euclidean_means
+    mine = logits(q, s, e.support_y, temperature=2.0) if head == "cosine" else 2.0 * logits(q, s, e.support_y)
+    torch.testing.assert_close(out, mine)
+    early = body_features(model, slow, {}, e.support_x)
+    assert not torch.allclose(s, early, rtol=1e-2)
 
 
 # ---- normalisation
@@ -127,6 +164,7 @@ def test_normalised_by_hand() -> None:
                 torch.testing.assert_close(f, (row - mean) / ((row - mean) ** 2).sum().sqrt())
 
 
+@plants("centred by the query set", "methods.heads:normalised", lambda right: lambda q, s, how: right(s, q, how)[::-1])
 def test_centring_forgets_a_shift_of_all_features_and_does_not_look_at_the_query() -> None:
     q, s, y = drawn(2)
     options = {"block": nn.Identity(), "weights": {}, "normalise": "centre"}
@@ -144,6 +182,11 @@ def test_of_unit_features_euclidean_means_of_one_shot_are_twice_the_cosine() -> 
     torch.testing.assert_close(a, b - 1)
 
 
+@plants(
+    "temperature forgotten",
+    "methods.heads:support_logits",
+    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+)
 def test_temperature_multiplies_distances_and_cosines() -> None:
     q, s, y = drawn(4)
     options = {"block": nn.Identity(), "weights": {}}

@@ -1,5 +1,8 @@
 """conv2d and batch_norm against torch's own, in value and in first and second derivatives, alone and under vmap."""
 
+from collections.abc import Callable
+from functools import partial
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +12,7 @@ from innerloop.core.random import stream
 from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.convolution import conv2d
 from innerloop.models.normalisation import batch_norm
+from planting import plants
 
 GEOMETRIES = [  # pixels, kernel, stride, padding
     (6, 3, 1, 1),
@@ -18,6 +22,20 @@ GEOMETRIES = [  # pixels, kernel, stride, padding
     (5, 1, 1, 0),
     (8, 2, 3, 1),
 ]
+
+
+def doubled(i: int) -> Callable[[partial], partial]:
+    """Of a kernel in both its forms, the i-th of the gradients of its backward pass twice as large."""
+
+    def twice(gradients: tuple) -> tuple:
+        return tuple(2 * g if j == i and g is not None else g for j, g in enumerate(gradients))
+
+    def wrong(kernel: partial) -> partial:
+        for function in kernel.args[:2]:
+            function.backward = staticmethod(lambda ctx, *v, right=function.backward: twice(right(ctx, *v)))
+        return kernel
+
+    return wrong
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -55,6 +73,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return request.param
 
 
+@plants("the convolution's second derivative by its input twice", "models.convolution:_gradients", doubled(1))
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_convolution_equals_torch(geometry: tuple[int, int, int, int], channels_last: bool) -> None:
@@ -115,6 +134,7 @@ def test_convolution_under_vmap(path: str, geometry: tuple[int, int, int, int], 
     check(torch.vmap(one, in_dims=dims), loop, (x, w))
 
 
+@plants("the norm's second derivative by its input twice", "models.normalisation:_normalise_backward", doubled(1))
 @pytest.mark.parametrize("channels_last", [False, True])
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("shape", [(3, 2, 5, 5), (4, 3, 1, 3), (2, 1, 4, 4)])

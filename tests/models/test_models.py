@@ -8,6 +8,7 @@ import reference
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.random import stream
 from innerloop.models import conv4, mlp, resnet12
+from planting import but, plants
 from small import conv_model, images, small_mlp, stock_model
 
 
@@ -23,6 +24,7 @@ def test_a_forward_pass_changes_nothing() -> None:
         assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
+@plants("ReLU lost", "models.conv4:torch", lambda right: but(right, relu=lambda x: x))
 @pytest.mark.parametrize("size", [16, 17, 28, 32])
 def test_conv4_is_the_net_of_the_paper(size: int) -> None:
     """ReLU after the pooling is the same function as before it; both forms of the head."""
@@ -74,6 +76,11 @@ def test_mlp_is_plain() -> None:
     torch.testing.assert_close(model(x), reference.mlp(slow_weights(model), x))
 
 
+@plants(
+    "init from the global generator",
+    "models.conv4:reset_parameters",
+    lambda right: lambda model, generator: right(model, None),
+)
 @pytest.mark.parametrize("build", [lambda g: conv4(5, filters=4, generator=g), lambda g: mlp(1, 1, generator=g)])
 def test_init_is_a_function_of_the_generator(build) -> None:
     """The same generator gives the same weights, another gives others, and the global one is not touched by a draw."""

@@ -7,6 +7,7 @@ import torch
 from innerloop.core.random import stream
 from innerloop.rl.advantage import advantages, discounted, generalised_advantages, linear_baseline, normalised
 from innerloop.rl.trajectories import Trajectories
+from planting import plants
 
 GAMMA, LAM = 0.9, 0.7
 ENDS = ((5, 7), (1, 4), (7, 7))
@@ -26,6 +27,11 @@ def made(time: int = 7, scale: float = 1.0) -> Trajectories:
     )
 
 
+@plants(
+    "reward of the next step",
+    "rl.advantage:discounted",
+    lambda right: lambda rewards, gamma: right(rewards, gamma).roll(-1, -1),
+)
 def test_discounted_sums() -> None:
     assert torch.equal(discounted(torch.tensor([[1.0, 2.0, 4.0]]), 0.5), torch.tensor([[3.0, 4.0, 4.0]]))
 
@@ -46,6 +52,11 @@ def test_advantages_equal_a_loop_with_early_ends() -> None:
                 assert float(found[k, n, t]) == pytest.approx(float(expected), abs=1e-12)
 
 
+@plants(
+    "λ left out",
+    "rl.advantage:generalised_advantages",
+    lambda right: lambda rewards, values, alive, gamma, lam: right(rewards, values, alive, gamma, 1.0),
+)
 def test_lambda_one_is_return_minus_value_and_zero_the_temporal_difference() -> None:
     data = made()
     v = torch.ones_like(data.rewards)
@@ -88,6 +99,11 @@ def test_a_singular_fit_is_helped_by_the_ridge() -> None:
         linear_baseline(bad, GAMMA)
 
 
+@plants(
+    "advantages scaled over all tasks",
+    "rl.advantage:normalised",
+    lambda right: lambda a, alive: right(a.flatten(0, 1)[None], alive.flatten(0, 1)[None])[0].view_as(a),
+)
 def test_normalised_over_the_living_steps_of_each_task() -> None:
     data = made()
     a = torch.where(data.alive, data.rewards * 5 + 3, 0.0)

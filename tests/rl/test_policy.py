@@ -17,6 +17,7 @@ from innerloop.rl.policy import (
     gaussian_policy,
     log_probability,
 )
+from planting import plants
 
 
 def outputs(n: int = 5, action: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
@@ -29,6 +30,9 @@ def normal(output: torch.Tensor) -> Independent:
     return Independent(Normal(mean, log_std.exp()), 1)
 
 
+@plants(
+    "KL of two policies the other way round", "rl.policy:divergence", lambda right: lambda old, new: right(new, old)
+)
 def test_probability_and_divergence_sum_over_the_coordinates() -> None:
     """A mean over them would make the trust region and the inner gradient depend on the size of the action."""
     old, new = outputs()
@@ -38,6 +42,13 @@ def test_probability_and_divergence_sum_over_the_coordinates() -> None:
     assert torch.allclose(divergence(old, old), torch.zeros(5, dtype=torch.float64))
 
 
+@plants(
+    "Fisher information without that of the variance",
+    "rl.policy:fisher_product",
+    lambda right: (
+        lambda out, v: right(out, v) * torch.cat([torch.ones(v.shape[-1] // 2), torch.zeros(v.shape[-1] // 2)])
+    ),
+)
 def test_fisher_is_the_hessian_of_the_divergence() -> None:
     old, v = outputs(1)
     hessian = torch.autograd.functional.hessian(lambda x: divergence(old[0], x), old[0])
@@ -73,6 +84,11 @@ def test_the_generator_decides_the_weights() -> None:
         assert a.ndim < 2 or not torch.equal(a, c)
 
 
+@plants(
+    "acting policies are not adapted",
+    "rl.policy:acting",
+    lambda right: lambda policy, slow, fast: right(policy, slow, {}),
+)
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
 @pytest.mark.parametrize(
     "adapted",

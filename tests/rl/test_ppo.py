@@ -12,6 +12,7 @@ from innerloop.rl.ppo import Ppo, proximal_step
 from innerloop.rl.surrogate import clipped_loss, mean_divergence, ratio_loss
 from innerloop.rl.trpo import Learner, MetaBatch
 from navigating import learner, meta_batch
+from planting import plants
 
 RATE = 0.03
 
@@ -21,6 +22,7 @@ def density(mean: float, log_std: float, action: float) -> float:
     return -0.5 * ((action - mean) / math.exp(log_std)) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
 
 
+@plants("PPO without a bound", "rl.surrogate:clipped_loss", lambda right: lambda clip: right(1e9))
 def test_the_clipped_loss_equals_a_loop() -> None:
     """With ratios on both sides of both bounds, gains of both signs, and steps behind an end."""
     g = stream(0, "clip")
@@ -126,6 +128,9 @@ def test_wrong_settings_are_named() -> None:
         Ppo(epochs=0)
 
 
+@plants(
+    "PPO walks uphill", "rl.ppo:surrogate_gradient", lambda right: lambda *given: (right(*given)[0], -right(*given)[1])
+)
 def test_one_epoch_is_a_step_down_the_gradient_of_the_adapted_policies() -> None:
     """Adam's first step moves each weight by the rate against the sign of its slope."""
     of = learner()

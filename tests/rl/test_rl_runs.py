@@ -18,6 +18,7 @@ from innerloop.rl.advantage import advantages
 from innerloop.rl.collect import collect, examples
 from innerloop.rl.config import BLOCKS, Config, Environment, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.navigation import Navigation
 from innerloop.rl.optional import need
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.presets import PRESETS, preset
@@ -28,6 +29,7 @@ from innerloop.rl.trpo import Trpo
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.rl_bench import RlBench
 from innerloop.training import Interrupted
+from planting import plants
 from tiny import assert_same
 
 SMALL = Config(
@@ -191,6 +193,11 @@ def test_examples_have_the_advantages_of_the_config() -> None:
     assert torch.equal(got[..., 4] == 1, found.alive.flatten(1))
 
 
+@plants(
+    "the same noise before and after",
+    "rl.collect:stream",
+    lambda right: lambda seed, name, iteration, phase: right(seed, name, iteration),
+)
 def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     """At inner rate 0 the policy is the same before and after; only the noise can tell the first actions apart."""
     config = replace(SMALL, inner=Inner(lr=0.0))
@@ -203,6 +210,44 @@ def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     assert torch.equal(before, again)
     assert float((before - other).abs().min()) > 1e-4
     assert float((before - drawn[0].query.y[:, 0, :2]).abs().min()) > 1e-4
+
+
+@plants(
+    "the same tasks in every meta-iteration",
+    "rl.train:stream",
+    lambda right: lambda seed, *path: right(seed, path[0], 0),
+)
+def test_each_iteration_has_tasks_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Training on the same few tasks for ever would look like any other run in its metrics."""
+    drawn: list[torch.Tensor] = []
+    right = Navigation.sample_tasks
+
+    def recorded(self: Navigation, n: int, generator: torch.Generator) -> torch.Tensor:
+        tasks = right(self, n, generator)
+        drawn.append(tasks)
+        return tasks
+
+    monkeypatch.setattr(Navigation, "sample_tasks", recorded)
+    train(replace(SMALL, iterations=3, validation=Validation(every=3, tasks=7)), tmp_path / "r")
+    seen = [t for t in drawn if len(t) == SMALL.meta_batch]
+    assert len(seen) == 3
+    assert len({float(v) for t in seen for v in t.flatten()}) == 3 * seen[0].numel()
+
+
+@plants(
+    "the same noise at each test step", "rl.meta_test:stream", lambda right: lambda seed, *path: right(seed, *path[:1])
+)
+def test_each_step_of_a_meta_test_has_noise_of_its_own() -> None:
+    """At inner rate 0 the policy stays as it is; the same noise would give the same actions and returns again."""
+    config = replace(SMALL, inner=Inner(lr=0.0))
+    env = setup.simulator(config)
+    policy = setup.policy(config, env)
+    seen: list[torch.Tensor] = []
+    found = meta_test(policy, slow_weights(policy), env, config, look=lambda _m, t, _f: seen.append(t.actions[:, :, 0]))
+    assert len(seen) == 3
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert float((seen[a] - seen[b]).abs().min()) > 1e-4
+        assert not torch.equal(found.values[a], found.values[b])
 
 
 def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
@@ -249,6 +294,11 @@ def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
     assert row["steps"][1]["ci95"] == pytest.approx(1.96 * spread / 4**0.5)
 
 
+@plants(
+    "each step learns from the slow weights",
+    "rl.meta_test:adapt",
+    lambda right: lambda *given, start=None, **more: right(*given, **more),
+)
 def test_the_rate_of_later_steps() -> None:
     env = setup.simulator(SMALL)
     policy = setup.policy(SMALL, env)

@@ -1,5 +1,7 @@
 """The trust-region step: Fisher products, conjugate gradients, the bound, and tasks that do not touch one another."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -19,6 +21,7 @@ from innerloop.rl.trpo import (
     trust_region_step,
 )
 from navigating import TASKS, learner, meta_batch
+from planting import but, plants
 
 
 def unflatten(v: Tensor, like: dict[str, torch.nn.Parameter]) -> dict[str, Tensor]:
@@ -26,6 +29,11 @@ def unflatten(v: Tensor, like: dict[str, torch.nn.Parameter]) -> dict[str, Tenso
     return {n: part.view(p.shape) for (n, p), part in zip(like.items(), parts, strict=True)}
 
 
+@plants(
+    "damping left out",
+    "rl.trpo:FisherProduct",
+    lambda right: lambda of, slow, data, chunk=0, damping=0.0: right(of, slow, data, chunk),
+)
 @pytest.mark.parametrize(("blocks", "steps"), [("all", 1), ("head", 1), ("all", 2)])
 def test_fisher_product_equals_the_explicit_hessian_of_the_kl(blocks: str, steps: int) -> None:
     """The Hessian by two plain derivatives of the divergence itself, through the inner step."""
@@ -51,6 +59,11 @@ def test_fisher_product_equals_the_explicit_hessian_of_the_kl(blocks: str, steps
     assert torch.allclose(damped(v), hessian @ v + 0.5 * v)
 
 
+@plants(
+    "one step of steepest descent",
+    "rl.trpo:conjugate_gradient",
+    lambda right: lambda product, b, *_: right(product, b, 1),
+)
 def test_conjugate_gradient_equals_solve() -> None:
     g = stream(0, "matrix")
     a = torch.randn(12, 12, generator=g, dtype=torch.float64)
@@ -66,6 +79,11 @@ def test_conjugate_gradient_equals_solve() -> None:
     assert not bool(conjugate_gradient(lambda v: a @ v, torch.zeros_like(b), 5).any())
 
 
+@plants(
+    "the bound on the divergence is not looked at",
+    "rl.trpo:judge",
+    lambda right: lambda *given: (right(*given)[0], 0.0),
+)
 @pytest.mark.parametrize("blocks", ["all", "head"])
 def test_an_accepted_step_is_better_and_within_the_bound(blocks: str) -> None:
     of = learner(blocks)
@@ -118,6 +136,7 @@ def test_line_search_shrinks_by_the_factor(monkeypatch: pytest.MonkeyPatch) -> N
     assert torch.allclose(seen[2], 0.64 * seen[0])
 
 
+@plants("the step is not scaled to the bound", "rl.trpo:math", lambda right: but(right, sqrt=lambda x: 1.0))
 def test_the_first_candidate_is_the_bound_in_the_quadratic_model(monkeypatch: pytest.MonkeyPatch) -> None:
     """s along F⁻¹ g with ½ sᵀ F s = δ, F from the curvature's data and damped, by as many iterations as are set."""
     import innerloop.rl.trpo as module
@@ -194,6 +213,7 @@ def test_two_inner_steps_are_two_gradient_steps() -> None:
             assert torch.allclose(fast[n][k], w, atol=1e-12)
 
 
+@plants("steps behind an end count", "rl.surrogate:_mean", lambda right: lambda values, weight: values.mean(1))
 def test_what_lies_behind_an_end_counts_nowhere() -> None:
     of = learner()
     slow, data = meta_batch(of)
@@ -213,3 +233,31 @@ def test_settings_are_checked() -> None:
     for name, value in (("max_kl", 0.0), ("backtrack", 1.0), ("damping", -1.0), ("cg_iterations", 0), ("tries", 0)):
         with pytest.raises(ValueError, match=f"trpo.{name}"):
             Trpo(**{name: value})  # pyright: ignore[reportArgumentType]
+
+
+@plants(
+    "the trust region's KL the other way round",
+    "rl.surrogate:mean_divergence",
+    lambda right: lambda output, data: right(data.old, replace(data, old=output)),
+)
+def test_the_judged_divergence_is_that_from_the_old_policy_to_the_new() -> None:
+    """KL(π_old ‖ π), by torch's own formula, at weights where the other direction is another number."""
+    of = learner()
+    slow, data = meta_batch(of)
+    g = stream(0, "elsewhere")
+    moved = {n: p.detach() + 0.3 * torch.randn(p.shape, generator=g, dtype=p.dtype) for n, p in slow.items()}
+    new = of.output(moved, data.support, data.query.x).detach()
+
+    def normal(output: Tensor) -> torch.distributions.Independent:
+        mean, log_std = output.chunk(2, -1)
+        return torch.distributions.Independent(torch.distributions.Normal(mean, log_std.exp()), 1)
+
+    def mean_kl(p: Tensor, q: Tensor) -> float:
+        each = torch.distributions.kl_divergence(normal(p), normal(q))
+        weight = data.query.weight
+        return float(((each * weight).sum(1) / weight.sum(1)).mean())
+
+    data.query.y[1, -7:, -1] = 0.0  # behind an end
+    for chunk in (0, 2):
+        assert judge(of, moved, data, chunk)[1] == pytest.approx(mean_kl(data.query.old, new), rel=1e-9)
+    assert mean_kl(new, data.query.old) != pytest.approx(mean_kl(data.query.old, new), rel=0.05)

@@ -19,6 +19,7 @@ from innerloop.runs import RunError, RunFolder, append_line, environment, read_j
 from innerloop.runs import files as run_files
 from innerloop.runs import folder as run_folder
 from innerloop.runs.folder import Checkpoint, load_weights
+from planting import plants
 
 ONE = Checkpoint(1, {"w": torch.arange(6.0).reshape(2, 3).T}, {"step/w": torch.tensor(1.0)}, {"best": 0.5})
 
@@ -76,6 +77,7 @@ def test_a_finished_run_is_never_overwritten(folder: RunFolder, resume: bool) ->
     assert folder.load("best").step == 1
 
 
+@plants("two trainings in one folder", "runs.folder:fcntl", lambda right: None)
 def test_two_processes_in_one_folder(folder: RunFolder) -> None:
     with RunFolder(folder.path).start(folder.config, resume=True):
         for resume in (True, False):  # --resume would not help while the other one trains
@@ -97,6 +99,7 @@ def test_foreign_folders_and_files_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_start_that_was_killed_before_its_config_can_be_repeated(tmp_path: Path) -> None:
     write_json(tmp_path / "env.json", {})
+    (tmp_path / ".env.json.16.part").write_text("{")
     (tmp_path / ".config.json.17.part").write_text("{")
     (tmp_path / ".lock").touch()
     assert start(tmp_path, {"a": 1}) is None
@@ -130,6 +133,11 @@ def test_a_full_disk_leaves_the_old_checkpoint(folder: RunFolder, monkeypatch: p
     assert left == {"0000001", "0000002"}
 
 
+@plants(
+    "the last checkpoint for the best",
+    "runs.folder:RunFolder.load",
+    lambda right: lambda self, which: right(self, "last"),
+)
 def test_only_best_and_last_are_kept(folder: RunFolder) -> None:
     for step, best in ((2, False), (3, True), (4, False), (5, False)):
         folder.save(replace(ONE, step=step), best=best)
@@ -194,6 +202,11 @@ def test_nan_is_no_result(tmp_path: Path) -> None:
     assert not [p for p in tmp_path.iterdir() if p.stat().st_size]
 
 
+@plants(
+    "files are written in place",
+    "runs.files:write_bytes",
+    lambda right: lambda path, content: path.write_bytes(content),
+)
 def test_write_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_json(tmp_path / "x.json", {"v": 1})
 
@@ -205,6 +218,9 @@ def test_write_replaces_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         write_json(tmp_path / "x.json", {"v": 2})
     assert json.loads((tmp_path / "x.json").read_text()) == {"v": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+    monkeypatch.undo()
+    write_json(tmp_path / "folders" / "that lack" / "x.json", {"v": 3})
+    assert read_json(tmp_path / "folders" / "that lack" / "x.json") == {"v": 3}
 
 
 def test_weights_of_another_model(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Model, Progress, setup, train
+from planting import plants
 from tiny import CONFIG, SINES, assert_same, blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -45,6 +46,7 @@ def crash() -> None:
     raise Crash
 
 
+@plants("Adam begins anew on resume", "training.train:restore_optimizer", lambda right: lambda *given: None)
 @pytest.mark.parametrize(
     ("config", "stop_at"),
     [
