@@ -12,6 +12,7 @@ from innerloop.core.functional import Weights
 from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.models.head import FullContext, PairHead
+from innerloop.validated import Positive, Validated
 
 Head = Literal["model", "cosine", "euclidean", "cosine_means", "pairs"]
 """model: the model's last block; cosine: attention over the support images; euclidean, cosine_means: the nearest class
@@ -21,7 +22,7 @@ Normalise = Literal["none", "l2", "centre"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Validated, at="metric"):
     """What a head of support features may vary."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
@@ -30,12 +31,8 @@ class Metric:
     """features before the head: as they are; l2: of length 1; centre: minus the support set's mean, then of length 1"""
     full_context: bool = False
     """matching: embed each image in the context of the support set (FCE)"""
-    scale: float = 10.0
+    scale: Positive = 10.0
     """baseline++: of the cosine head"""
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise InnerloopError(f"metric scale must be above 0, got {self.scale}")
 
     def head(self, head: Head) -> Head:
         """`head`, with the distance asked for."""
