@@ -35,22 +35,22 @@ class Bound:
     """what to do instead"""
 
 
-def at_least(limit: float, advice: str = "") -> Bound:
+def at_least(limit: int | float, advice: str = "") -> Bound:
     """value ≥ `limit`"""
     return Bound(f"at least {limit}", lambda v: v >= limit, advice)
 
 
-def above(limit: float) -> Bound:
+def above(limit: int | float) -> Bound:
     """value > `limit`"""
     return Bound(f"above {limit}", lambda v: v > limit)
 
 
-def at_most(limit: float) -> Bound:
+def at_most(limit: int | float) -> Bound:
     """value ≤ `limit`"""
     return Bound(f"at most {limit}", lambda v: v <= limit)
 
 
-def below(limit: float) -> Bound:
+def below(limit: int | float) -> Bound:
     """value < `limit`"""
     return Bound(f"below {limit}", lambda v: v < limit)
 

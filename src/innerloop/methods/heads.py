@@ -1,7 +1,7 @@
 """Heads made of the support set's features: which one, its distance, and how features are normalised before it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -43,6 +43,8 @@ def normalised(
     query: Float[Tensor, "tasks query features"], support: Float[Tensor, "tasks support features"], how: Normalise
 ) -> tuple[Tensor, Tensor]:
     """Both sets of features, normalised; centring takes the mean of each task's support set alone."""
+    if how not in get_args(Normalise):
+        raise InnerloopError(f"features cannot be normalised by {how!r}; there are {', '.join(get_args(Normalise))}")
     if how == "centre":
         mean = support.mean(1, keepdim=True)
         query, support = query - mean, support - mean
@@ -77,6 +79,8 @@ def support_logits(
         return temperature * euclidean_means(query, support, support_y, way=way)
     if head == "cosine_means":
         return temperature * cosine_means(query, support, support_y, way=way)
+    if head != "pairs":
+        raise InnerloopError(f"there is no head {head!r} of support features; there are {', '.join(get_args(Head))}")
     if not isinstance(block, PairHead):
         raise TypeError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
     z = Bound(block, weights).module((query[:, :, None] - support[:, None]).abs())

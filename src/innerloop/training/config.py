@@ -9,6 +9,8 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
 from innerloop.methods.named import METHODS, MethodName, method
+from innerloop.models.conv4 import Downsample
+from innerloop.models.head import Readout
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Bound,
@@ -26,6 +28,7 @@ from innerloop.validated import (
 
 WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
 """methods that train without an inner loop; some have one at test"""
+Arch = Literal["conv4", "resnet12", "mlp"]
 DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "sinusoid", "folder"]
 
 
@@ -33,13 +36,13 @@ DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "
 class Model(Validated, at="model"):
     """The network."""
 
-    arch: Literal["conv4", "resnet12", "mlp"] = "conv4"
+    arch: Arch = "conv4"
     """conv4: four convolutional blocks; resnet12; mlp: fully connected"""
     filters: Width = 64
     """filters of each conv4 block"""
-    downsample: Literal["stride", "max_pool"] = "stride"
+    downsample: Downsample = "stride"
     """conv4: how each block halves the image"""
-    readout: Literal["mean", "flatten"] = "mean"
+    readout: Readout = "mean"
     """conv4: the head sees the spatial mean, or all pixels of the last block"""
     hidden: Widths = (40, 40)
     """widths of the mlp's hidden layers"""
@@ -171,6 +174,11 @@ class Config(Validated):
             )
         if self.metric.full_context and self.method != "matching":
             raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
+        if self.metric.full_context and self.model.head_scale != 1:
+            raise InnerloopError(
+                f"model.head_scale {self.model.head_scale} is of a linear head, which metric.full_context has not: "
+                "leave it at 1"
+            )
         if self.method == "siamese" and self.metric.normalise == "centre":
             raise InnerloopError(
                 "siamese trains on pairs, which have no support set to centre by; normalise l2 or none"
