@@ -63,6 +63,7 @@ Several = Annotated[int, at_least(2), at_most(10**9)]
 """as many as an interval needs"""
 Width = Annotated[int, at_least(1), at_most(2**16)]
 """of a layer or an image"""
+Channels = Annotated[int, Bound("1 (grey) or 3 (RGB)", (1, 3).__contains__)]
 Widths = Annotated[tuple[Width, ...], NOT_EMPTY]
 Threads = Annotated[int, at_least(0), at_most(1024)]
 Positive = Annotated[float, above(0)]

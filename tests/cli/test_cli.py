@@ -331,10 +331,9 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--way", "9"], "way 9 is larger than the 6 classes"),
         (["--shot", "7"], "lower --shot or --query"),
-        (["--inner.lr", "1e39"], "lower"),
-        (["--inner.lr", "-1"], "inner lr"),
+        (["--inner.lr", "3e38"], "lower"),
         (["--device", "gpu"], "no device 'gpu'"),
-        (["--threads", "-3"], "threads"),
+        (["--device", "meta"], "no device 'meta'"),
         (["--method", "nil", "--inner.learn-rates"], "nil has no inner loop"),
         (["--method", "multiclass", "--inner.statistics", "support"], "multiclass trains without support sets"),
     ],

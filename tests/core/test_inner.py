@@ -433,14 +433,6 @@ def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
 # ---- what is refused
 
 
-def test_senseless_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="inner steps must be 0 or more, got -1"):
-        InnerLoop(steps=-1)
-    for lr in (-0.1, float("nan")):
-        with pytest.raises(ValueError, match="inner lr must be 0 or more, got"):
-            InnerLoop(lr=lr)
-
-
 def test_learned_rates_that_name_nothing_or_do_not_fit_are_refused() -> None:
     model, episodes = small_mlp(), targets()
 

@@ -15,6 +15,7 @@ from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, environment, write_json
 from innerloop.runs.files import write_bytes
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
+from innerloop.validated import Several, Validated
 
 ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
 
@@ -24,7 +25,7 @@ _WORDS = {"generated": "generated", "affine": "affine copies", "real": "real, sa
 
 
 @dataclass(frozen=True)
-class DaganArgs:
+class DaganArgs(Validated):
     """Options of `innerloop dagan`."""
 
     config: Annotated[DaganConfig, tyro.conf.arg(name="")] = field(default_factory=DaganConfig)
@@ -40,9 +41,9 @@ class DaganArgs:
     """train nothing: draw samples of the run in --out, finished or not, with its own config"""
     split: Literal["train", "val", "test"] = "test"
     """whose classes the samples are of"""
-    images: int = 50
+    images: Several = 50
     """conditioning images, each of another class (fewer where there are fewer classes)"""
-    samples: int = 8
+    samples: Several = 8
     """generated images of each"""
 
 

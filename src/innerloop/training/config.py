@@ -14,6 +14,7 @@ from innerloop.models.head import Readout
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Bound,
+    Channels,
     Count,
     Natural,
     NonNegative,
@@ -90,7 +91,7 @@ class Folder(Validated, at="folder"):
     """the folder (or zip archive) of classes"""
     size: Width = 84
     """every image becomes size×size pixels"""
-    channels: Annotated[int, Bound("1 or 3", (1, 3).__contains__)] = 3
+    channels: Channels = 3
     """3: RGB, 1: grey"""
     split_dir: str = ""
     """where train.txt, val.txt and test.txt (class names) lie; empty: in ROOT, if there"""
