@@ -343,6 +343,33 @@ def test_what_cannot_be_trained(more: list[str], says: str, out: Path, capsys: p
     assert not RunFolder(out).finished
 
 
+@pytest.mark.parametrize(
+    ("more", "field", "value"),
+    [
+        (["--model.hidden"], "model.hidden", "()"),
+        (["--model.filters", "0"], "model.filters", "0"),
+        (["--outer.lr", "1e38"], "outer.lr", "1e+38"),
+        (["--outer.lr", "inf"], "outer.lr", "inf"),
+        (["--outer.final-lr", "-1"], "outer.final_lr", "-1.0"),
+        (["--outer.final-lr", "nan"], "outer.final_lr", "nan"),
+        (["--inner.lr", "1e400"], "inner.lr", "inf"),
+        (["--inner.lr", "-1"], "inner.lr", "-1.0"),
+        (["--test.temperature", "inf"], "test.temperature", "inf"),
+        (["--way", "1"], "way", "1"),
+        (["--train-way", "1"], "train_way", "1"),
+        (["--threads", "-3"], "threads", "-3"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_wrong_usage(
+    more: list[str], field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", "--out", str(tmp_path / "r"), *more]) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"{field} must be " in said
+    assert f"got {value}" in said
+    assert not (tmp_path / "r").exists()
+
+
 def spoil_weights(out: Path) -> None:
     for path in out.glob("checkpoints/*/weights.safetensors"):
         path.write_bytes(path.read_bytes()[:-5])

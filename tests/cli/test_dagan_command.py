@@ -55,3 +55,19 @@ def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert done.value.code == 2
     with pytest.raises(RunError, match="not a run folder"):
         dagan.run(["--samples-only", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("images", "0"), ("samples", "0"), ("images", "1"), ("lr", "nan"), ("penalty", "nan"), ("beta1", "inf")],
+)
+def test_what_cannot_be_done_is_refused_before_the_training(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as done:
+        dagan.run([*FLAGS, "--out", str(tmp_path / "r"), f"--{option}", value])
+    assert done.value.code == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"{option} must be " in said
+    assert f"got {value}" in said
+    assert not (tmp_path / "r").exists()

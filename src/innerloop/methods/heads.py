@@ -82,7 +82,7 @@ def support_logits(
     if head != "pairs":
         raise InnerloopError(f"there is no head {head!r} of support features; there are {', '.join(get_args(Head))}")
     if not isinstance(block, PairHead):
-        raise TypeError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
+        raise InnerloopError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
     z = Bound(block, weights).module((query[:, :, None] - support[:, None]).abs())
     return nearest_pair(z, support_y, way=way)
 

@@ -255,28 +255,28 @@ class Testing:
 def how_tested(config: Config, name: MethodName | None = None) -> Testing:
     """The test of `config`'s run by its own method, or by the method `name` on the same weights.
 
-    Raises ValueError where the run's head cannot serve that method.
+    Raises InnerloopError where the run's head cannot serve that method.
     """
     kind = method(name or config.method)
     trained = method(config.method)
     start = kind.final_start
     if config.regression and (kind.final_head != "model" or start != "own"):
         raise InnerloopError(f"{kind.name} is for classes, and a regression has none")
-    if kind.name != config.method:
-        if kind.final_head == "pairs":
-            raise InnerloopError(
-                f"siamese compares pairs by a head that only its own training makes, not {config.method}"
-            )
-        if config.metric.full_context and kind.final_head == "model":
+    if kind.final_head == "pairs" and trained.head != "pairs":
+        raise InnerloopError(
+            f"{kind.name} compares pairs by a head that only its own training makes, not {config.method}"
+        )
+    if kind.final_head == "model" and kind.adapts_at_test:
+        if config.metric.full_context:
             raise InnerloopError(
                 f"the head of this {config.method} run embeds its features in their context, so {kind.name} cannot "
                 "adapt it; test it with matching, or train without metric.full_context"
             )
-        if config.method == "siamese" and kind.adapts_at_test and kind.final_head == "model":
+        if trained.head == "pairs":
             raise InnerloopError(
-                f"siamese's head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
+                f"{config.method}'s head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
             )
-        if trained.trains_on == "classes" and kind.adapts_at_test and kind.final_head == "model" and start == "own":
+        if trained.trains_on == "classes" and start == "own":
             raise InnerloopError(
                 f"the head of a {config.method} run tells all training classes apart, so {kind.name} cannot adapt it "
                 f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"
