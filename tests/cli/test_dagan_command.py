@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from innerloop import cli
 from innerloop.cli import dagan, explain
 from innerloop.runs import RunError, RunFolder, read_json
 from innerloop.training.dagan import DaganConfig
@@ -64,9 +65,7 @@ def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str], tmp_path: Pa
 def test_what_cannot_be_done_is_refused_before_the_training(
     option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as done:
-        dagan.run([*FLAGS, "--out", str(tmp_path / "r"), f"--{option}", value])
-    assert done.value.code == 2
+    assert cli.run(["dagan", *FLAGS, "--out", str(tmp_path / "r"), f"--{option}", value]) in (1, 2)
     said = " ".join(capsys.readouterr().err.replace("│", " ").split())
     assert f"{option} must be " in said
     assert f"got {value}" in said
