@@ -232,7 +232,7 @@ def test_pairs_are_normalised_as_at_test_and_cannot_be_centred() -> None:
 
 def test_the_pairs_head_needs_its_block() -> None:
     q, s, y = drawn(0)
-    with pytest.raises(TypeError, match="last block is a PairHead, not a Linear"):
+    with pytest.raises(ValueError, match="last block is a PairHead, not a Linear"):
         support_logits("pairs", q, s, y, block=Linear(4, 3), weights={})
 
 
