@@ -14,7 +14,7 @@ from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import Statistics, last_weights, learned, own_weights
+from innerloop.methods.gradient import StatisticsOf, last_weights, learned, own_weights
 from innerloop.validated import checked
 
 Measure = Callable[[Tensor, Tensor], float]
@@ -56,7 +56,7 @@ def similarity(
     *,
     measures: Mapping[str, Measure] = LINEAR_CKA,
     loss: Loss = cross_entropy,
-    statistics: Statistics = "batch",
+    statistics: StatisticsOf = "batch",
     task_chunk: int | None = None,
     points: int | None = None,
 ) -> dict[str, dict[str, Estimate | None]]:
@@ -89,7 +89,7 @@ def between(
     *,
     measures: Mapping[str, Measure] = LINEAR_CKA,
     loss: Loss = cross_entropy,
-    statistics: Statistics = "batch",
+    statistics: StatisticsOf = "batch",
     task_chunk: int | None = None,
     points: int | None = None,
 ) -> dict[str, dict[str, Estimate | None]]:
@@ -99,7 +99,7 @@ def between(
     are those of `similarity`. Raises ValueError where the models have no block name in common, or a block's outputs are
     of different spatial size.
     """
-    checked(Statistics, statistics, "statistics")
+    checked(StatisticsOf, statistics, "statistics")
     if points is not None and points < 2:
         raise InnerloopError(f"points is the most data points of an episode to compare, 2 or more; got {points}")
     shared = [b for b in block_names(first[0]) if b in block_names(second[0])]

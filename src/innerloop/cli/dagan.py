@@ -9,7 +9,6 @@ import tyro
 
 from innerloop.analysis.generated import Generated, look_at_generated
 from innerloop.cli import options, show
-from innerloop.errors import InnerloopError
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, environment, write_json
@@ -50,9 +49,6 @@ class DaganArgs(Validated):
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
     asked = options.parse(DaganArgs, args, "dagan", about=ABOUT)
-    for name in ("images", "samples"):
-        if getattr(asked, name) < 1:
-            raise InnerloopError(f"--{name} must be at least 1, got {getattr(asked, name)}")
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
     if asked.samples_only:

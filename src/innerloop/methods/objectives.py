@@ -13,7 +13,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.core.outer import Objective
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import Statistics, own_weights, step_predictions
+from innerloop.methods.gradient import StatisticsOf, own_weights, step_predictions
 
 
 def step_shares(steps: int, anneal: float) -> list[float]:
@@ -33,7 +33,7 @@ def multi_step(
     *,
     anneal: float,
     loss: Loss = cross_entropy,
-    statistics: Statistics = "batch",
+    statistics: StatisticsOf = "batch",
 ) -> Objective:
     """Σ_m v_m L_query(θ_m) over the steps m = 1, …, with the shares v of `step_shares`."""
     if inner.steps < 1:
