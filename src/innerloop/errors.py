@@ -37,7 +37,10 @@ def did_you_mean(given: object, known: Iterable[object]) -> str:
 
 def quoted(value: object) -> str:
     """`repr` of a given value for a message, its middle left out where it is long."""
-    return cut(repr(value))
+    try:
+        return cut(repr(value))
+    except ValueError:  # Python prints integers of at most 4,300 digits
+        return "an integer of thousands of digits"
 
 
 def cut(text: str) -> str:

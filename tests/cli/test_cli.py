@@ -176,10 +176,10 @@ def test_help_of_evaluate_and_data(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "--methd", "anil"], "--method"),
         (["train", "--method", "anli"], "anil"),
         (["train", "--way", "five"], "five"),
-        (["train", "--outer.steps", "0"], "outer steps must be at least 1"),
+        (["train", "--outer.steps", "0"], "outer.steps must be at least 1"),
         (["train", "--validation.every", "0"], "validation.every must be at least 1"),
-        (["train", "--test.episodes", "1"], "2 or more episodes"),
-        (["train", "--test.inner-steps", "-2"], "inner_steps must be 0 or more"),
+        (["train", "--test.episodes", "1"], "test.episodes must be at least 2"),
+        (["train", "--test.inner-steps", "-2"], "test.inner_steps must be at least 0"),
         (["evaluate"], "RUN"),
         (["data", "lst"], "did you mean 'list'?"),
         (["data", "list", "--frob"], "--frob"),
@@ -331,10 +331,9 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["--way", "9"], "way 9 is larger than the 6 classes"),
         (["--shot", "7"], "lower --shot or --query"),
-        (["--inner.lr", "1e39"], "lower"),
-        (["--inner.lr", "-1"], "inner lr"),
+        (["--inner.lr", "3e38"], "lower"),
         (["--device", "gpu"], "no device 'gpu'"),
-        (["--threads", "-3"], "threads"),
+        (["--device", "meta"], "no device 'meta'"),
         (["--method", "nil", "--inner.learn-rates"], "nil has no inner loop"),
         (["--method", "multiclass", "--inner.statistics", "support"], "multiclass trains without support sets"),
     ],
@@ -342,6 +341,33 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_what_cannot_be_trained(more: list[str], says: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(train(out, *more), says, capsys)
     assert not RunFolder(out).finished
+
+
+@pytest.mark.parametrize(
+    ("more", "field", "value"),
+    [
+        (["--model.hidden"], "model.hidden", "()"),
+        (["--model.filters", "0"], "model.filters", "0"),
+        (["--outer.lr", "1e38"], "outer.lr", "1e+38"),
+        (["--outer.lr", "inf"], "outer.lr", "inf"),
+        (["--outer.final-lr", "-1"], "outer.final_lr", "-1.0"),
+        (["--outer.final-lr", "nan"], "outer.final_lr", "nan"),
+        (["--inner.lr", "1e400"], "inner.lr", "inf"),
+        (["--inner.lr", "-1"], "inner.lr", "-1.0"),
+        (["--test.temperature", "inf"], "test.temperature", "inf"),
+        (["--way", "1"], "way", "1"),
+        (["--train-way", "1"], "train_way", "1"),
+        (["--threads", "-3"], "threads", "-3"),
+    ],
+)
+def test_a_setting_out_of_bounds_is_refused_before_anything_is_written(
+    more: list[str], field: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["train", "--out", str(tmp_path / "r"), *more]) in (1, 2)
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"{field} must be " in said
+    assert f"got {value}" in said
+    assert not (tmp_path / "r").exists()
 
 
 def spoil_weights(out: Path) -> None:

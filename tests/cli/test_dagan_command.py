@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from innerloop import cli
 from innerloop.cli import dagan, explain
 from innerloop.runs import RunError, RunFolder, read_json
 from innerloop.training.dagan import DaganConfig
@@ -55,3 +56,17 @@ def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str], tmp_path: Pa
     assert done.value.code == 2
     with pytest.raises(RunError, match="not a run folder"):
         dagan.run(["--samples-only", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("images", "0"), ("samples", "0"), ("images", "1"), ("lr", "nan"), ("penalty", "nan"), ("beta1", "inf")],
+)
+def test_what_cannot_be_done_is_refused_before_the_training(
+    option: str, value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.run(["dagan", *FLAGS, "--out", str(tmp_path / "r"), f"--{option}", value]) in (1, 2)
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert f"{option} must be " in said
+    assert f"got {value}" in said
+    assert not (tmp_path / "r").exists()

@@ -84,7 +84,7 @@ def test_train_evaluate_render(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for names in (["all", "head"], ["hidden1", "none"], ["head", "body"]):
         with pytest.raises(ValueError, match=r"--adapt (all|none|body) stands alone"):
             rl.run(["evaluate", str(out), "--adapt", *names])
-    with pytest.raises(ValueError, match="test needs steps of at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"test\.steps must be at least 0, got -1"):
         rl.run(["evaluate", str(out), "--steps", "-1"])
 
     other = ["render", str(out), "--tasks", "2", "--which", "untrained", "--steps", "1"]

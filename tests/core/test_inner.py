@@ -544,14 +544,6 @@ def test_a_start_for_another_number_of_tasks_is_refused(tasks: int) -> None:
         adapt(model, slow, e.support_x, e.support_y, InnerLoop(), loss=mean_squared_error, start=start)
 
 
-def test_senseless_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="inner steps must be 0 or more, got -1"):
-        InnerLoop(steps=-1)
-    for lr in (-0.1, float("nan")):
-        with pytest.raises(ValueError, match="inner lr must be 0 or more, got"):
-            InnerLoop(lr=lr)
-
-
 def test_learned_rates_that_name_nothing_or_do_not_fit_are_refused() -> None:
     model, episodes = small_mlp(), targets()
 

@@ -145,7 +145,11 @@ def test_different_streams_differ() -> None:
     assert len(set(drawn)) == len(drawn)
 
 
-@pytest.mark.parametrize("seed", [True, 1.0, "1", None, np.int64(3)])
+@pytest.mark.parametrize("seed", [True, 1.0, "1", None, np.float64(3), np.bool_(True)])
 def test_a_seed_is_an_integer(seed: object) -> None:
     with pytest.raises(TypeError, match="seed must be an integer, got"):
         inspect.unwrap(stream)(seed)  # without the signature check of the tests
+
+
+def test_an_integer_of_numpy_is_an_integer() -> None:
+    assert draw(np.int64(7), "a", np.uint8(3), seed=np.int32(3)) == draw(7, "a", 3, seed=3)

@@ -51,3 +51,7 @@ def test_an_error_of_the_system_gets_the_name_of_its_file() -> None:
     with pytest.raises(OSError, match="/a/b") as found, naming_file(Path("/x/y")):
         raise FileNotFoundError(errno.ENOENT, "No such file or directory", "/a/b")
     assert found.value.filename == "/a/b"
+
+
+def test_an_integer_that_python_does_not_print_is_quoted_in_words() -> None:
+    assert "integer" in quoted(10**5000)

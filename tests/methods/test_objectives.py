@@ -608,8 +608,6 @@ def test_the_implicit_gradient_needs_all_parameters_and_a_pull() -> None:
         implicit(model, InnerLoop("all", 3, proximal=2.0))
     with pytest.raises(ValueError, match=r"needs inner.proximal λ above 0"):
         implicit(model, InnerLoop("all", 3, adapt_norm=True))
-    with pytest.raises(ValueError, match="inner proximal must be 0 or more, got -1"):
-        InnerLoop(proximal=-1.0)
 
 
 def test_the_proximal_term_is_differentiated_and_recomputed_alike() -> None:

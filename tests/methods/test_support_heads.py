@@ -203,9 +203,6 @@ def test_metric_chooses_the_distance_of_the_class_means_alone() -> None:
     assert Metric().head("euclidean") == "euclidean"
     for head in ("model", "cosine", "pairs"):
         assert cosine.head(head) == head
-    for scale in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match="metric scale must be above 0"):
-            Metric(scale=scale)
 
 
 # ---- pairs
@@ -278,7 +275,7 @@ def test_pairs_are_normalised_as_at_test_and_cannot_be_centred() -> None:
 
 def test_the_pairs_head_needs_its_block() -> None:
     q, s, y = drawn(0)
-    with pytest.raises(TypeError, match="last block is a PairHead, not a Linear"):
+    with pytest.raises(ValueError, match="last block is a PairHead, not a Linear"):
         support_logits("pairs", q, s, y, block=Linear(4, 3), weights={})
 
 

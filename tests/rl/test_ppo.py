@@ -114,18 +114,8 @@ def test_what_is_not_finite_is_said() -> None:
 def test_a_step_too_far_is_said() -> None:
     of = learner()
     slow, data = meta_batch(of)
-    far = Ppo(lr=1e200, epochs=1)
     with pytest.raises(FloatingPointError, match=r"after PPO's last step .* lower --ppo\.lr"):
-        proximal_step(of, slow, data, far, torch.optim.Adam(slow.values(), lr=far.lr))
-
-
-def test_wrong_settings_are_named() -> None:
-    for name in ("lr", "clip"):
-        for x in (0.0, -1.0, math.inf, math.nan):
-            with pytest.raises(ValueError, match=rf"ppo\.{name} must be above 0 and finite"):
-                Ppo(**{name: x})
-    with pytest.raises(ValueError, match=r"ppo\.epochs must be at least 1, got 0"):
-        Ppo(epochs=0)
+        proximal_step(of, slow, data, Ppo(epochs=1), torch.optim.Adam(slow.values(), lr=1e200))
 
 
 @plants(

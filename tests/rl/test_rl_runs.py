@@ -397,21 +397,6 @@ def test_returns_that_are_not_finite_are_said() -> None:
         meta_test(policy, slow_weights(policy), env, SMALL, settings=settings)
 
 
-def test_what_is_not_finite_is_no_setting() -> None:
-    inf, nan = float("inf"), float("nan")
-    for make, name in (
-        (lambda x: Environment(action_scale=x), "env.action_scale"),
-        (lambda x: Policy(log_std=x), "policy.log_std"),
-        (lambda x: Inner(lr=x), "inner.lr"),
-        (lambda x: MetaTest(later_lr=x), "test.later_lr"),
-        (lambda x: Trpo(max_kl=x), "trpo.max_kl"),
-        (lambda x: Trpo(damping=x), "trpo.damping"),
-    ):
-        for x in (inf, nan):
-            with pytest.raises(ValueError, match=name):
-                make(x)
-
-
 def test_a_package_that_lacks_is_said_before_a_folder_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that the same command works once it is installed; and before the hours of the other environments."""
     monkeypatch.setitem(sys.modules, "gymnasium", None)

@@ -229,12 +229,6 @@ def test_what_lies_behind_an_end_counts_nowhere() -> None:
     assert torch.allclose(g, other, atol=1e-12)
 
 
-def test_settings_are_checked() -> None:
-    for name, value in (("max_kl", 0.0), ("backtrack", 1.0), ("damping", -1.0), ("cg_iterations", 0), ("tries", 0)):
-        with pytest.raises(ValueError, match=f"trpo.{name}"):
-            Trpo(**{name: value})  # pyright: ignore[reportArgumentType]
-
-
 @plants(
     "the trust region's KL the other way round",
     "rl.surrogate:mean_divergence",

@@ -239,11 +239,6 @@ def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"steps": 0}, "steps must be at least 1, got 0"),
-        ({"critic_steps": 0}, "critic_steps"),
-        ({"lr": 0.0}, "lr must be above 0"),
-        ({"beta2": 1.0}, "beta2"),
-        ({"threads": -1}, "threads"),
         ({"data": "sinusoid"}, "sinusoid has no images"),
         ({"data": "glyphs", "split_scheme": "lake"}, "split_scheme 'lake' is for omniglot"),
     ],

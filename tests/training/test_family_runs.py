@@ -308,12 +308,6 @@ def test_a_config_that_makes_no_sense_is_refused(change: dict, says: str) -> Non
         Config(**change)
 
 
-def test_parts_that_make_no_sense_are_refused() -> None:
-    for name, least in (("solve_steps", 1), ("second_order_from", 0), ("anneal_steps", 0)):
-        with pytest.raises(ValueError, match=f"inner {name} must be at least {least}, got {least - 1}"):
-            Inner(**{name: least - 1})  # pyright: ignore[reportArgumentType]
-
-
 # ---- presets
 
 

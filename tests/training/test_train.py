@@ -136,7 +136,7 @@ def test_learned_rates_are_trained_and_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("config", [CONFIG, replace(CONFIG, method="anil"), SINES], ids=["maml", "anil", "sinusoid"])
 def test_divergence_stops_with_the_checkpoint_before(config: Config, tmp_path: Path) -> None:
     with pytest.raises(FloatingPointError, match="lower"):
-        train(replace(config, inner=replace(config.inner, lr=1e39)), tmp_path / "a")
+        train(replace(config, inner=replace(config.inner, lr=3e38)), tmp_path / "a")
     with pytest.raises(FloatingPointError, match="lower"):  # ever larger steps
         train(replace(config, outer=replace(config.outer, lr=1e30, schedule="constant")), tmp_path / "b")
     for name in ("a", "b"):

@@ -2,7 +2,6 @@
 models."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,7 +14,8 @@ from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import last_weights, learned, own_weights
+from innerloop.methods.gradient import StatisticsOf, last_weights, learned, own_weights
+from innerloop.validated import checked
 
 Measure = Callable[[Tensor, Tensor], float]
 """(x [points, neurons], y [points, neurons]) -> similarity, NaN where there is nothing to compare"""
@@ -56,7 +56,7 @@ def similarity(
     *,
     measures: Mapping[str, Measure] = LINEAR_CKA,
     loss: Loss = cross_entropy,
-    statistics: Literal["batch", "support"] = "batch",
+    statistics: StatisticsOf = "batch",
     task_chunk: int | None = None,
     points: int | None = None,
 ) -> dict[str, dict[str, Estimate | None]]:
@@ -89,7 +89,7 @@ def between(
     *,
     measures: Mapping[str, Measure] = LINEAR_CKA,
     loss: Loss = cross_entropy,
-    statistics: Literal["batch", "support"] = "batch",
+    statistics: StatisticsOf = "batch",
     task_chunk: int | None = None,
     points: int | None = None,
 ) -> dict[str, dict[str, Estimate | None]]:
@@ -99,6 +99,7 @@ def between(
     are those of `similarity`. Raises ValueError where the models have no block name in common, or a block's outputs are
     of different spatial size.
     """
+    checked(StatisticsOf, statistics, "statistics")
     if points is not None and points < 2:
         raise InnerloopError(f"points is the most data points of an episode to compare, 2 or more; got {points}")
     shared = [b for b in block_names(first[0]) if b in block_names(second[0])]

@@ -9,12 +9,12 @@ import tyro
 
 from innerloop.analysis.generated import Generated, look_at_generated
 from innerloop.cli import options, show
-from innerloop.errors import InnerloopError
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, environment
 from innerloop.runs.files import as_json, write_all
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
+from innerloop.validated import Several, Validated
 
 ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
 
@@ -24,7 +24,7 @@ _WORDS = {"generated": "generated", "affine": "affine copies", "real": "real, sa
 
 
 @dataclass(frozen=True)
-class DaganArgs:
+class DaganArgs(Validated):
     """Options of `innerloop dagan`."""
 
     config: Annotated[DaganConfig, tyro.conf.arg(name="")] = field(default_factory=DaganConfig)
@@ -40,18 +40,15 @@ class DaganArgs:
     """train nothing: draw samples of the run in --out, finished or not, with its own config"""
     split: Literal["train", "val", "test"] = "test"
     """whose classes the samples are of"""
-    images: int = 50
+    images: Several = 50
     """conditioning images, each of another class (fewer where there are fewer classes)"""
-    samples: int = 8
+    samples: Several = 8
     """generated images of each"""
 
 
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
     asked = options.parse(DaganArgs, args, "dagan", about=ABOUT)
-    for name in ("images", "samples"):
-        if getattr(asked, name) < 1:
-            raise InnerloopError(f"--{name} must be at least 1, got {getattr(asked, name)}")
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
     if asked.samples_only:

@@ -27,17 +27,18 @@ from innerloop.core.functional import (
 )
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.errors import InnerloopError
+from innerloop.validated import Natural, NonNegative, Validated
 
 
 @dataclass(frozen=True)
-class InnerLoop:
+class InnerLoop(Validated, at="inner"):
     """How a task is learnt."""
 
     blocks: Blocks = "all"
     """which blocks adapt: 'all', 'head', 'body', 'none', or block names"""
-    steps: int = 5
+    steps: Natural = 5
     """gradient steps on the support set"""
-    lr: float = 0.01
+    lr: NonNegative = 0.01
     """inner rate α, for a loss that is the mean over the support examples"""
     first_order: bool = False
     """drop the second derivatives from the meta-gradient (FOMAML)"""
@@ -46,16 +47,8 @@ class InnerLoop:
     recompute: bool = False
     """meta-gradient with the activations of one inner step in memory at a time: each step is run again on the way
     back"""
-    proximal: float = 0.0
+    proximal: NonNegative = 0.0
     """λ of the term λ/2 ‖θ_m − θ‖² that each step's loss gains (iMAML: Rajeswaran et al. 2019, equation 3)"""
-
-    def __post_init__(self) -> None:
-        if self.steps < 0:
-            raise InnerloopError(f"inner steps must be 0 or more, got {self.steps}")
-        if not self.lr >= 0:
-            raise InnerloopError(f"inner lr must be 0 or more, got {self.lr}")
-        if not self.proximal >= 0:
-            raise InnerloopError(f"inner proximal must be 0 or more, got {self.proximal}")
 
 
 def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ The default is the mean over the tasks (as the reference code does); Adam does n
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.losses import Loss, per_task
 from innerloop.errors import InnerloopError
+from innerloop.validated import Count, OptimizerRate, Positive, Validated, at_least, at_most
 
 Predict = Callable[[Weights, Episodes], Tensor]
 """(meta-parameters, episodes) -> predictions for the query set [tasks, query, …]: a whole method in one function"""
@@ -28,45 +29,29 @@ minimises where that is not the loss of the predictions alone"""
 
 
 @dataclass(frozen=True)
-class OuterLoop:
+class OuterLoop(Validated, at="outer"):
     """How the slow weights are trained."""
 
-    steps: int = 1000
+    steps: Count = 1000
     """outer steps (the papers say iterations)"""
-    meta_batch: int = 4
+    meta_batch: Count = 4
     """tasks an outer step"""
     optimizer: Literal["adam", "sgd"] = "adam"
     """what takes the outer step"""
-    lr: float = 1e-3
+    lr: OptimizerRate = 1e-3
     """its rate η at the start"""
     schedule: Literal["constant", "cosine", "step"] = "constant"
     """constant; cosine: down to `final_lr` over the steps; step: halved every `halve_every` steps"""
-    final_lr: float = 1e-5
+    final_lr: Annotated[float, at_least(0), at_most(1e30)] = 1e-5
     """where the cosine schedule ends"""
-    halve_every: int = 2000
+    halve_every: Count = 2000
     """for the step schedule"""
     clip: Literal["none", "value", "norm"] = "none"
     """clip the meta-gradient element by element, or by its norm over all parameters"""
-    clip_at: float = 10.0
+    clip_at: Positive = 10.0
     """the bound of the clipping"""
     reduction: Literal["mean", "sum"] = "mean"
     """over the tasks of the meta-batch; sum is the paper's equation"""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "meta_batch", "halve_every"):
-            if getattr(self, name) < 1:
-                raise InnerloopError(f"outer {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lr", "clip_at"):
-            if not getattr(self, name) > 0:
-                raise InnerloopError(f"outer {name} must be above 0, got {getattr(self, name)}")
-        for name, known in (
-            ("optimizer", ("adam", "sgd")),
-            ("schedule", ("constant", "cosine", "step")),
-            ("clip", ("none", "value", "norm")),
-            ("reduction", ("mean", "sum")),
-        ):
-            if getattr(self, name) not in known:
-                raise InnerloopError(f"outer {name} must be one of {', '.join(known)}; got {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True)

@@ -17,32 +17,30 @@ from innerloop.data.progress import Progress, silent
 from innerloop.data.store import cached
 from innerloop.data.tree import Tree, fingerprint, open_tree
 from innerloop.errors import InnerloopError, brief, shown
+from innerloop.validated import Channels, NonNegative, Validated, Width
 
 LIST = 1 << 24
 """bytes of a list of classes"""
 
 
 @dataclass(frozen=True)
-class FolderOptions:
+class FolderOptions(Validated):
     """How a folder of images is read and split."""
 
-    size: int = 84
+    size: Width = 84
     """every image becomes size×size pixels"""
-    channels: int = 3
+    channels: Channels = 3
     """3: RGB, 1: grey"""
     split_dir: Path | None = None
     """where train.txt, val.txt and test.txt lie (class names, one a line); None: in ROOT, if any is there"""
     split_seed: int | None = None
     """without lists: the seed by which classes are shared out; None asks for lists"""
-    fractions: tuple[float, float, float] = (0.64, 0.16, 0.2)
+    fractions: tuple[NonNegative, NonNegative, NonNegative] = (0.64, 0.16, 0.2)
     """without lists: the shares of train, val and test, together 1"""
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise InnerloopError(f"size must be at least 1 pixel, got {self.size}")
-        if self.channels not in (1, 3):
-            raise InnerloopError(f"channels must be 1 (grey) or 3 (RGB), got {self.channels}")
-        if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
+        super().__post_init__()
+        if abs(sum(self.fractions) - 1) > 1e-6:
             raise InnerloopError(f"fractions must be three shares that sum to 1, got {self.fractions}")
 
 

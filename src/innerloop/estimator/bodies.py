@@ -21,9 +21,23 @@ from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.pretrained import ImageFeatures, pretrained
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, load_run
+from innerloop.training.config import Arch, DataName
 from innerloop.training.setup import choose_device, how_tested
 
-_SIZE = {"omniglot": 28, "glyphs": 28, "cifar_fs": 32, "fc100": 32, "mini_imagenet": 84, "caltech101": 84}
+_SIZE: dict[DataName, int] = {
+    "omniglot": 28,
+    "glyphs": 28,
+    "cifar_fs": 32,
+    "fc100": 32,
+    "mini_imagenet": 84,
+    "caltech101": 84,
+}
+_FIRST: dict[Arch, str] = {
+    "conv4": "conv1.conv.weight",
+    "resnet12": "block1.conv1.weight",
+    "mlp": "hidden1.linear.weight",
+}
+"""the first weights of each network"""
 _WHITE_ON_BLACK = ("omniglot", "glyphs")
 
 
@@ -123,7 +137,9 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
     config = folder.config_as(Config.from_json)
     if config.regression:
         raise InnerloopError(f"{path} was trained for a regression ({config.data}); it cannot classify")
-    size = config.folder.size if config.data == "folder" else _SIZE[config.data]
+    size = config.folder.size if config.data == "folder" else _SIZE.get(config.data)
+    if size is None:
+        raise InnerloopError(f"{path} was trained on {config.data}, whose image size is known to no estimator")
     if image_size not in (None, size):
         raise InnerloopError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
     checkpoint = folder.load("best")
@@ -151,8 +167,11 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
 
 def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> int:
     """Image channels that a run was trained on, from the shape of its first weights."""
-    names = {"conv4": "conv1.conv.weight", "resnet12": "block1.conv1.weight", "mlp": "hidden1.linear.weight"}
-    name = names[config.model.arch]
+    name = _FIRST.get(config.model.arch)
+    if name is None:
+        raise InnerloopError(
+            f"a run of model.arch {config.model.arch!r} cannot be used as a body; {', '.join(_FIRST)} can"
+        )
     if name not in weights:
         raise RunError(f"the checkpoint is of another model: it lacks {name!r}")
     width = weights[name].shape[1]

@@ -15,40 +15,30 @@ from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
-from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor, step_outputs
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.starts import Start
+from innerloop.validated import Count, Natural, Positive, Several, Validated
 
 _DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
 
 
 @dataclass(frozen=True)
-class EvalSettings:
+class EvalSettings(Validated, at="test"):
     """Which episodes, and what is measured on them."""
 
-    episodes: int = 600
+    episodes: Several = 600
     """test episodes; the interval shrinks with their root"""
-    query: int = 15
+    query: Count = 15
     """query images a class (fewer where the data has fewer)"""
-    inner_steps: int = 10
+    inner_steps: Natural = 10
     """gradient steps on each test episode's support set"""
     seed: int = 1_000_003
     """the seed of the test episodes; the same for every method"""
     statistics: Literal["batch", "support"] = "batch"
     """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
-    temperature: float = 1.0
+    temperature: Positive = 1.0
     """multiplies the cosines or distances of a head of support features (nil, matching, proto), in training too"""
-
-    def __post_init__(self) -> None:
-        if self.episodes < 2:
-            raise InnerloopError(f"an interval needs 2 or more episodes, got {self.episodes}")
-        if self.query < 1:
-            raise InnerloopError(f"test query must be at least 1 a class, got {self.query}")
-        if self.inner_steps < 0:
-            raise InnerloopError(f"test inner_steps must be 0 or more, got {self.inner_steps}")
-        if not self.temperature > 0:
-            raise InnerloopError(f"temperature must be above 0, got {self.temperature}")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,10 @@ from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import Predict
 from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
 from innerloop.methods.starts import Start, head_start
+from innerloop.validated import checked
+
+StatisticsOf = Literal["batch", "support"]
+"""whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
 
 
 def predictor(
@@ -33,7 +37,7 @@ def predictor(
     start: Start = "own",
     metric: Metric = Metric(),  # noqa: B008  frozen
     loss: Loss = cross_entropy,
-    statistics: Literal["batch", "support"] = "batch",
+    statistics: StatisticsOf = "batch",
     temperature: float = 1.0,
 ) -> Predict:
     """A whole method in one function: (slow weights, episodes) -> outputs for the query set [tasks, query, out].
@@ -43,6 +47,7 @@ def predictor(
     ("batch", transductive) or the support set's ("support", non-transductive). With a head of support features,
     `temperature` multiplies the cosines or distances.
     """
+    checked(StatisticsOf, statistics, "statistics")
 
     def predict(parameters: Weights, episodes: Episodes) -> Tensor:
         slow = own_weights(parameters)
@@ -90,14 +95,14 @@ def step_predictions(
     *,
     start: Start = "own",
     loss: Loss = cross_entropy,
-    statistics: Literal["batch", "support"] = "batch",
+    statistics: StatisticsOf = "batch",
 ) -> Iterator[Float[Tensor, "tasks query out"]]:
     """Query outputs after 0, 1, …, `inner.steps` inner steps, one after the other; what does not adapt runs once.
 
     Differentiable as `adapt` is.
     """
     slow, steps = own_weights(parameters), learned(parameters, "step")
-    of_support = statistics == "support"
+    of_support = checked(StatisticsOf, statistics, "statistics") == "support"
     begin = started(model, slow, episodes, start)
     before, rest = split_model(model, resolve_blocks(model, inner.blocks))
     if not len(rest):  # nothing adapts: all of it is "the rest", run once
@@ -133,7 +138,7 @@ def step_outputs(
     *,
     start: Start = "own",
     loss: Loss = cross_entropy,
-    statistics: Literal["batch", "support"] = "batch",
+    statistics: StatisticsOf = "batch",
 ) -> Float[Tensor, "steps tasks query out"]:
     """`step_predictions` in one tensor, without gradients."""
     return torch.stack(

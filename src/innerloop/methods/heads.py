@@ -1,7 +1,7 @@
 """Heads made of the support set's features: which one, its distance, and how features are normalised before it."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from innerloop.core.functional import Weights
 from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.models.head import FullContext, PairHead
+from innerloop.validated import Positive, Validated
 
 Head = Literal["model", "cosine", "euclidean", "cosine_means", "pairs"]
 """model: the model's last block; cosine: attention over the support images; euclidean, cosine_means: the nearest class
@@ -21,7 +22,7 @@ Normalise = Literal["none", "l2", "centre"]
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Validated, at="metric"):
     """What a head of support features may vary."""
 
     distance: Literal["euclidean", "cosine"] = "euclidean"
@@ -30,12 +31,8 @@ class Metric:
     """features before the head: as they are; l2: of length 1; centre: minus the support set's mean, then of length 1"""
     full_context: bool = False
     """matching: embed each image in the context of the support set (FCE)"""
-    scale: float = 10.0
+    scale: Positive = 10.0
     """baseline++: of the cosine head"""
-
-    def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise InnerloopError(f"metric scale must be above 0, got {self.scale}")
 
     def head(self, head: Head) -> Head:
         """`head`, with the distance asked for."""
@@ -46,6 +43,8 @@ def normalised(
     query: Float[Tensor, "tasks query features"], support: Float[Tensor, "tasks support features"], how: Normalise
 ) -> tuple[Tensor, Tensor]:
     """Both sets of features, normalised; centring takes the mean of each task's support set alone."""
+    if how not in get_args(Normalise):
+        raise InnerloopError(f"features cannot be normalised by {how!r}; there are {', '.join(get_args(Normalise))}")
     if how == "centre":
         mean = support.mean(1, keepdim=True)
         query, support = query - mean, support - mean
@@ -80,8 +79,10 @@ def support_logits(
         return temperature * euclidean_means(query, support, support_y, way=way)
     if head == "cosine_means":
         return temperature * cosine_means(query, support, support_y, way=way)
+    if head != "pairs":
+        raise InnerloopError(f"there is no head {head!r} of support features; there are {', '.join(get_args(Head))}")
     if not isinstance(block, PairHead):
-        raise TypeError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
+        raise InnerloopError(f"head 'pairs' needs a model whose last block is a PairHead, not a {type(block).__name__}")
     z = Bound(block, weights).module((query[:, :, None] - support[:, None]).abs())
     return nearest_pair(z, support_y, way=way)
 

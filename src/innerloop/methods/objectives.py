@@ -13,7 +13,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.core.outer import Objective
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import own_weights, step_predictions
+from innerloop.methods.gradient import StatisticsOf, own_weights, step_predictions
 
 
 def step_shares(steps: int, anneal: float) -> list[float]:
@@ -33,7 +33,7 @@ def multi_step(
     *,
     anneal: float,
     loss: Loss = cross_entropy,
-    statistics: str = "batch",
+    statistics: StatisticsOf = "batch",
 ) -> Objective:
     """Σ_m v_m L_query(θ_m) over the steps m = 1, …, with the shares v of `step_shares`."""
     if inner.steps < 1:
@@ -41,10 +41,9 @@ def multi_step(
     shares = step_shares(inner.steps, anneal)
 
     def objective(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
-        of = "support" if statistics == "support" else "batch"
         total: Tensor | None = None
         output: Tensor | None = None
-        outputs = step_predictions(model, parameters, episodes, inner, loss=loss, statistics=of)
+        outputs = step_predictions(model, parameters, episodes, inner, loss=loss, statistics=statistics)
         next(outputs)  # before any step: no share in it
         for share, output in zip(shares, outputs, strict=True):
             if share:

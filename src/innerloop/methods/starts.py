@@ -1,6 +1,6 @@
 """Where the head begins the inner loop: at its own slow weights, or at weights made for the task at hand."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
@@ -55,9 +55,11 @@ def head_start(
     elif start == "shared":
         found = weight.mean(0).expand(tasks, way, -1)
         shift = None if bias is None else bias.mean().expand(tasks, way)
-    else:
+    elif start == "means":
         means = class_means(features, labels, way)
         cosine = isinstance(head, CosineLinear)
         found = F.normalize(means, dim=-1) if cosine else 2 * means
         shift = None if bias is None else -means.square().sum(-1)
+    else:
+        raise InnerloopError(f"there is no start {start!r}; there are {', '.join(get_args(Start))}")
     return {f"{name}.weight": found} | ({} if shift is None else {f"{name}.bias": shift})

@@ -9,8 +9,11 @@ from torch.nn import functional as F
 
 from innerloop.errors import InnerloopError
 from innerloop.models.convolution import Conv2d
-from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
+from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead, Readout
 from innerloop.models.normalisation import BatchNorm2d
+from innerloop.validated import checked
+
+Downsample = Literal["stride", "max_pool"]
 
 
 class ConvBlock(nn.Module):
@@ -43,8 +46,8 @@ def conv4(
     channels: int = 1,
     image_size: int = 28,
     filters: int = 64,
-    downsample: Literal["stride", "max_pool"] = "stride",
-    readout: Literal["mean", "flatten"] = "mean",
+    downsample: Downsample = "stride",
+    readout: Readout = "mean",
     affine: bool = True,
     generator: torch.Generator | None = None,
 ) -> nn.Sequential:
@@ -56,7 +59,7 @@ def conv4(
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     size, width = image_size, channels
     for i in range(1, 5):
-        pooled = downsample == "max_pool"
+        pooled = checked(Downsample, downsample, "downsample") == "max_pool"
         blocks[f"conv{i}"] = ConvBlock(width, filters, stride=1 if pooled else 2, pool=pooled, affine=affine)
         width = filters
         size = size // 2 if pooled else (size + 1) // 2

@@ -24,31 +24,23 @@ from innerloop.errors import InnerloopError
 from innerloop.models.conv4 import reset_parameters
 from innerloop.models.convolution import Conv2d
 from innerloop.models.head import Linear
+from innerloop.validated import Natural, Validated, Width, Widths
 
 _NOISE_MAPS = 8
 
 
 @dataclass(frozen=True)
-class Sizes:
+class Sizes(Validated, at="sizes"):
     """How large both nets are."""
 
-    widths: tuple[int, ...] = (16, 32, 64)
+    widths: Widths = (16, 32, 64)
     """filters of each level; every level halves the image"""
-    inner: int = 1
+    inner: Natural = 1
     """residual layers of each of the generator's levels"""
-    critic_inner: int = 1
+    critic_inner: Natural = 1
     """residual layers of each of the critic's levels"""
-    noise: int = 32
+    noise: Width = 32
     """how many numbers z has"""
-
-    def __post_init__(self) -> None:
-        if not self.widths or min(self.widths) < 1:
-            raise InnerloopError(f"widths must be one number or more of at least 1, got {self.widths}")
-        if min(self.inner, self.critic_inner) < 0 or self.noise < 1:
-            raise InnerloopError(
-                f"inner layers must be 0 or more and noise 1 or more, got {self.inner}, {self.critic_inner}, "
-                f"{self.noise}"
-            )
 
 
 PAPER = Sizes(widths=(64, 64, 128, 128), inner=3, critic_inner=5, noise=100)

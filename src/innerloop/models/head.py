@@ -6,8 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.validated import checked
 
-def features(x: Tensor, readout: Literal["mean", "flatten"]) -> Tensor:
+Readout = Literal["mean", "flatten"]
+
+
+def features(x: Tensor, readout: Readout) -> Tensor:
     """[n, channels, h, w] -> [n, channels] by the spatial mean, or [n, channels·h·w]; [n, d] stays."""
     if x.ndim == 4 and readout == "mean":
         return x.mean((2, 3))
@@ -17,8 +21,8 @@ def features(x: Tensor, readout: Literal["mean", "flatten"]) -> Tensor:
 class Linear(nn.Linear):
     """Spatial mean (or flatten) and a linear layer; Xavier-uniform weights, bias 0."""
 
-    def __init__(self, inputs: int, outputs: int, *, readout: Literal["mean", "flatten"] = "flatten") -> None:
-        self.readout: Literal["mean", "flatten"] = readout
+    def __init__(self, inputs: int, outputs: int, *, readout: Readout = "flatten") -> None:
+        self.readout: Readout = checked(Readout, readout, "readout")
         super().__init__(inputs, outputs)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
@@ -37,11 +41,9 @@ class CosineLinear(nn.Module):
     Their scale is 2 with up to 200 training classes, 10 with more. Xavier-uniform weights, no bias.
     """
 
-    def __init__(
-        self, inputs: int, outputs: int, *, scale: float = 10.0, readout: Literal["mean", "flatten"] = "flatten"
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, *, scale: float = 10.0, readout: Readout = "flatten") -> None:
         super().__init__()
-        self.readout: Literal["mean", "flatten"] = readout
+        self.readout: Readout = checked(Readout, readout, "readout")
         self.in_features, self.out_features, self.scale = inputs, outputs, scale
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.reset_parameters()
@@ -63,9 +65,9 @@ class PairHead(nn.Module):
     features come as they are. It begins at w_j = 1 / √features, b = 0.
     """
 
-    def __init__(self, inputs: int, *, readout: Literal["mean", "flatten"] = "flatten") -> None:
+    def __init__(self, inputs: int, *, readout: Readout = "flatten") -> None:
         super().__init__()
-        self.readout: Literal["mean", "flatten"] = readout
+        self.readout: Readout = checked(Readout, readout, "readout")
         self.in_features = inputs
         self.weight = nn.Parameter(torch.empty(inputs))
         self.bias = nn.Parameter(torch.empty(()))
@@ -88,9 +90,9 @@ class FullContext(nn.Module):
     over the support, `reads` times, with a skip. The order of the support set therefore matters a little.
     """
 
-    def __init__(self, inputs: int, *, reads: int = 5, readout: Literal["mean", "flatten"] = "flatten") -> None:
+    def __init__(self, inputs: int, *, reads: int = 5, readout: Readout = "flatten") -> None:
         super().__init__()
-        self.readout: Literal["mean", "flatten"] = readout
+        self.readout: Readout = checked(Readout, readout, "readout")
         self.in_features, self.reads = inputs, reads
         self.forth = nn.LSTMCell(inputs, inputs)
         self.back = nn.LSTMCell(inputs, inputs)

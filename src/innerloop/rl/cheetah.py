@@ -15,6 +15,7 @@ from torch import Tensor
 
 from innerloop.rl.optional import need
 from innerloop.rl.simulator import Step
+from innerloop.validated import Count, Threads, Validated
 
 Goal = Literal["direction", "velocity"]
 SUBSTEPS = 5
@@ -81,7 +82,7 @@ def reward(
 
 
 @dataclass(frozen=True)
-class HalfCheetah:
+class HalfCheetah(Validated):
     """The batched form, on MuJoCo's own multi-threaded rollouts; on the CPU, states in float64.
 
     A task is one number: the direction, −1 or 1, each half of the time; or the target velocity in m/s. A trajectory
@@ -90,10 +91,10 @@ class HalfCheetah:
     """
 
     goal: Goal = "direction"
-    horizon: int = 200
+    horizon: Count = 200
     torso: bool = True
     """observe the torso's position too, as in the 2019 code bases"""
-    threads: int = 0
+    threads: Threads = 0
     """0: as many as PyTorch takes"""
 
     @property

@@ -9,10 +9,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.rl.simulator import Step
+from innerloop.validated import Count, NonNegative, Positive, Validated
 
 
 @dataclass(frozen=True)
-class Navigation:
+class Navigation(Validated):
     """The batched form, plain tensor arithmetic on any device.
 
     A task is a goal (x, y), uniform in the square ±`reach`; the state and the observation are the position, which
@@ -23,10 +24,10 @@ class Navigation:
     distance. `squared` gives the text's.
     """
 
-    horizon: int = 100
-    reach: float = 0.5
-    longest: float = 0.1
-    radius: float = 0.01
+    horizon: Count = 100
+    reach: Positive = 0.5
+    longest: Positive = 0.1
+    radius: NonNegative = 0.01
     squared: bool = False
 
     @property

@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from innerloop.core.functional import Weights, forward
+from innerloop.errors import InnerloopError
 from innerloop.rl.cheetah import SECONDS
 from innerloop.rl.config import Config
 from innerloop.rl.policy import split_output
@@ -40,9 +41,13 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
 
 def paths(config: Config, found: Sequence[Trajectories], tasks: Float[Tensor, "tasks size"]) -> Figure:
     """The trajectories before the first inner step and after the last; `found` holds those of each step."""
-    if config.env.name == "navigation":
-        return navigation_paths(found, tasks)
-    return cheetah_paths(found, tasks, None if not config.env.torso else 17)
+    match config.env.name:
+        case "navigation":
+            return navigation_paths(found, tasks)
+        case "cheetah-direction" | "cheetah-velocity":
+            return cheetah_paths(found, tasks, 17 if config.env.torso else None)
+        case name:
+            raise InnerloopError(f"there is no picture of trajectories in environment {name!r}")
 
 
 def navigation_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 2"], rollouts: int = 5) -> Figure:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.core.functional import Weights, blocks_of, forward
+from innerloop.validated import checked
 
 Activation = Literal["relu", "tanh"]
 LOWEST_LOG_STD = math.log(1e-6)
@@ -30,7 +31,7 @@ class Layer(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(outputs, inputs))
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.activation: Activation = activation
+        self.activation: Activation = checked(Activation, activation, "activation")
         nn.init.xavier_uniform_(self.weight, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -13,28 +13,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerloop.errors import InnerloopError
 from innerloop.rl.surrogate import clipped_loss
 from innerloop.rl.trpo import Learner, MetaBatch, Outcome, judge, like, surrogate_gradient
+from innerloop.validated import Count, OptimizerRate, Positive, Validated
 
 
 @dataclass(frozen=True)
-class Ppo:
+class Ppo(Validated, at="ppo"):
     """The outer step by Adam on the clipped surrogate."""
 
-    lr: float = 1e-2
+    lr: OptimizerRate = 1e-2
     """rate of Adam"""
-    epochs: int = 5
+    epochs: Count = 5
     """steps of Adam on the trajectories of a meta-iteration; 1: the plain policy gradient"""
-    clip: float = 0.2
+    clip: Positive = 0.2
     """a ratio of probabilities counts up to this far from 1"""
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "clip"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InnerloopError(f"ppo.{name} must be above 0 and finite, got {getattr(self, name)}")
-        if self.epochs < 1:
-            raise InnerloopError(f"ppo.epochs must be at least 1, got {self.epochs}")
 
 
 def proximal_step(

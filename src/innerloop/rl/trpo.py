@@ -11,6 +11,7 @@ output with respect to θ, second derivatives of the inner step included, and M 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from jaxtyping import Float
@@ -19,44 +20,30 @@ from torch import Tensor, nn
 from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt, with_steps
 from innerloop.core.losses import Loss
-from innerloop.errors import InnerloopError
 from innerloop.rl.policy import fisher_product
 from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
+from innerloop.validated import Count, Natural, NonNegative, Positive, Validated, above, below
 
 Vector = Float[Tensor, " parameters"]
 
 
 @dataclass(frozen=True)
-class Trpo:
+class Trpo(Validated, at="trpo"):
     """The trust-region step."""
 
-    max_kl: float = 0.01
+    max_kl: Positive = 0.01
     """δ: the largest mean KL divergence (nats) between the adapted policies before and after the step"""
-    cg_iterations: int = 10
+    cg_iterations: Count = 10
     """conjugate-gradient iterations"""
-    damping: float = 1e-5
+    damping: NonNegative = 1e-5
     """added to the diagonal of the Fisher matrix"""
-    backtrack: float = 0.8
+    backtrack: Annotated[float, above(0), below(1)] = 0.8
     """the step is multiplied by this until it is accepted"""
-    tries: int = 15
+    tries: Count = 15
     """after so many tries there is no step"""
-    curvature_rollouts: int = 0
+    curvature_rollouts: Natural = 0
     """trajectories a task for the Fisher matrix (both sides of the inner step); 0: all. Fewer are faster; gradient and
     line search always take all"""
-
-    def __post_init__(self) -> None:
-        for name in ("max_kl", "backtrack"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise InnerloopError(f"trpo.{name} must be above 0 and finite, got {getattr(self, name)}")
-        if not self.backtrack < 1:
-            raise InnerloopError(f"trpo.backtrack must be below 1, got {self.backtrack}")
-        if not 0 <= self.damping < math.inf:
-            raise InnerloopError(f"trpo.damping must be 0 or more and finite, got {self.damping}")
-        for name in ("cg_iterations", "tries"):
-            if getattr(self, name) < 1:
-                raise InnerloopError(f"trpo.{name} must be at least 1, got {getattr(self, name)}")
-        if self.curvature_rollouts < 0:
-            raise InnerloopError(f"trpo.curvature_rollouts must be 0 (all) or more, got {self.curvature_rollouts}")
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
 from innerloop.training import Config, Inner, Model, Validation, for_method, preset
 from innerloop.training.config import DataName
+from innerloop.validated import checked
 
 Budget = Literal["smoke", "cpu", "paper"]
 
@@ -20,7 +21,8 @@ def budget_config(data: DataName, budget: Budget, way: int, shot: int, method: M
     2, with one inner loop that serves MAML and ANIL alike, its rate in proportion to the ways. paper: 30,000 steps
     (Raghu et al. 2020, figure 3), rates and batches of Finn et al. 2017.
     """
-    config = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}[budget](data, way, shot)
+    make = {"smoke": _smoke, "cpu": _cpu, "paper": _paper}
+    config = make[checked(Budget, budget, "budget")](data, way, shot)
     config = for_method(config, method)
     if budget == "smoke":  # a few classes must do
         config = replace(config, train_way=min(config.train_way, way + 1))

@@ -100,7 +100,10 @@ def _returns_rows(bench: RlBench, env: EnvironmentName, method: MethodName) -> l
     seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
     minutes = {"training (min)": math.fsum(seconds) / len(seconds) / 60}
     rows = rows_by_step(f"{WORDS[env]}, {method.upper()}", found)
-    return [replace(r, paper=TABLE2_RL[method][env], measured=minutes) if k == 1 else r for k, r in enumerate(rows)]
+    return [
+        replace(r, paper=TABLE2_RL.get(method, {}).get(env, ""), measured=minutes) if k == 1 else r
+        for k, r in enumerate(rows)
+    ]
 
 
 def _as_good(env: EnvironmentName, maml: Row, anil: Row) -> Claim:

@@ -293,14 +293,17 @@ def unseen_classes(
             f"a model of {config.data} cannot be tested on fc100: most of fc100's test classes are training classes of "
             "cifar_fs; train on fc100 too, and compare the two runs"
         )
-    if target.startswith("omniglot"):
-        name, whole, split = "omniglot", load("omniglot", split_scheme="lake", data_dir=data_dir), "test"
-    elif target == "fc100":
-        name, whole, split = "fc100", source, "test"
-    elif target == "caltech101":
-        name, whole = "caltech101", load("caltech101", size=source.image_shape[1], data_dir=data_dir)
-    else:
-        name, whole = "glyphs", load("glyphs", data_dir=data_dir)
+    match target:
+        case "omniglot-lake" | "omniglot-within":
+            name, whole, split = "omniglot", load("omniglot", split_scheme="lake", data_dir=data_dir), "test"
+        case "fc100":
+            name, whole, split = "fc100", source, "test"
+        case "caltech101":
+            name, whole = "caltech101", load("caltech101", size=source.image_shape[1], data_dir=data_dir)
+        case "glyphs":
+            name, whole = "glyphs", load("glyphs", data_dir=data_dir)
+        case _:
+            raise InnerloopError(f"there is no target {target!r}; there are {', '.join(get_args(Target))}")
     whole = as_shape(whole, source.image_shape[0], source.image_shape[1]).to(source.images.device)
     part = whole.split(split) if split else whole.select(range(len(whole.class_names)))
     trained_on = [source.class_names[c] for s in ("train", "val") for c in source.splits.get(s, ())]

@@ -1,8 +1,7 @@
 """The whole of a training run as one frozen value; it is written to config.json, and made again from there."""
 
-import math
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
@@ -10,46 +9,57 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
 from innerloop.methods.named import METHODS, MethodName, method
+from innerloop.models.conv4 import Downsample
+from innerloop.models.head import Readout
 from innerloop.runs.plain import from_plain
+from innerloop.validated import (
+    Bound,
+    Channels,
+    Count,
+    Natural,
+    NonNegative,
+    Several,
+    Threads,
+    Validated,
+    Width,
+    Widths,
+    at_least,
+    at_most,
+)
 
 WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
 """methods that train without an inner loop; some have one at test"""
+Arch = Literal["conv4", "resnet12", "mlp"]
 DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "sinusoid", "folder"]
 
 
 @dataclass(frozen=True)
-class Model:
+class Model(Validated, at="model"):
     """The network."""
 
-    arch: Literal["conv4", "resnet12", "mlp"] = "conv4"
+    arch: Arch = "conv4"
     """conv4: four convolutional blocks; resnet12; mlp: fully connected"""
-    filters: int = 64
+    filters: Width = 64
     """filters of each conv4 block"""
-    downsample: Literal["stride", "max_pool"] = "stride"
+    downsample: Downsample = "stride"
     """conv4: how each block halves the image"""
-    readout: Literal["mean", "flatten"] = "mean"
+    readout: Readout = "mean"
     """conv4: the head sees the spatial mean, or all pixels of the last block"""
-    hidden: tuple[int, ...] = (40, 40)
+    hidden: Widths = (40, 40)
     """widths of the mlp's hidden layers"""
     affine: bool = True
     """whether batch norm has a learned scale and shift"""
-    head_scale: float = 1.0
+    head_scale: NonNegative = 1.0
     """factor on the head's initial weights (1: Xavier, 0: zeros); a small one makes MAML reuse features"""
-
-    def __post_init__(self) -> None:
-        if min(self.filters, *self.hidden) < 1:
-            raise InnerloopError(f"filters and hidden widths must be at least 1, got {self.filters} and {self.hidden}")
-        if not 0 <= self.head_scale < math.inf:
-            raise InnerloopError(f"model.head_scale must be 0 or a positive number, got {self.head_scale}")
 
 
 @dataclass(frozen=True)
-class Inner:
+class Inner(Validated, at="inner"):
     """The inner loop; which blocks adapt is the method's business."""
 
-    steps: int = 5
+    steps: Natural = 5
     """gradient steps on the support set, in training"""
-    lr: float = 0.4
+    lr: NonNegative = 0.4
     """inner rate, for a loss that is the mean over the support set (with learned rates: where they start)"""
     first_order: bool = False
     """drop the second derivatives"""
@@ -57,14 +67,14 @@ class Inner:
     """whether batch norm's scale and shift adapt too"""
     learn_rates: bool = False
     """learn one inner rate a block and step together with the weights (maml++ always does)"""
-    proximal: float = 0.0
+    proximal: NonNegative = 0.0
     """λ of the pull λ/2 ‖θ_m − θ‖² back to the slow weights in the inner loop (imaml needs one)"""
-    solve_steps: int = 5
+    solve_steps: Count = 5
     """imaml: conjugate-gradient iterations for the meta-gradient"""
-    second_order_from: int = 0
+    second_order_from: Natural = 0
     """the outer step from which on second derivatives are taken, first order before (MAML++'s derivative-order
     annealing)"""
-    anneal_steps: int = 0
+    anneal_steps: Natural = 0
     """maml++: outer steps over which the loss after each inner step gives way to the loss after the last; 0: a tenth"""
     recompute: bool = False
     """meta-gradient with the activations of one inner step in memory at a time (measured on a CPU: as fast for conv4,
@@ -72,21 +82,16 @@ class Inner:
     statistics: Literal["batch", "support"] = "batch"
     """whose batch statistics normalise the query set in training: its own, or the support set's"""
 
-    def __post_init__(self) -> None:
-        for name, least in (("solve_steps", 1), ("second_order_from", 0), ("anneal_steps", 0)):
-            if getattr(self, name) < least:
-                raise InnerloopError(f"inner {name} must be at least {least}, got {getattr(self, name)}")
-
 
 @dataclass(frozen=True)
-class Folder:
+class Folder(Validated, at="folder"):
     """For data 'folder': a tree ROOT/CLASS/IMAGE of your own."""
 
     root: str = ""
     """the folder (or zip archive) of classes"""
-    size: int = 84
+    size: Width = 84
     """every image becomes size×size pixels"""
-    channels: int = 3
+    channels: Channels = 3
     """3: RGB, 1: grey"""
     split_dir: str = ""
     """where train.txt, val.txt and test.txt (class names) lie; empty: in ROOT, if there"""
@@ -95,23 +100,20 @@ class Folder:
 
 
 @dataclass(frozen=True)
-class Validation:
+class Validation(Validated, at="validation"):
     """Validation on held-out classes, always on the same episodes; chooses the best checkpoint."""
 
-    every: int = 500
+    every: Count = 500
     """outer steps between validations (and checkpoints)"""
-    episodes: int = 100
+    episodes: Several = 100
     """validation episodes"""
-    keep_every: int = 0
+    keep_every: Natural = 0
     """keep the checkpoint of every so many outer steps, to look back at the course of training; 0: last and best
     only"""
 
     def __post_init__(self) -> None:
-        if self.every < 1:
-            raise InnerloopError(f"validation.every must be at least 1 outer step, got {self.every}")
-        if self.episodes < 2:
-            raise InnerloopError(f"validation.episodes must be at least 2, got {self.episodes}")
-        if self.keep_every < 0 or self.keep_every % self.every:
+        super().__post_init__()
+        if self.keep_every % self.every:
             raise InnerloopError(
                 f"validation.keep_every must be a multiple of validation.every, {self.every}, where checkpoints are "
                 f"made; got {self.keep_every}"
@@ -119,7 +121,7 @@ class Validation:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Validated):
     """Everything that decides a training run."""
 
     data: DataName = "glyphs"
@@ -132,13 +134,13 @@ class Config:
     proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer: baseline
     (linear head), baseline++ (cosine head), finetune (all blocks), centroid (class means), multiclass (cosines);
     multitask: one head for all tasks. docs/methods.md has each one's source"""
-    way: int = 5
+    way: Annotated[int, at_least(2, "one class cannot be told from another"), at_most(2**16)] = 5
     """classes an episode"""
-    shot: int = 1
+    shot: Count = 1
     """support images a class"""
-    query: int = 15
+    query: Count = 15
     """query images a class in training"""
-    train_way: int = 0
+    train_way: Annotated[int, Bound("0 or at least 2", lambda v: v == 0 or v >= 2), at_most(2**16)] = 0
     """classes an episode in training where that is another number (proto, matching, nil: Snell et al. 2017); 0: way"""
     augment: Literal["none", "affine"] = "none"
     """affine: every training image is turned, sheared, scaled and shifted a little (Koch et al. 2015); tests never"""
@@ -150,20 +152,15 @@ class Config:
     test: EvalSettings = field(default_factory=EvalSettings)
     seed: int = 0
     """root seed of initialisation and training episodes"""
-    task_chunk: int = 0
+    task_chunk: Natural = 0
     """tasks in memory at once; 0 chooses: one for convolutions on a CPU, all otherwise"""
     device: str = "auto"
     """auto, cpu, cuda"""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 leaves PyTorch's choice"""
 
     def __post_init__(self) -> None:
-        for name in ("way", "shot", "query"):
-            if getattr(self, name) < 1:
-                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("task_chunk", "threads", "train_way"):
-            if getattr(self, name) < 0:
-                raise InnerloopError(f"{name} must be 0 (choose) or more, got {getattr(self, name)}")
+        super().__post_init__()
         if self.method in WITHOUT_INNER_LOOP and self.regression:
             raise InnerloopError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
         kind = method(self.method)
@@ -178,6 +175,11 @@ class Config:
             )
         if self.metric.full_context and self.method != "matching":
             raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
+        if self.metric.full_context and self.model.head_scale != 1:
+            raise InnerloopError(
+                f"model.head_scale {self.model.head_scale} is of a linear head, which metric.full_context has not: "
+                "leave it at 1"
+            )
         if self.method == "siamese" and self.metric.normalise == "centre":
             raise InnerloopError(
                 "siamese trains on pairs, which have no support set to centre by; normalise l2 or none"

@@ -32,6 +32,7 @@ from innerloop.training.train import (
     stop_on_signals,
     tell,
 )
+from innerloop.validated import Count, Decay, NonNegative, OptimizerRate, Threads, Validated
 
 KIND = "dagan"
 CLASSICAL: dict[str, Augmentation] = {"affine": Affine(), "elastic": Elastic(), "crop": Crop(), "flip": Flip()}
@@ -40,7 +41,7 @@ _VAL_PAIRS = 256
 
 
 @dataclass(frozen=True)
-class DaganConfig:
+class DaganConfig(Validated):
     """Everything that decides the training of a DAGAN."""
 
     data: DataName = "glyphs"
@@ -49,40 +50,31 @@ class DaganConfig:
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
     sizes: Sizes = field(default_factory=Sizes)
-    steps: int = 1000
+    steps: Count = 1000
     """generator steps"""
-    critic_steps: int = 5
+    critic_steps: Count = 5
     """critic steps before each generator step"""
-    batch: int = 32
+    batch: Count = 32
     """pairs a step"""
-    lr: float = 1e-4
+    lr: OptimizerRate = 1e-4
     """Adam's rate, of both nets"""
-    beta1: float = 0.0
+    beta1: Decay = 0.0
     """Adam's decay of the mean gradient"""
-    beta2: float = 0.9
+    beta2: Decay = 0.9
     """Adam's decay of the mean square"""
-    penalty: float = 10.0
+    penalty: NonNegative = 10.0
     """weight of the gradient penalty"""
-    every: int = 100
+    every: Count = 100
     """generator steps between checkpoints (and lines of metrics.jsonl)"""
     seed: int = 0
     """root seed of initialisation, pairs and noise"""
     device: str = "auto"
     """auto, cpu, cuda"""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 leaves PyTorch's choice"""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "critic_steps", "batch", "every"):
-            if getattr(self, name) < 1:
-                raise InnerloopError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.lr <= 0 or self.penalty < 0 or not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise InnerloopError(
-                f"lr must be above 0, penalty 0 or more, beta1 and beta2 0 to below 1; got {self.lr}, {self.penalty}, "
-                f"{self.beta1}, {self.beta2}"
-            )
-        if self.threads < 0:
-            raise InnerloopError(f"threads must be 0 (choose) or more, got {self.threads}")
+        super().__post_init__()
         if self.data == "sinusoid":
             raise InnerloopError("sinusoid has no images to make others of; give a data set of images")
         self.source()  # what a data set's options must be is said there

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +27,7 @@ from innerloop.methods.objectives import implicit, multi_step, reptile
 from innerloop.methods.starts import Start
 from innerloop.models import conv4, mlp, resnet12
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
-from innerloop.training.config import Config
+from innerloop.training.config import Arch, Config
 
 
 @dataclass(frozen=True)
@@ -109,8 +110,10 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
         plain = tasks(replace(config, way=config.train_way or config.way), images, "train")
     elif kind == "classes":
         plain = AllClasses(images.split("train"), batch)
-    else:
+    elif kind == "pairs":
         plain = Pairs(images.split("train"), max(2, batch))
+    else:
+        raise InnerloopError(f"{config.method} trains on {kind!r}; there are episodes, classes and pairs")
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
@@ -127,23 +130,26 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     channels, height, width = images.image_shape
     all_classes = method(config.method).trains_on == "classes"
     outputs = len(images.splits["train"]) if all_classes else config.way
-    if m.arch == "mlp":
-        model = mlp(channels * height * width, outputs, hidden=m.hidden, generator=generator)
-    elif height != width:
+    if height != width and m.arch != "mlp":
         raise InnerloopError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
-    elif m.arch == "resnet12":
-        model = resnet12(outputs, channels=channels, image_size=height, affine=m.affine, generator=generator)
-    else:
-        model = conv4(
-            outputs,
-            channels=channels,
-            image_size=height,
-            filters=m.filters,
-            downsample=m.downsample,
-            readout=m.readout,
-            affine=m.affine,
-            generator=generator,
-        )
+    match m.arch:
+        case "mlp":
+            model = mlp(channels * height * width, outputs, hidden=m.hidden, generator=generator)
+        case "resnet12":
+            model = resnet12(outputs, channels=channels, image_size=height, affine=m.affine, generator=generator)
+        case "conv4":
+            model = conv4(
+                outputs,
+                channels=channels,
+                image_size=height,
+                filters=m.filters,
+                downsample=m.downsample,
+                readout=m.readout,
+                affine=m.affine,
+                generator=generator,
+            )
+        case _:
+            raise InnerloopError(f"there is no model.arch {m.arch!r}; there are {', '.join(get_args(Arch))}")
     _replace_head(config, model)
     _scale_head(model, m.head_scale)
     return model.to(device)
@@ -151,7 +157,8 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
 
 @torch.no_grad()
 def _scale_head(model: nn.Sequential, factor: float) -> None:
-    model[-1].get_parameter("weight").mul_(factor)
+    if factor != 1:
+        model[-1].get_parameter("weight").mul_(factor)
 
 
 def _replace_head(config: Config, model: nn.Sequential) -> None:
@@ -248,28 +255,28 @@ class Testing:
 def how_tested(config: Config, name: MethodName | None = None) -> Testing:
     """The test of `config`'s run by its own method, or by the method `name` on the same weights.
 
-    Raises ValueError where the run's head cannot serve that method.
+    Raises InnerloopError where the run's head cannot serve that method.
     """
     kind = method(name or config.method)
     trained = method(config.method)
     start = kind.final_start
     if config.regression and (kind.final_head != "model" or start != "own"):
         raise InnerloopError(f"{kind.name} is for classes, and a regression has none")
-    if kind.name != config.method:
-        if kind.final_head == "pairs":
-            raise InnerloopError(
-                f"siamese compares pairs by a head that only its own training makes, not {config.method}"
-            )
-        if config.metric.full_context and kind.final_head == "model":
+    if kind.final_head == "pairs" and trained.head != "pairs":
+        raise InnerloopError(
+            f"{kind.name} compares pairs by a head that only its own training makes, not {config.method}"
+        )
+    if kind.final_head == "model" and kind.adapts_at_test:
+        if config.metric.full_context:
             raise InnerloopError(
                 f"the head of this {config.method} run embeds its features in their context, so {kind.name} cannot "
                 "adapt it; test it with matching, or train without metric.full_context"
             )
-        if config.method == "siamese" and kind.adapts_at_test and kind.final_head == "model":
+        if trained.head == "pairs":
             raise InnerloopError(
-                f"siamese's head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
+                f"{config.method}'s head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
             )
-        if trained.trains_on == "classes" and kind.adapts_at_test and kind.final_head == "model" and start == "own":
+        if trained.trains_on == "classes" and start == "own":
             raise InnerloopError(
                 f"the head of a {config.method} run tells all training classes apart, so {kind.name} cannot adapt it "
                 f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"

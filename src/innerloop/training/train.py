@@ -94,10 +94,12 @@ def train(
     testing = setup.how_tested(config)
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
-    if config.outer.optimizer == "sgd":
-        optimizer: torch.optim.Optimizer = torch.optim.SGD(trained, lr=config.outer.lr)
-    else:
-        optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=device.type == "cuda" or None)
+    match config.outer.optimizer:
+        case "sgd":
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(trained, lr=config.outer.lr)
+        case "adam":
+            fused = device.type == "cuda" or None
+            optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=fused)
     folder = RunFolder(out)
 
     with (

@@ -1,0 +1,130 @@
+"""A name that is not known is an error that says so, wherever it decides between cases; never another name's case."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+from torch import nn
+
+from innerloop.core.episodes import Episodes
+from innerloop.core.functional import slow_weights
+from innerloop.core.inner import InnerLoop
+from innerloop.errors import InnerloopError
+from innerloop.estimator import bodies
+from innerloop.methods.gradient import predictor, step_predictions
+from innerloop.methods.heads import normalised, support_logits
+from innerloop.methods.starts import head_start
+from innerloop.models import conv4, mlp
+from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
+from innerloop.rl import pictures
+from innerloop.rl import presets as rl_presets
+from innerloop.rl import setup as rl_setup
+from innerloop.rl.config import Config as RlConfig
+from innerloop.rl.config import Environment
+from innerloop.rl.policy import Layer
+from innerloop.rl.surrogate import inner_loss
+from innerloop.runs import RunFolder
+from innerloop.studies.budget import budget_config
+from innerloop.studies.shift import unseen_classes
+from innerloop.training import presets, setup, train
+from innerloop.training.config import Arch, Config, DataName, Model
+from tiny import CONFIG, blobs, made_images  # noqa: F401
+
+X, Y = torch.rand(1, 3, 4), torch.tensor([[0, 1, 2]])
+EPISODES = Episodes(X, Y, X, Y)
+MLP = mlp(4, 3)
+
+
+def bare(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function without the signature check of the tests."""
+    return inspect.unwrap(function)
+
+
+def with_name(config: Any, **values: str) -> Any:
+    """`config` with a name that its own check would refuse: as if a later version knew it, and this place did not."""
+    config = replace(config)
+    for name, value in values.items():
+        object.__setattr__(config, name, value)
+    return config
+
+
+def of_environment(name: str) -> RlConfig:
+    return with_name(RlConfig(), env=with_name(Environment(), name=name))
+
+
+def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
+    bare(kind.__init__)(kind.__new__(kind), *args, **options)
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "known"),
+    [
+        (lambda: bare(conv4)(5, downsample="pool"), "pool", ("stride", "max_pool")),
+        (lambda: block(Linear, 3, 2, readout="meen"), "meen", ("mean", "flatten")),
+        (lambda: block(CosineLinear, 3, 2, readout="meen"), "meen", ("mean", "flatten")),
+        (lambda: block(Layer, 3, 2, "gelu", None), "gelu", ("relu", "tanh")),
+        (lambda: bare(normalised)(X, X, "l1"), "l1", ("none", "l2", "centre")),
+        (
+            lambda: bare(support_logits)("ridge", X, X, Y, block=Linear(4, 3), weights={}),
+            "ridge",
+            ("cosine", "euclidean", "pairs"),
+        ),
+        (
+            lambda: bare(head_start)("ones", MLP, slow_weights(MLP), torch.rand(1, 3, 40), Y, 3),
+            "ones",
+            ("own", "zero", "shared", "means"),
+        ),
+        (lambda: bare(predictor)(MLP, InnerLoop(), statistics="running"), "running", ("batch", "support")),
+        (
+            lambda: next(bare(step_predictions)(MLP, slow_weights(MLP), EPISODES, InnerLoop(), statistics="running")),
+            "running",
+            ("batch", "support"),
+        ),
+        (lambda: bare(inner_loss)("ratios"), "ratios", ("ratio", "log_probability")),
+        (lambda: bare(budget_config)("glyphs", "gpu", 5, 1, "maml", 0), "gpu", ("smoke", "cpu", "paper")),
+        (lambda: bare(unseen_classes)(CONFIG, blobs(), "cifar"), "cifar", ("glyphs", "caltech101", "fc100")),
+        (
+            lambda: bare(setup.build_model)(with_name(CONFIG, model=with_name(Model(), arch="vit")), blobs()),
+            "vit",
+            get_args(Arch),
+        ),
+        (lambda: rl_setup.simulator(of_environment("reacher")), "reacher", ("navigation", "cheetah-direction")),
+        (lambda: rl_setup.gymnasium_environment(of_environment("reacher")), "reacher", ()),
+        (lambda: pictures.paths(of_environment("reacher"), [], torch.zeros(1, 1)), "reacher", ()),
+        (lambda: setup.choose_device("meta"), "meta", ("auto", "cpu")),
+        (lambda: setup.choose_device("privateuseone"), "privateuseone", ("auto", "cpu")),
+        (lambda: presets.preset("quik"), "quik", ("did you mean 'quick'", "sinusoid-10shot")),
+        (lambda: rl_presets.preset("navigation-gpu"), "navigation-gpu", ("did you mean 'navigation-cpu'",)),
+    ],
+)
+def test_a_name_that_is_not_known_is_named(make: Callable[[], Any], given: str, known: tuple[str, ...]) -> None:
+    with pytest.raises(InnerloopError) as caught:
+        make()
+    for word in (repr(given), *known):
+        assert word in str(caught.value)
+
+
+def test_heads_of_pairs_and_contexts_read_features_too() -> None:
+    for kind in (PairHead, FullContext):
+        with pytest.raises(InnerloopError, match="'meen'"):
+            block(kind, 3, readout="meen")
+
+
+def test_every_data_set_and_network_is_known_to_the_estimator() -> None:
+    assert {*bodies._SIZE, "folder", "sinusoid"} == set(get_args(DataName))
+    assert set(bodies._FIRST) == set(get_args(Arch))
+
+
+@pytest.mark.usefixtures("made_images")
+def test_a_run_that_the_estimator_does_not_know_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(CONFIG, tmp_path / "r")
+    for table, name in (("_SIZE", "glyphs"), ("_FIRST", "conv4")):
+        with monkeypatch.context() as m:
+            m.delitem(getattr(bodies, table), name)
+            with pytest.raises(InnerloopError, match=name):
+                bodies.resolve(tmp_path / "r", None, "cpu")
+    assert RunFolder(tmp_path / "r").config_as(Config.from_json) == CONFIG
