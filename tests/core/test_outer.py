@@ -13,6 +13,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
 from planting import but, plants
 from small import small_mlp, targets
@@ -33,7 +34,7 @@ def plain_step(outer: OuterLoop, step: int = 0) -> tuple[dict[str, Tensor], floa
     """How far gradient descent moves the parameters, and the norm that is reported."""
     p = leaves()
     start = {n: t.detach().clone() for n, t in p.items()}
-    norm = outer_step(torch.optim.SGD(p.values(), lr=123.0), p, GRADIENT, outer, step)
+    norm = outer_step(torch.optim.SGD(p.values(), lr=outer.lr), p, GRADIENT, outer, step)
     assert all(t.grad is None for t in p.values())
     return {n: start[n] - t.detach() for n, t in p.items()}, norm
 
@@ -116,7 +117,7 @@ def test_adam_equals_the_formula() -> None:
     """Kingma & Ba, algorithm 1, three steps, with the rate of each step."""
     outer = OuterLoop(steps=3, lr=0.1, schedule="cosine", final_lr=0.02)
     p = leaves()
-    optimizer = torch.optim.Adam(p.values(), lr=9.0)
+    optimizer = torch.optim.Adam(p.values(), lr=0.1)
     m = {n: torch.zeros_like(g) for n, g in GRADIENT.items()}
     v = {n: torch.zeros_like(g) for n, g in GRADIENT.items()}
     wanted = {n: t.detach().clone() for n, t in p.items()}
@@ -214,3 +215,40 @@ def test_gradients_that_share_memory_are_added_apart() -> None:
     for chunk in (1, 2):
         for n, g in meta_gradient(predict, p, episodes, plain, task_chunk=chunk).gradient.items():
             torch.testing.assert_close(g, whole[n])
+
+
+def test_the_rates_of_parameter_groups_are_kept() -> None:
+    """Catches one rate for all groups: each follows the schedule in proportion to where it began."""
+    for outer, factors in (
+        (OuterLoop(lr=0.1), [1.0, 1.0, 1.0]),
+        (OuterLoop(lr=0.1, schedule="step", halve_every=1), [1.0, 0.5, 0.25]),
+    ):
+        p = leaves()
+        optimizer = torch.optim.SGD([{"params": [p["a"]]}, {"params": [p["b"]], "lr": 0.02}], lr=0.1)
+        for step, factor in enumerate(factors):
+            before = {n: t.detach().clone() for n, t in p.items()}
+            outer_step(optimizer, p, GRADIENT, outer, step)
+            for name, lr in (("a", 0.1), ("b", 0.02)):
+                torch.testing.assert_close(before[name] - p[name].detach(), factor * lr * GRADIENT[name])
+
+
+def test_two_answers_to_one_rate_are_refused() -> None:
+    """OuterLoop's and the optimizer's; a schedule of each. With the constant schedule a torch scheduler decides."""
+    p = leaves()
+    with pytest.raises(InnerloopError, match=r"9.*0\.1"):
+        outer_step(torch.optim.SGD(p.values(), lr=9.0), p, GRADIENT, OuterLoop(lr=0.1), 0)
+    for schedule in ("constant", "cosine"):
+        p = leaves()
+        optimizer = torch.optim.SGD(p.values(), lr=0.1)
+        scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+        outer = OuterLoop(lr=0.1, schedule=schedule)  # pyright: ignore[reportArgumentType]
+        outer_step(optimizer, p, GRADIENT, outer, 0)
+        scheduler.step()
+        before = p["a"].detach().clone()
+        if schedule == "constant":
+            outer_step(optimizer, p, GRADIENT, outer, 1)
+            torch.testing.assert_close(before - p["a"].detach(), 0.05 * GRADIENT["a"])
+        else:
+            with pytest.raises(InnerloopError, match=r"0\.05.*cosine"):
+                outer_step(optimizer, p, GRADIENT, outer, 1)
+            assert torch.equal(p["a"], before)

@@ -2,6 +2,7 @@
 
 import math
 from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,25 @@ def test_the_models_own_head_adapts_as_plain_gradient_descent(method: str, block
         expected = adapted(torch.from_numpy(IMAGES)).softmax(1)
     np.testing.assert_allclose(model.predict_proba(IMAGES), expected, atol=1e-5)
     assert all(torch.equal(w, before[n]) for n, w in given.named_parameters()), "the user's model was changed"
+
+
+@pytest.mark.parametrize("threads", [2, 4])
+@pytest.mark.parametrize("method", ["nil", "finetune"])
+def test_threads_share_a_classifier(method: str, threads: int) -> None:
+    """Catches weights swapped into the shared network for the time of a call."""
+    given = network()
+    model = FewShotClassifier(given, method=method, steps=3, lr=0.3).fit(IMAGES, Y)
+    queries = [RNG.random((2, 16, 16)).astype(np.float32) for _ in range(8)]
+    expected = [model.predict_proba(q) for q in queries]
+
+    def work(i: int) -> np.ndarray:
+        if i % 2:  # another one is fitted on the same network at the same time
+            FewShotClassifier(given, method=method, steps=3, lr=0.1).fit(IMAGES, Y)
+        return model.predict_proba(queries[i])
+
+    with ThreadPoolExecutor(threads) as pool:
+        for found, right in zip(pool.map(work, range(8)), expected, strict=True):
+            assert np.array_equal(found, right)
 
 
 @pytest.mark.parametrize("method", ["nil", "means", "anil", "finetune"])

@@ -12,6 +12,7 @@ from innerloop.core.inner import InnerLoop, adapt, with_steps
 from innerloop.core.losses import accuracy, mean_squared_error
 from innerloop.core.statistics import over_episodes
 from innerloop.data.sinusoid import Sinusoid
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.gradient import predictor
 from innerloop.models import mlp
@@ -213,3 +214,14 @@ def test_json_has_everything(model) -> None:
     assert found["episodes"] == len(found["per_episode"]) == 3
     assert found["steps"][-1] == {"mean": found["mean"], "ci95": found["ci95"]}
     assert EvalSettings(**found["settings"]) == EvalSettings(episodes=3, inner_steps=1)
+
+
+@pytest.mark.parametrize("each_step", [True, False])
+def test_a_head_of_another_way_is_refused(model, each_step: bool) -> None:
+    """Catches a 3-way head scored on 2-way tasks, where chance would be another number."""
+    other = ImageTasks(blobs().split("test"), 2, 1, 3)
+    net = copy.deepcopy(model).float()
+    with pytest.raises(InnerloopError, match=r"\b3 classes.*\b2\b"):
+        evaluate(net, slow_weights(net), other, INNER, EvalSettings(episodes=2), each_step=each_step)
+    found = evaluate(net, slow_weights(net), other, INNER, EvalSettings(episodes=2), head="cosine")
+    assert 0 <= found.final.mean <= 1

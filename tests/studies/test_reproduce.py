@@ -281,6 +281,22 @@ def test_the_untrained_model_and_its_own_head(made_images: None, tmp_path: Path)
     assert bench.score(replace(body, name="other"), "maml").per_episode != bench.score(own, "maml").per_episode
 
 
+def test_scores_are_remembered_by_their_content(made_images: None, tmp_path: Path) -> None:
+    """Catches a memo that goes by the run's name: a table over inner steps had one number for all of them."""
+    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    run = bench.trained("random", 0)
+    first = bench.score(run, "maml")
+    assert bench.score(replace(run, name="the same"), "maml") is first
+    test = run.config.test
+    for other in (
+        replace(run, config=replace(run.config, test=replace(test, inner_steps=test.inner_steps + 3))),
+        replace(run, config=replace(run.config, test=replace(test, statistics="support"))),
+        replace(run, config=replace(run.config, inner=replace(run.config.inner, lr=3.0))),
+        replace(run, parameters={n: p + 0.1 for n, p in run.parameters.items()}),
+    ):
+        assert bench.score(other, "maml").per_episode != first.per_episode
+
+
 @pytest.mark.parametrize("budget", ["smoke", "cpu", "paper"])
 @pytest.mark.parametrize("data", ["glyphs", "omniglot", "cifar_fs", "mini_imagenet", "fc100"])
 def test_methods_of_one_budget_differ_in_nothing_but_the_method(budget: Any, data: Any) -> None:

@@ -15,6 +15,7 @@ from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.outer import score_episodes
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
+from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor, step_outputs
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.starts import Start
@@ -100,6 +101,11 @@ def evaluate(
 
     def finite_score(output: Tensor, y: Tensor) -> Tensor:
         """NaN where the output is not finite: the largest of NaNs would still be some class."""
+        if batch.classes is not None and output.shape[-1] != batch.way:
+            raise InnerloopError(
+                f"the model tells {output.shape[-1]} classes apart, the test episodes have {batch.way}; give tasks of "
+                f"way {output.shape[-1]}, or test with a head made of the support set (proto, nil)"
+            )
         return torch.where(output.isfinite().flatten(1).all(1), score(output, y), torch.nan)
 
     rows: list[Tensor] = []

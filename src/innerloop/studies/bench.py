@@ -1,5 +1,6 @@
 """What all reproductions share: run folders that are trained once, and test episodes that are scored once."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +36,17 @@ class Trained:
     model: nn.Sequential
     parameters: Mapping[str, Tensor]
     folder: RunFolder | None
+    which: str = "best"
+    """the checkpoint"""
+
+    @property
+    def content(self) -> str:
+        """A digest of the model and its parameters."""
+        digest = hashlib.sha256(repr(self.model).encode())
+        for name, p in sorted(self.parameters.items()):
+            digest.update(f"{name} {p.dtype} {tuple(p.shape)}".encode())
+            digest.update(p.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
 
 @dataclass
@@ -148,14 +160,17 @@ class Bench:
         config, model, parameters = load_run(folder.path, which=which, images=self.images, device=self.device)
         if shared:  # the same training, another test
             config = replace(self.config(name, seed), device=config.device)  # pyright: ignore[reportArgumentType]
-        return Trained(name, config, model, parameters, folder)
+        return Trained(name, config, model, parameters, folder, which)
 
-    def score(self, run: Trained, test: MethodName, which: str = "best", blocks: tuple[str, ...] = ()) -> Evaluation:
-        """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting)."""
-        key = (run.name, run.config.seed, test, which, blocks)
+    def score(self, run: Trained, test: MethodName, blocks: tuple[str, ...] = ()) -> Evaluation:
+        """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting).
+
+        What was scored before is remembered by its content: weights, settings and method, not by the run's name.
+        """
+        kind = setup.how_tested(run.config, test)
+        key = (run.content, kind, run.config.test, blocks)
         if key not in self._scores:
-            kind = setup.how_tested(run.config, test)
-            title = f"test {run.name} ({which}), seed {run.config.seed}, " + (
+            title = f"test {run.name} ({run.which}), seed {run.config.seed}, " + (
                 f"{' '.join(blocks)} adapt" if blocks else test
             )
             self._scores[key] = evaluate(

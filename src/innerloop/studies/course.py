@@ -22,8 +22,8 @@ def figure3(bench: Bench) -> Result:
         for seed in bench.seeds:
             run = bench.trained("maml", seed, which)
             head = block_names(run.model)[-1:]
-            whole = bench.score(run, "maml", which)
-            frozen.append(seed_value(seed, difference(bench.score(run, "maml", which, blocks=head), whole)))
+            whole = bench.score(run, "maml")
+            frozen.append(seed_value(seed, difference(bench.score(run, "maml", blocks=head), whole)))
             bench.report(Stage(f"similarity at step {step}", bench.seeds.index(seed), len(bench.seeds)))
             inner = with_steps(run.config.inner_loop, bench.settings.inner_steps)
             found = similarity(
@@ -34,7 +34,7 @@ def figure3(bench: Bench) -> Result:
             if body:
                 lowest = min(body, key=lambda e: e.mean)
                 cca.append(seed_value(seed, lowest))
-        whole_row = bench.per_seed(lambda s, w=which: bench.score(bench.trained("maml", s, w), "maml", w))
+        whole_row = bench.per_seed(lambda s, w=which: bench.score(bench.trained("maml", s, w), "maml"))
         rows.append(Row(f"step {step}: MAML", "accuracy", whole_row))
         lost.append(Row(f"step {step}: body frozen − nothing frozen", "points", tuple(frozen), "about 0"))
         rows.append(lost[-1])

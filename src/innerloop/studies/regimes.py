@@ -29,7 +29,7 @@ def table5(bench: Bench) -> Result:
         name: Row(
             title,
             "accuracy",
-            bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s, "last"), "nil", "last")),
+            bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s, "last"), "nil")),
             at_shot(TABLE5[name], bench.shot),
         )
         for name, title in REGIMES.items()
@@ -41,7 +41,7 @@ def regime_heads(bench: Bench) -> Result:
     """Each regime's body under MAML's head: all blocks adapt by the inner loop (appendix D.1)."""
 
     def score(name: str, seed: int):
-        return bench.score(with_own_way(bench, bench.trained(name, seed, "last")), "maml", "last")
+        return bench.score(with_own_way(bench, bench.trained(name, seed, "last")), "maml")
 
     rows = {
         name: Row(title, "accuracy", bench.per_seed(lambda s, n=name: score(n, s))) for name, title in REGIMES.items()
@@ -49,7 +49,7 @@ def regime_heads(bench: Bench) -> Result:
     result = _regimes(rows, "MAML's inner loop at test")
     gaps = {
         name: math.fsum(
-            score(name, s).final.mean - bench.score(bench.trained(name, s, "last"), "nil", "last").final.mean
+            score(name, s).final.mean - bench.score(bench.trained(name, s, "last"), "nil").final.mean
             for s in bench.seeds
         )
         / len(bench.seeds)
