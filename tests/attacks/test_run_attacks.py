@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the attacks for
 
 
 def test_killed_and_resumed() -> None:
-    assert kill_and_resume.main({"train": (11, 1)}, ["train"])
+    assert kill_and_resume.main({"train": (20, 1)}, ["train"])
 
 
 def test_the_comparison_after_a_kill_sees_a_difference(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_the_attack_sees_a_lost_evaluation(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_tampered() -> None:
-    assert tampered_runs.main(lambda i, _: i % 16 == 0)
+    assert tampered_runs.main(lambda i, _: i % 32 == 0)
 
 
 @pytest.mark.slow

@@ -265,7 +265,7 @@ def test_results_of_others_are_left_alone(capsys: pytest.CaptureFixture[str]) ->
     Path("classified/note.txt").write_text("kept")
     assert classify("new/red", "--no-gallery") == 0
     assert {e["guess"] for e in results()[0]["pictures"]} == {"red"}
-    assert {p.name for p in Path("classified").iterdir()} == {"predictions.json", "predictions.csv", "note.txt"}
+    assert {p.name for p in Path("classified").glob("[!.]*")} == {"predictions.json", "predictions.csv", "note.txt"}
 
 
 @pytest.mark.usefixtures("examples")

@@ -109,7 +109,7 @@ def test_checkpoints_along_the_training(done: Path) -> None:
         body = {b: c.mean for b, c in cka.items() if c and b != "head"}
         low = e["lowest_body_cka"]
         assert low["mean"] == pytest.approx(min(body.values()), rel=1e-4)  # float32, other batch sizes
-        assert body[low["block"]] == pytest.approx(low["mean"])
+        assert body[low["block"]] == pytest.approx(low["mean"], rel=1e-4)
         assert {c["block"] for c in e["cka"]} == set(cka)
     best = summary["methods"]["maml"]["best_step"]
     assert next(e for e in early if e["step"] == best)["mean"] == pytest.approx(summary["methods"]["maml"]["mean"])
