@@ -1,6 +1,9 @@
 """Nothing that a stranger gives crashes the process, fills the memory, or ends without the file's name."""
 
 import pytest
+
+pytest.importorskip("resource")  # not on Windows
+
 from hostile_files import Attack, attacks, attempt
 
 TABLE = list(attacks())

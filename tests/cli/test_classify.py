@@ -238,6 +238,18 @@ def test_names_whose_bytes_are_no_text(capsys: pytest.CaptureFixture[str], monke
 
 
 @pytest.mark.usefixtures("new")
+def test_a_spreadsheet_computes_no_name(capsys: pytest.CaptureFixture[str]) -> None:
+    for name, colour in zip(("=1+1", "@b", "-c"), COLOURS.values(), strict=False):
+        save(Path("examples") / name / "only.png", colour)
+    save(Path("=2+2.png"), (9, 9, 9))
+    assert classify("=2+2.png", "--method", "nil") == 0
+    value, (line,) = results()
+    assert line["file"] == "'=2+2.png"
+    assert line["guess"] == f"'{value['pictures'][0]['guess']}"
+    assert float(line["probability"]) == pytest.approx(value["pictures"][0]["probability"], abs=1e-4)
+
+
+@pytest.mark.usefixtures("new")
 def test_one_example_a_class(capsys: pytest.CaptureFixture[str]) -> None:
     for name, colour in COLOURS.items():
         save(Path("examples") / name / "only.png", colour)

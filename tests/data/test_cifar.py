@@ -106,3 +106,53 @@ def test_missing_names_both_layouts(tmp_path: Path) -> None:
         with pytest.raises(DataMissing, match=r"cifar-100-python\.tar\.gz or cifar100\.zip") as caught:
             load(data_dir=tmp_path, cache_dir=tmp_path / "cache")
         assert "innerloop data fetch cifar_fs" in str(caught.value)
+
+
+def test_a_second_file_of_one_name_is_not_silently_taken(tmp_path: Path) -> None:
+    path = official(tmp_path, 2)
+    content = pickle.dumps({})
+    with tarfile.open(path) as old, tarfile.open(tmp_path / "new.tar.gz", "w:gz") as new:
+        for member in old:
+            new.addfile(member, old.extractfile(member))
+        info = tarfile.TarInfo("elsewhere/test")
+        info.size = len(content)
+        new.addfile(info, io.BytesIO(content))
+    with pytest.raises(DataCorrupt, match=r"new\.tar\.gz has two files called test"):
+        read_official(tmp_path / "new.tar.gz")
+
+
+@pytest.mark.parametrize(
+    ("part", "key", "value", "said"),
+    [
+        ("train", "data", [[0] * 3072], r"train is not a part of CIFAR-100"),
+        ("train", "data", np.zeros((1, 3072), np.int64), r"train is not a part of CIFAR-100"),
+        ("train", "fine_labels", ["0" * 10_000], r"train: fine_labels holds a str"),
+        ("train", "fine_labels", [1.5], r"train: fine_labels holds a float"),
+        ("train", "filenames", [["a"]], r"train: filenames holds a list"),
+        ("train", "fine_labels", [3], r"a label is outside the 3 classes"),
+        ("meta", "fine_label_names", "abc", r"meta: fine_label_names is a str"),
+        ("meta", "other", [], r"meta has no fine_label_names"),
+    ],
+)
+def test_parts_of_another_kind_are_named_and_not_quoted(
+    tmp_path: Path, part: str, key: str, value: object, said: str
+) -> None:
+    one = {"data": np.zeros((1, 3072), np.uint8), "fine_labels": [0], "filenames": ["a.png"]}
+    parts = {"train": one, "test": one, "meta": {"fine_label_names": list(NAMES)}}
+    parts[part] = {key: value} if part == "meta" else parts[part] | {key: value}
+    for name, content in parts.items():
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    with pytest.raises(DataCorrupt, match=said) as caught:
+        read_official(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_labels_may_be_an_array(tmp_path: Path) -> None:
+    names = np.array(["a.png", "b.png", "c.png"])
+    one = {"data": np.zeros((3, 3072), np.uint8), "fine_labels": np.array([2, 0, 2]), "filenames": names}
+    two = {"data": np.zeros((3, 3072), np.uint8), "fine_labels": list(np.array([1, 1, 1])), "filenames": names}
+    for name, content in {"train": one, "test": two, "meta": {"fine_label_names": list(NAMES)}}.items():
+        (tmp_path / name).write_bytes(pickle.dumps(content))
+    found = read_official(tmp_path)
+    assert dict(zip(found.class_names, found.count.tolist(), strict=True)) == {"apple": 3, "tulip": 2, "zebra": 1}

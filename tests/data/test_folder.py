@@ -13,6 +13,7 @@ from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
 from innerloop.data.folder import FolderOptions, load_folder, share_out
 from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.errors import InnerloopError
 
 Png = Callable[..., bytes]
 
@@ -134,3 +135,33 @@ def test_errors_for_what_is_not_there(tmp_path: Path) -> None:
         FolderOptions(fractions=(0.5, 0.1, 0.1))
     with pytest.raises(ValueError, match="size must be at least 1"):
         FolderOptions(size=0)
+
+
+def test_names_that_are_no_text(tmp_path: Path, png: Png) -> None:
+    """A folder from a machine that writes Latin-1, with lists from there."""
+    root = tmp_path / os.fsdecode(b"m\xfcll")
+    for name in (b"caf\xe9", b"na\xefve", "zoë".encode()):
+        (root / os.fsdecode(name)).mkdir(parents=True)
+        (root / os.fsdecode(name) / os.fsdecode(b"\xff.png")).write_bytes(png(np.full((4, 4), name[0])))
+    (root / "train.txt").write_bytes(b"na\xefve\ncaf\xe9\n")
+    for _ in range(2):  # read, and then from the cache
+        data = load_folder(root, FolderOptions(size=4), cache_dir=tmp_path / "cache")
+        assert data.name == "m\\udcfcll"
+        assert data.class_names == ("caf\\udce9", "na\\udcefve", "zoë")
+        assert data.splits == {"train": (1, 0)}
+        assert data.images[:, 0, 0, 0].tolist() == [ord("c"), ord("n"), ord("z")]
+
+
+def test_two_classes_that_are_written_alike_are_an_error(tmp_path: Path, png: Png) -> None:
+    for name in (os.fsdecode(b"caf\xe9"), "caf\\udce9"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "0.png").write_bytes(png(np.zeros((4, 4))))
+    with pytest.raises(InnerloopError, match=r"mine has two classes .*caf\\udce9"):
+        load_folder(tmp_path / "mine", by_seed(), cache_dir=tmp_path / "cache")
+
+
+def test_a_link_that_leads_nowhere_near_a_picture_is_passed_over(root: Path, tmp_path: Path) -> None:
+    (root / "class 1" / "zero.png").symlink_to("/dev/zero")
+    (root / "class 1" / "again").symlink_to(root)
+    os.mkfifo(root / "class 1" / "pipe.png")
+    assert load_folder(root, by_seed(), cache_dir=tmp_path / "cache").count[1] == 4

@@ -79,6 +79,11 @@ def test_the_common_pickles(tmp_path: Path) -> None:
         {"image_data": np.zeros((3, 84, 84), np.uint8)},
         {"image_data": np.zeros((3, 84, 84, 3), np.float32)},
         {"class_dict": {"n1": [5]}},
+        {"class_dict": {"n1": [-1]}},
+        {"class_dict": {"n1": [0, 1], "n2": [1, 2]}},
+        {"class_dict": {"n1": [[0], [1], [2]]}},
+        {"class_dict": {"n1": [10**30]}},
+        {"class_dict": {"n1": np.array([0.0])}},
         {"class_dict": 3},
     ],
 )

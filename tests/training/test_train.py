@@ -120,7 +120,7 @@ def test_learned_rates_are_trained_and_kept(tmp_path: Path) -> None:
     assert list(rates) == ["rate:head"]
     assert rates["rate:head"].shape == (2,)
     assert not torch.equal(rates["rate:head"], torch.full((2,), 0.4))
-    _, _, parameters = load_run(folder.path)
+    _, _, parameters = load_run(str(folder.path))
     assert torch.equal(parameters["rate:head"], rates["rate:head"])
     c = folder.load("best")
     for weights in (

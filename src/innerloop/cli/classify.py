@@ -14,7 +14,7 @@ from innerloop.data.places import cache_root
 from innerloop.errors import InnerloopError
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, page, thumbnail
-from innerloop.report.spreadsheet import csv_text
+from innerloop.report.spreadsheet import Cell, csv_text
 from innerloop.runs import RunError, environment, read_json
 from innerloop.runs.files import as_json, locked, write_all
 
@@ -244,7 +244,7 @@ def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
 
     top = min(top, len(support.classes))
     more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
-    lines: list[list[str | float]] = [
+    lines: list[list[Cell]] = [
         ["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again"]
     ]
     for r in rows:

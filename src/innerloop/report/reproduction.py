@@ -12,7 +12,7 @@ from innerloop.errors import InnerloopError
 from innerloop.report.drawing import blank, grid, png, style, svg
 from innerloop.report.formats import NONE
 from innerloop.report.looks import FAINT, INK
-from innerloop.report.spreadsheet import csv_text
+from innerloop.report.spreadsheet import Cell, csv_text
 from innerloop.runs.files import locked, read_object, write_all
 
 Value = Mapping[str, Any]
@@ -148,7 +148,7 @@ def table_csv(value: Value) -> str:
     """The table for a spreadsheet: raw numbers, fractions instead of per cent."""
     names = ("label", "unit", "paper", "mean", "seed_std", "ci95", "seeds", "episodes")
     further = _further(value)
-    lines: list[list[str | float]] = [[*names, *further]]
+    lines: list[list[Cell]] = [[*names, *further]]
     for r in value["rows"]:
         own = r.get("measured", {})
         lines.append([*("" if r[n] is None else r[n] for n in names), *(own.get(n, "") for n in further)])

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from innerloop.report.drawing import blank, png, style, svg
 from innerloop.report.formats import NONE, points, with_interval
 from innerloop.report.looks import FAINT, LOOKS
-from innerloop.report.spreadsheet import csv_text
+from innerloop.report.spreadsheet import Cell, csv_text
 from innerloop.runs import read_json
 from innerloop.runs.files import write_bytes
 
@@ -93,7 +93,7 @@ def markdown(value: Value) -> str:
 def table_csv(value: Value) -> str:
     """The table for a spreadsheet: raw numbers, fractions instead of per cent."""
     numbers = ("mean", "ci95", "seed_std")
-    lines: list[list[str | float]] = [
+    lines: list[list[Cell]] = [
         ["method", *(f"{part}_{number}" for part in _PARTS for number in numbers), "models", "episodes"]
     ]
     for r in value["rows"]:

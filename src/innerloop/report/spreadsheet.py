@@ -5,12 +5,13 @@ import io
 import re
 from collections.abc import Iterable, Sequence
 
+Cell = str | int | float
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 """what a cell that a spreadsheet computes begins with (OWASP, "CSV injection")"""
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
-def csv_text(rows: Iterable[Sequence[str | float]]) -> str:
+def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
     """One line a row. Text is in quotes, so that no other separator splits it; where it begins like a formula and is no
     number, it gets a ' before it. Numbers stay as they are."""
     out = io.StringIO()
@@ -19,7 +20,7 @@ def csv_text(rows: Iterable[Sequence[str | float]]) -> str:
     return out.getvalue()
 
 
-def _cell(cell: str | float) -> str | float:
+def _cell(cell: Cell) -> Cell:
     if isinstance(cell, str) and cell.startswith(_FORMULA) and not _NUMBER.fullmatch(cell):
         return f"'{cell}"
     return cell
