@@ -1031,22 +1031,6 @@ images of another size than the model's
 labels on another device
 a slow weight of another shape
 a model without blocks
-InnerLoop(steps=None)
-InnerLoop(steps=2.5)
-InnerLoop(steps='3')
-InnerLoop(steps=True)
-InnerLoop(steps=inf)
-InnerLoop(lr=inf)
-InnerLoop(lr='0.1')
-InnerLoop(lr=None)
-InnerLoop(proximal=inf)
-InnerLoop(proximal='1')
-InnerLoop(first_order='no')
-InnerLoop(first_order=None)
-InnerLoop(recompute='false')
-InnerLoop(adapt_norm='no')
-InnerLoop(blocks=None)
-InnerLoop(blocks=3)
 no inner loop
 the outer loop in the inner loop's place
 a loss that gives a Python number
@@ -1082,26 +1066,10 @@ a gradient of an unknown name
 a gradient that is None
 no gradient
 a gradient of another shape
-OuterLoop(steps=1.5)
-OuterLoop(steps=None)
-OuterLoop(meta_batch=2.5)
-OuterLoop(lr=inf)
-OuterLoop(lr='1')
-OuterLoop(final_lr=-1.0)
-OuterLoop(final_lr=nan)
 evaluate a head of 5 classes on tasks of 3
 evaluate the episodes in the family's place
 evaluate the data in the family's place
-evaluate(head='cosin')
-evaluate(start='mean')
 evaluate(task_chunk=0)
-EvalSettings(episodes=2.5)
-EvalSettings(episodes='9')
-EvalSettings(query=1.5)
-EvalSettings(inner_steps=1.5)
-EvalSettings(statistics='suport')
-EvalSettings(temperature=inf)
-EvalSettings(temperature='1')
 ImageTasks(way=2.5)
 ImageTasks(way='3')
 ImageTasks(shot=1.5)
@@ -1116,9 +1084,6 @@ no classes
 an empty split
 images of one task's labels in two types
 a path of a stream that is a tensor
-predictor({'head': 'cosin'})
-predictor({'start': 'mean'})
-predictor({'statistics': 'suport'})
 predictor({'temperature': 0.0})
 predictor({'temperature': nan})
 FewShotClassifier(device='gpu')

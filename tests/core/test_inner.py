@@ -1,7 +1,7 @@
 """The inner loop on nets: gradcheck, the reference, chunks, recomputation, and which blocks run and adapt."""
 
 import gc
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -268,15 +268,15 @@ def test_the_support_set_teaches_and_the_query_set_does_not() -> None:
 
 
 class Counting(nn.Module):
-    """Counts its forward passes."""
+    """Counts its forward passes, in an object that it shares with the copies that run."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
-        self.calls = 0
+        self.calls: Counter[str] = Counter()
 
     def forward(self, x: Tensor) -> Tensor:
-        self.calls += 1
+        self.calls["forward"] += 1
         return self.inner(x)
 
 
@@ -307,7 +307,7 @@ def test_blocks_before_the_first_adapted_one_run_once(blocks, calls: tuple[int, 
     x, y = torch.randn(tasks, 4, 3, dtype=torch.float64), torch.tensor([0, 1, 0, 1]).expand(tasks, 4)
     with torch.set_grad_enabled(grad):
         adapt(model, slow_weights(model), x, y, InnerLoop(blocks, 5, 0.1))
-    assert tuple(m.calls for m in model.modules() if isinstance(m, Counting)) == calls
+    assert tuple(m.calls["forward"] for m in model.modules() if isinstance(m, Counting)) == calls
 
 
 @plants(

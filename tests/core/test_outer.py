@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import slow_weights
+from innerloop.core.functional import Weights, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
@@ -252,3 +252,20 @@ def test_two_answers_to_one_rate_are_refused() -> None:
             with pytest.raises(InnerloopError, match=r"0\.05.*cosine"):
                 outer_step(optimizer, p, GRADIENT, outer, 1)
             assert torch.equal(p["a"], before)
+
+
+@pytest.mark.parametrize(("chunk", "sizes"), [(2, [2, 2, 1]), (5, [5]), (9, [5]), (None, [5])])
+def test_no_more_tasks_than_the_chunk_are_in_memory_at_once(chunk: int | None, sizes: list[int]) -> None:
+    """Its result is the same without chunks; only this tells."""
+    model, e, seen = small_mlp(), targets(tasks=5), []
+    right = predictor(model, InnerLoop(steps=1), loss=mean_squared_error)
+
+    def predict(weights: Weights, part: Episodes) -> Tensor:
+        seen.append(len(part))
+        return right(weights, part)
+
+    meta_gradient(predict, slow_weights(model), e, mean_squared_error, task_chunk=chunk)
+    assert seen == sizes
+    seen.clear()
+    score_episodes(predict, slow_weights(model), e, mean_squared_error, task_chunk=chunk)
+    assert seen == sizes

@@ -20,6 +20,7 @@ from innerloop.core.functional import block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
+from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
 from planting import plants
@@ -255,6 +256,64 @@ def test_a_layer_that_keeps_something_is_refused() -> None:
         forward(model, slow_weights(model), {}, e.query_x)
     assert all(torch.equal(b, before[n]) for n, b in model.named_buffers())
     assert torch.equal(forward(model.eval(), slow_weights(model), {}, e.query_x)[0], model(e.query_x[0]))
+
+
+class Causal(nn.Module):
+    """Attention among four tokens of six numbers, each of which sees those before it only."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.ones(4, 4, dtype=torch.bool).triu(1)
+        return self.attention(x, x, x, attn_mask=mask, need_weights=False)[0].flatten(1)
+
+
+@pytest.mark.parametrize("tasks", [1, 2])
+@pytest.mark.parametrize("create_graph", [False, True])
+def test_attention_keeps_its_mask(create_graph: bool, tasks: int) -> None:
+    """Catches arguments that get lost on the way to the attention that can be differentiated."""
+    model = layers(causal=Causal(), head=nn.Linear(24, 3))
+    x = torch.randn(tasks, 5, 4, 6, generator=stream(0, "tokens"), dtype=torch.float64)
+    out = forward(model, slow_weights(model), {}, x, create_graph=create_graph)
+    torch.testing.assert_close(out, torch.stack([model(one) for one in x]))
+
+
+def test_examples_may_be_single_numbers() -> None:
+    """[tasks, examples], without an axis for what an example has."""
+
+    class Column(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, None]
+
+    model = layers(column=Column(), head=nn.Linear(1, 3))
+    x = torch.randn(2, 3, generator=stream(0, "numbers"), dtype=torch.float64)
+    y = torch.tensor([[0, 1, 2], [2, 1, 0]])
+    fast = adapt(model, slow_weights(model), x, y, InnerLoop("all", 1, 0.1))
+    weight = model.get_parameter("head.weight")
+    for t in range(2):
+        (g,) = torch.autograd.grad(F.cross_entropy(model(x[t]), y[t]), weight)
+        torch.testing.assert_close(fast["head.weight"][t], weight - 0.1 * g)
+
+
+def test_a_buffer_that_is_reached_by_another_name_is_a_copy_too() -> None:
+    """Catches a copy whose plain attribute is still the original's buffer: a count that threads would share."""
+
+    class Counts(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("count", torch.zeros((), dtype=torch.float64))
+            self.kept = [self.count]
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.kept[0].add_(1)
+            return x
+
+    model, e = layers(flat=nn.Flatten(), counts=Counts(), head=nn.Linear(578, 3)), images(1)
+    with pytest.raises(InnerloopError, match=r"counts\.count"):
+        forward(model, slow_weights(model), {}, e.query_x)
+    assert float(model.get_buffer("counts.count")) == 0
 
 
 class Odd(nn.Module):
