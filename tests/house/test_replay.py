@@ -114,6 +114,7 @@ def test_the_smallest_difference_is_found_and_named(
         out = capsys.readouterr().out
         assert "one: different" in out
         assert all(s in out for s in said), out
+        assert "difference inf" not in out
 
 
 def test_how_far_a_tensor_is_off_is_said_where_its_run_is_there(
