@@ -152,8 +152,8 @@ RUNS = {
 """Command lines by the name of their run, beside those of `every_run`. Each run starts in a folder of its own, and its
 commands follow one another there."""
 
-UNTOLD = re.compile(r"seconds|^(command|commit|config|date|env|innerloop|cost|notes?)$|\bms\b|_ms$|\(min\)")
-"""JSON entries that are times, or are not results"""
+UNTOLD = re.compile(r"seconds|^(command|commit|config|date|env|innerloop|cost|notes?|sha256)$|\bms\b|_ms$|\(min\)")
+"""JSON entries that are times, are not results, or repeat what is recorded of the tensors"""
 UNTOLD_FILES = re.compile(r"(^|/)(env|config)\.json$|/cost/")
 TENSOR = re.compile(r"(\w+ \[[\dx]*\]) (\S+) (\w{16})")
 """what `described` says"""
