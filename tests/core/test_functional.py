@@ -174,3 +174,21 @@ def test_split_shares_the_modules() -> None:
     assert [n for n, _ in rest.named_children()] == ["conv3", "conv4", "head"]
     assert rest.get_submodule("conv3") is model.get_submodule("conv3")
     assert len(split_model(model, ())[1]) == 0
+
+
+def test_statistics_need_no_pass_through_the_head() -> None:
+    """A head may not take images: one that compares pairs, for instance."""
+
+    class Refuses(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError("the head was run")
+
+    model, e = conv_model(), images()
+    slow = slow_weights(model)
+    whole = batch_statistics(model, slow, {}, e.support_x)
+    assert list(whole) == [f"conv{i}.norm" for i in range(1, 5)]
+    model.head = Refuses()
+    for name, (mean, variance) in batch_statistics(model, slow, {}, e.support_x).items():
+        assert torch.equal(mean, whole[name][0])
+        assert torch.equal(variance, whole[name][1])
+    assert batch_statistics(nn.Sequential(OrderedDict(head=nn.Linear(2, 2))), {}, {}, e.support_x) == {}

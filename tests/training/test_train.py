@@ -13,6 +13,7 @@ from innerloop.core.episodes import ClassImages, Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
+from innerloop.methods.heads import Metric
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Progress, load_run, setup, train
 from tiny import CONFIG, SINES, blobs, load_blobs
@@ -212,3 +213,15 @@ def test_head_scale_scales_the_head_and_nothing_else(base: Config) -> None:
     assert not bool(zero["head.weight"].any())
     with pytest.raises(InnerloopError, match="head_scale"):
         replace(base.model, head_scale=-1.0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"method": "siamese"}, {"method": "baseline++"}, {"method": "matching", "metric": Metric(full_context=True)}],
+)
+def test_head_scale_is_for_linear_heads(change: dict) -> None:
+    """Cosines do not see it, and other heads have no one weight; without it each of them is built."""
+    config = replace(CONFIG, **change)
+    setup.build_model(config, blobs())
+    with pytest.raises(InnerloopError, match=r"head_scale 0\.5"):
+        setup.build_model(replace(config, model=replace(config.model, head_scale=0.5)), blobs())

@@ -6,6 +6,7 @@ nothing to the model (`innerloop.core.bind`), so that threads can share it.
 """
 
 import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -151,9 +152,15 @@ def batch_statistics(
 ) -> dict[str, tuple[Tensor, Tensor]]:
     """Mean and (biased) variance of each channel at each batch normalisation when the model is given `x`.
 
-    By the layer's name, [tasks, channels] each; differentiable. Layers that use stored statistics are not in it.
+    By the layer's name, [tasks, channels] each; differentiable. Layers that use stored statistics are not in it. Blocks
+    behind the last batch normalisation are not run.
     """
-    return _run(model, slow, fast, x, {}, False, record=True)[1]
+    part, found = nn.Sequential(), nn.Sequential()
+    for name, block in blocks_of(model).items():
+        part.add_module(name, block)
+        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in block.modules()):
+            found = nn.Sequential(OrderedDict(part._modules))  # pyright: ignore[reportArgumentType]
+    return _run(found, slow, fast, x, {}, False, record=True)[1] if len(found) else {}
 
 
 def _run(

@@ -157,8 +157,12 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
 
 @torch.no_grad()
 def _scale_head(model: nn.Sequential, factor: float) -> None:
-    if factor != 1:
-        model[-1].get_parameter("weight").mul_(factor)
+    if factor == 1:
+        return
+    head = model[-1]
+    if not isinstance(head, Linear):
+        raise InnerloopError(f"model.head_scale {factor:g} is for linear heads, this one is a {type(head).__name__}")
+    head.weight.mul_(factor)
 
 
 def _replace_head(config: Config, model: nn.Sequential) -> None:
