@@ -9,6 +9,7 @@ written beside the files.
 """
 
 import csv
+import faulthandler
 import gzip
 import io
 import json
@@ -967,6 +968,7 @@ def _in_child(do: Callable[[], Any], folder: Path) -> tuple[str, dict[str, Any]]
     if pid == 0:
         try:
             os.close(reads)
+            faulthandler.disable()  # a crash is reported by the parent
             os.chdir(folder)
             signal.alarm(SECONDS)
             before = _peak()
