@@ -369,7 +369,7 @@ def numbers() -> Iterator[Case]:
     ):
         yield c(f"train {flag}", word, flag.split()[1], status=None)
         yield c(f"study {flag}", word, flag.split()[1], status=None)
-    yield c("train --threads 100000 --out new", "--threads", "100000")
+    yield c("train --threads 100000 --out new", "threads", "100000")
     yield c("train --way 7 --out new", "way 7", "6 classes")
     yield c("train --shot 9 --out new", "--shot")
     yield c("train --query 99 --out new", "--query")
@@ -395,12 +395,11 @@ def numbers() -> Iterator[Case]:
         ("--critic-steps", "0"),
         ("--every", "0"),
         ("--lr", "-1"),
-        ("--images", "0"),
-        ("--samples", "0"),
-        ("--images", "-3"),
     ):
         yield c(f"dagan {flag} {value}", flag.strip("-").replace("-", "_"), value)
-    yield c("dagan --samples-only --out dagan-run --samples 0", "samples", "0")
+    for flag, value in (("--images", "0"), ("--samples", "0"), ("--images", "-3"), ("--samples", "1")):
+        yield c(f"dagan {flag} {value}", flag.strip("-"), value, status=2)
+    yield c("dagan --samples-only --out dagan-run --samples 0", "samples", "0", status=2)
     for flag, value in (
         ("--iterations", "0"),
         ("--meta-batch", "0"),
