@@ -58,7 +58,7 @@ print("accuracy of four episodes before training:", accuracy(logits, episodes.qu
 # The outer loop: the meta-gradient of a batch of tasks, and Adam.
 outer = OuterLoop(steps=150, meta_batch=8, lr=3e-3)
 predict = predictor(model, inner)
-optimizer = torch.optim.Adam(slow.values())
+optimizer = torch.optim.Adam(slow.values(), lr=outer.lr)
 for step in range(outer.steps):
     batch = train.sample(outer.meta_batch, stream(0, "episodes", step))
     found = meta_gradient(predict, slow, batch, cross_entropy, accuracy)

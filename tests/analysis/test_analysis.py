@@ -76,8 +76,8 @@ def test_similarity_falls_from_the_first_adapted_block(model) -> None:
 def test_similarity_is_that_of_the_block_outputs(model, statistics) -> None:
     e, slow = batch(), slow_weights(model)
     fast = adapt(model, slow, e.support_x, e.support_y, INNER)
-    of = batch_statistics(model, slow, fast, e.support_x) if statistics == "support" else None
-    before, after = (block_outputs(model, slow, w, e.query_x, of)["head"] for w in ({}, fast))
+    of = [batch_statistics(model, slow, w, e.support_x) if statistics == "support" else None for w in ({}, fast)]
+    before, after = (block_outputs(model, slow, w, e.query_x, s)["head"] for w, s in zip(({}, fast), of, strict=True))
     expected = sum(linear_cka(b, a) for b, a in zip(before, after, strict=True)) / len(e)
     for chunk in (None, 1):
         found = similarity(model, slow, [e], INNER, statistics=statistics, task_chunk=chunk)["cka"]["head"]

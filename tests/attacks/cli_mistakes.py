@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from unittest import mock
@@ -178,12 +178,26 @@ def _too_long(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@contextlib.contextmanager
+def without(packages: Iterable[str]) -> Iterator[None]:
+    """These cannot be imported. (`mock.patch.dict` would also forget what is imported meanwhile.)"""
+    before = {name: sys.modules.get(name) for name in packages}
+    sys.modules.update(dict.fromkeys(before))  # pyright: ignore[reportArgumentType, reportCallIssue]
+    try:
+        yield
+    finally:
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
 def try_case(case: Case, root: Path) -> list[str]:
     """Make the mistake; returns what is wrong with the answer."""
     wrong = []
     before = files(root)
-    packages = mock.patch.dict(sys.modules, dict.fromkeys(case.missing))
-    with inside(root), packages, mock.patch.dict(os.environ, case.environment), quiet() as (out, err):
+    with inside(root), without(case.missing), mock.patch.dict(os.environ, case.environment), quiet() as (out, err):
         try:
             status: int | str = cli.run(list(case.args))
         except BaseException:
@@ -485,7 +499,7 @@ def folders() -> Iterator[Case]:
         yield c(f"{command} elsewhere", "privateuseone", "cpu")
     for command in ("rl evaluate", "rl analyse", "rl render"):
         yield c(f"{command} run", "run/config.json", "innerloop evaluate")
-        yield c(f"{command} dagan-run", "dagan-run/config.json")
+        yield c(f"{command} dagan-run", "dagan-run")
     yield c("dagan --samples-only --out run", "run/config.json")
     yield c("dagan --samples-only --out empty", "empty", "config.json")
     yield c("dagan --samples-only --out file", "file", "is a file")

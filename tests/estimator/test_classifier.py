@@ -142,7 +142,7 @@ def test_one_query_image_does_not_depend_on_the_others(method: str, way: int) ->
     np.testing.assert_allclose(whole[3:4], model.predict_proba(query[3:4]), atol=1e-5)
     batch = FewShotClassifier(network(way), method=method, batch_size=2, steps=2, statistics="batch").fit(IMAGES, Y)
     assert not np.allclose(batch.predict_proba(query)[3:4], batch.predict_proba(query[3:4]), atol=1e-5)
-    np.testing.assert_allclose(batch.predict_proba(query)[::-1], batch.predict_proba(query[::-1]), atol=1e-5)
+    np.testing.assert_allclose(batch.predict_proba(query)[::-1], batch.predict_proba(query[::-1]), atol=5e-5)
 
 
 @pytest.mark.parametrize("method", ["nil", "means", "anil", "finetune"])

@@ -388,7 +388,7 @@ def test_what_cannot_be_analysed(tmp_path: Path, made_images: None, capsys: pyte
     assert cli.run(["analyse", str(out)]) == 1
     assert "innerloop evaluate" in capsys.readouterr().err
     assert cli.run(["analyse", str(tmp_path / "none")]) == 1
-    assert "is not a run folder" in capsys.readouterr().err
+    assert f"run folder {tmp_path / 'none'}" in capsys.readouterr().err
 
 
 def test_an_unknown_name_is_an_error() -> None:

@@ -43,7 +43,13 @@ def test_a_run_is_looked_into(made: dict[str, Path], capsys: pytest.CaptureFixtu
     assert "the head moves most" in " ".join(capsys.readouterr().out.lower().split())
     folder = made["maml"] / "analysis"
     value = read_json(folder / "result.json")
-    assert {p.name for p in folder.iterdir()} == {"result.json", "table.md", "table.csv", "figure.png", "figure.svg"}
+    assert {p.name for p in folder.iterdir()} - {".lock"} == {
+        "result.json",
+        "table.md",
+        "table.csv",
+        "figure.png",
+        "figure.svg",
+    }
     assert (value["seeds"], value["step"]) == ([3], RunFolder(made["maml"]).load("best").step)
     found = rows(value)
     assert all(math.isfinite(r["mean"]) for r in found.values())
