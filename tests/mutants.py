@@ -191,7 +191,6 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", default=["tests"], help="where tests are collected")
     parser.add_argument("--survivors", action="store_true", help="show them and run nothing")
     options = parser.parse_args()
-    KEPT.mkdir(exist_ok=True)
     if not options.survivors:
         pytest.main(["-qm", "not slow and not gpu", "-pno:cacheprovider", *options.tests], plugins=[Mutate(options)])
     report(options.packages, options.survivors)
