@@ -10,9 +10,9 @@ stopped, and tests a function that has changed anew. `--survivors` shows what wa
 
 Why neither mutmut nor cosmic-ray alone: cosmic-ray starts a process a mutant, and `import torch` takes longer than most
 of our tests. mutmut 3 forks, but has no sample and no time limit, and its trampolines hide the signatures that the
-tests check (tests/conftest.py). Here the tests are collected once, and each mutant is a fork in which the function's
-code object is exchanged, wherever the function is held. Not mutated: what runs at import (constants, class bodies,
-defaults, decorators) and `raise` statements (the tests ask what an error names, not for its prose).
+tests check. Here the tests are collected once, and each mutant is a fork in which the function's code object is
+exchanged, wherever the function is held. Not mutated: what runs at import (constants, class bodies, defaults,
+decorators) and `raise` statements (the tests ask what an error names, not for its prose).
 """
 
 import argparse
@@ -191,7 +191,6 @@ def main() -> None:
     parser.add_argument("--tests", nargs="+", default=["tests"], help="where tests are collected")
     parser.add_argument("--survivors", action="store_true", help="show them and run nothing")
     options = parser.parse_args()
-    KEPT.mkdir(exist_ok=True)
     if not options.survivors:
         pytest.main(["-qm", "not slow and not gpu", "-pno:cacheprovider", *options.tests], plugins=[Mutate(options)])
     report(options.packages, options.survivors)

@@ -77,7 +77,7 @@ def test_a_finished_run_is_never_overwritten(folder: RunFolder, resume: bool) ->
     assert folder.load("best").step == 1
 
 
-@plants("two trainings in one folder", "runs.folder:fcntl", lambda right: None)
+@plants("two trainings in one folder", "runs.files:fcntl", lambda right: None)
 def test_two_processes_in_one_folder(folder: RunFolder) -> None:
     with RunFolder(folder.path).start(folder.config, resume=True):
         for resume in (True, False):  # --resume would not help while the other one trains
