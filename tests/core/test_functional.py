@@ -20,6 +20,7 @@ from innerloop.core.functional import (
     split_model,
 )
 from innerloop.core.inner import InnerLoop, adapt
+from innerloop.errors import InnerloopError
 from planting import plants
 from small import conv_model, each_task, images, stock_model
 
@@ -192,3 +193,14 @@ def test_statistics_need_no_pass_through_the_head() -> None:
         assert torch.equal(mean, whole[name][0])
         assert torch.equal(variance, whole[name][1])
     assert batch_statistics(nn.Sequential(OrderedDict(head=nn.Linear(2, 2))), {}, {}, e.support_x) == {}
+
+
+@pytest.mark.parametrize("tasks", [1, 3])
+def test_statistics_that_lack_a_layer_are_refused(tasks: int) -> None:
+    """Catches a layer that silently takes the query set's own beside others that take the support set's."""
+    model, e = conv_model(), images()[:tasks]
+    slow = slow_weights(model)
+    found = batch_statistics(model, slow, {}, e.support_x)
+    del found["conv3.norm"]
+    with pytest.raises(InnerloopError, match=r"'conv3\.norm'.*conv1\.norm"):
+        forward(model, slow, {}, e.query_x, statistics=found)

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +24,7 @@ from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
+from innerloop.methods.objectives import implicit
 from planting import plants
 from small import conv_model, images
 
@@ -241,8 +243,22 @@ def test_what_has_no_second_derivative_is_said() -> None:
             return Once.apply(x)
 
     model, e = layers(flat=nn.Flatten(), l1=nn.Linear(578, 6), once=Layer(), head=nn.Linear(6, 3)), images(1)
+    for inner in (INNER, replace(INNER, recompute=True)):
+        with pytest.raises(InnerloopError, match="first_order=True"):
+            meta_gradient(predictor(model, inner), slow_weights(model), e, cross_entropy)
+    ordinary = layers(flat=nn.Flatten(), l1=nn.Linear(578, 6), head=nn.Linear(6, 3))  # a loss can be at fault, too
     with pytest.raises(InnerloopError, match="first_order=True"):
-        meta_gradient(predictor(model, INNER), slow_weights(model), e, cross_entropy)
+        adapt(
+            ordinary,
+            slow_weights(ordinary),
+            e.support_x,
+            e.support_y,
+            INNER,
+            loss=lambda p, y: cross_entropy(Once.apply(p), y),
+        )
+    adapt(ordinary, slow_weights(ordinary), e.support_x, e.support_y, INNER)
+    with pytest.raises(InnerloopError, match="first_order=True"):
+        implicit(model, replace(INNER, proximal=2.0))(slow_weights(model), e)
     first = InnerLoop("all", 2, 0.1, first_order=True)
     meta_gradient(predictor(model, first), slow_weights(model), e, cross_entropy)
 

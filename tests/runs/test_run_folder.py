@@ -367,15 +367,15 @@ def test_the_part_of_a_living_process_is_left(tmp_path: Path) -> None:
 def test_a_checkpoint_that_a_training_replaces_while_it_is_read(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, calls = run_folder.load_file, []
+    whole, calls = run_folder.load, []
 
-    def replaced(path: Path) -> dict[str, torch.Tensor]:
+    def replaced(content: bytes) -> dict[str, torch.Tensor]:
         if not calls:
             calls.append(1)
             folder.save(replace(ONE, step=2), best=True)
-        return whole(path)
+        return whole(content)
 
-    monkeypatch.setattr(run_folder, "load_file", replaced)
+    monkeypatch.setattr(run_folder, "load", replaced)
     assert folder.load("last").step == 2
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes, TaskFamily
-from innerloop.core.functional import Weights, block_names
+from innerloop.core.functional import Weights, head_of
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.random import stream
@@ -138,7 +138,7 @@ def fresh_head(
 
 def _linear(model: nn.Sequential) -> str:
     """The path of the head's one linear layer."""
-    name, head = block_names(model)[-1], model[-1]
+    name, head = head_of(model)
     found = [(n, m) for n, m in head.named_modules() if isinstance(m, nn.Linear)]
     if len(found) != 1 or len(list(head.parameters())) != len(list(found[0][1].parameters())):
         raise InnerloopError(

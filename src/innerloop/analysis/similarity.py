@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from innerloop.analysis.cka import linear_cka
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Statistics, Weights, batch_statistics, block_names, blocks_of, forward
+from innerloop.core.functional import Statistics, Weights, block_names, blocks_of, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import StatisticsOf, last_weights, learned, own_weights
+from innerloop.methods.gradient import StatisticsOf, last_weights, learned, own_weights, query_statistics
 from innerloop.validated import checked
 
 Measure = Callable[[Tensor, Tensor], float]
@@ -126,14 +126,14 @@ def between(
     return {name: {b: _estimate(v) for b, v in blocks.items()} for name, blocks in values.items()}
 
 
-def _outputs(model: Model, e: Episodes, loss: Loss, statistics: str) -> dict[str, Tensor]:
+def _outputs(model: Model, e: Episodes, loss: Loss, statistics: StatisticsOf) -> dict[str, Tensor]:
     net, inner = model[0], model[2] if len(model) == 3 else None
     slow, fast = own_weights(model[1]), {}
     if inner is not None:
         rates, steps = learned(model[1], "rate"), learned(model[1], "step")
         fast = adapt(net, slow, e.support_x, e.support_y, inner, loss=loss, rates=rates, step_weights=steps)
         slow = last_weights(net, model[1], inner)
-    of = batch_statistics(net, slow, fast, e.support_x) if statistics == "support" else None
+    of = query_statistics(statistics, net, slow, fast, e.support_x)
     return block_outputs(net, slow, fast, e.query_x, of)
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
 from innerloop.data.places import cache_root
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, shown
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, page, thumbnail
 from innerloop.report.spreadsheet import Cell, csv_text
@@ -201,8 +201,6 @@ def _summary(
     seconds: float,
 ) -> dict[str, Any]:
     """What predictions.json holds."""
-    from innerloop.estimator.sorting import shown
-
     examples = [shown(p) for p in support.files]
     return {
         "made_by": MADE_BY,
@@ -240,8 +238,6 @@ def _summary(
 
 def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
     """One line a picture."""
-    from innerloop.estimator.sorting import shown
-
     top = min(top, len(support.classes))
     more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
     lines: list[list[Cell]] = [
@@ -257,8 +253,6 @@ def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
 def _gallery(
     asked: ClassifyArgs, support: "Support", rows: Sequence[Row], small: Sequence[Any], summary: dict[str, Any]
 ) -> Gallery:
-    from innerloop.estimator.sorting import shown
-
     env = summary["env"]
     made = (
         ("command", shown(shlex.join(env["command"]))),
@@ -293,8 +287,6 @@ def _print(
     not_used: Sequence["NotUsed"],
     seconds: float,
 ) -> None:
-    from innerloop.estimator.sorting import shown
-
     table = []
     for name, examples in support.classes.items():
         own = [r for r in rows if r.guesses[0][0] == name]

@@ -18,8 +18,9 @@ from innerloop.errors import InnerloopError
 
 _STANDARD = frozenset(nn.Module().__dict__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks")
-_ATOMS = (int, float, complex, bool, str, bytes, type(None), type, torch.dtype, torch.device, torch.Size)
-_ATOMS = frozenset((*_ATOMS, torch.memory_format, torch.layout, types.BuiltinFunctionType))
+_PLAIN = (int, float, complex, bool, str, bytes, type(None), type, types.BuiltinFunctionType)
+_ATOMS = {*_PLAIN, torch.dtype, torch.device, torch.Size, torch.memory_format, torch.layout}
+"""types of attributes that hold no module and no tensor"""
 
 
 class NotBindable(Exception):
@@ -79,7 +80,7 @@ class Bound:
             return None
         if id(parameter) not in self._bound:  # a tied parameter has the name of its first place
             if name not in self._tensors:
-                raise InnerloopError(f"the model has a parameter {name!r}, but the slow weights given do not")
+                raise lacking(name)
             self._bound[id(parameter)] = self._tensors[name]
         return self._bound[id(parameter)]
 
@@ -112,6 +113,11 @@ class Bound:
             )
         _check_function(value)
         return value
+
+
+def lacking(parameter: str) -> InnerloopError:
+    """The error for weights that leave a parameter of the model out."""
+    return InnerloopError(f"the model has a parameter {parameter!r}, but the slow weights given do not")
 
 
 def _check_stateless(module: nn.Module, prefix: str) -> None:

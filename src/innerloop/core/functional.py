@@ -90,6 +90,11 @@ def block_names(model: nn.Sequential) -> tuple[str, ...]:
     return tuple(blocks_of(model))
 
 
+def head_of(model: nn.Sequential) -> tuple[str, nn.Module]:
+    """Name and module of the last block."""
+    return list(blocks_of(model).items())[-1]
+
+
 def check_sharing(model: nn.Sequential) -> None:
     """Raise if two blocks share a parameter: whether it adapts could not be said block by block."""
     owner: dict[int, str] = {}
@@ -139,7 +144,7 @@ def forward(
     Batch normalisation takes its statistics from the examples at hand, task by task (the transductive setting of the
     MAML papers). With `statistics` it takes these instead: those of the support set, from `batch_statistics`, are the
     non-transductive setting, in which no query example influences another. A module that computes statistics in a way
-    of its own, and is no `torch.nn` batch normalisation, is not reached.
+    of its own, and is no `torch.nn` batch normalisation, is not reached. Statistics that lack a layer are an error.
 
     `create_graph` says that the gradient of this pass will be differentiated again, as in the inner loop of MAML: then
     the kernels that have a (fast) second derivative are taken.
@@ -155,12 +160,13 @@ def batch_statistics(
     By the layer's name, [tasks, channels] each; differentiable. Layers that use stored statistics are not in it. Blocks
     behind the last batch normalisation are not run.
     """
-    part, found = nn.Sequential(), nn.Sequential()
-    for name, block in blocks_of(model).items():
-        part.add_module(name, block)
-        if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in block.modules()):
-            found = nn.Sequential(OrderedDict(part._modules))  # pyright: ignore[reportArgumentType]
-    return _run(found, slow, fast, x, {}, False, record=True)[1] if len(found) else {}
+    blocks = list(blocks_of(model).items())
+    normed = [any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in block.modules()) for _, block in blocks]
+    if not any(normed):
+        return {}
+    while not normed.pop():
+        blocks.pop()
+    return _run(nn.Sequential(OrderedDict(blocks)), slow, fast, x, {}, False, record=True)[1]
 
 
 def _run(
@@ -190,7 +196,9 @@ def _run(
             with _patching:  # the model itself is changed for the time of the call
                 return functional_call(model, own, (h,)), found
         for name, norm in bound.norms.items():
-            if record or name in given:
+            if given and name not in given:
+                raise InnerloopError(f"the statistics given lack {name!r}; they have {', '.join(given)}")
+            if record or given:
                 norm.forward = _Normalise(norm, name, given.get(name), found)  # pyright: ignore[reportAttributeAccessIssue]
         h = bound.module(h)
         bound.check_buffers()

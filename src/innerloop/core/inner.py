@@ -7,19 +7,18 @@ ANIL the head, BOIL the body, NIL none. Training, evaluation and analysis all ca
 """
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from innerloop.core.bind import lacking
 from innerloop.core.functional import (
     Blocks,
     Weights,
     block_of,
-    blocks_of,
     check_sharing,
     forward,
     resolve_blocks,
@@ -152,8 +151,6 @@ def adapt_path(
             fast = _recomputed_step(rest, own, fast, step_rates, h, support_y, loss)
         else:
             fast = _second_order_step(rest, own, fast, step_rates, h, support_y, loss)
-            if step == 0:
-                _check_twice_differentiable(model, fast)
         if inner.proximal:
             # the gradient of λ/2 ‖θ_m − θ‖², with the rate of the step
             pull = {n: inner.proximal * (w - anchor[n]) for n, w in before_step.items()}
@@ -194,31 +191,28 @@ def _second_order_step(
     # slow weights that the caller passes as plain tensors are constants: then only the inner gradient is needed
     fast = {n: w if w.requires_grad else w.detach().requires_grad_() for n, w in fast.items()}
     grads = _support_gradient(rest, own, fast, h, y, loss, create_graph=True)
+    check_twice_differentiable(grads, (*fast.values(), h))
     return {n: fast[n] - step_rates[n] * g for n, g in grads.items()}
 
 
-_differentiated: WeakKeyDictionary[nn.Module, set[tuple[str, ...]]] = WeakKeyDictionary()
+def check_twice_differentiable(grads: Mapping[str, Tensor], inputs: Iterable[Tensor]) -> None:
+    """Raise if the `grads`, made with `create_graph` from `inputs`, pass something that has no second derivative.
 
-
-def _check_twice_differentiable(model: nn.Sequential, fast: Weights) -> None:
-    """Raise if the step passes a function that is differentiable once: PyTorch would leave its second derivative out
-    without a word. Looked at once for each model and set of adapted weights."""
-    key = list(blocks_of(model).values())[-1]
-    if tuple(fast) in _differentiated.setdefault(key, set()):
-        return
-    nodes, seen = [w.grad_fn for w in fast.values()], set()
+    PyTorch would say so late, with a name of its own, or leave the derivative of a function that is marked as
+    differentiable once out without a word.
+    """
+    nodes, seen = [g.grad_fn for g in grads.values()], {t.grad_fn for t in inputs}
     while nodes:
         node = nodes.pop()
         if node is None or node in seen:
             continue
         seen.add(node)
-        if node.name().endswith("::Error"):
+        if node.name().endswith(("::Error", "::NotImplemented")):
             raise InnerloopError(
-                "a function in the model is marked as differentiable once, so it has no second derivative: set "
-                "first_order=True in the inner loop, or use another layer"
+                "something in the model has no second derivative in PyTorch: set first_order=True in the inner loop, "
+                "or use another layer"
             )
         nodes += [n for n, _ in node.next_functions]
-    _differentiated[key].add(tuple(fast))
 
 
 class _RecomputedStep(torch.autograd.Function):
@@ -311,21 +305,18 @@ def _check_support(slow: Weights, names: tuple[str, ...], x: Tensor, y: Tensor) 
         )
     if names and 0 in x.shape[:2]:
         raise InnerloopError(f"a support set needs at least one example of one task; got {tuple(x.shape)}")
+    of_numbers = x.is_floating_point() and not torch.is_autocast_enabled(x.device.type)
     for n in names:
         if n not in slow:
-            raise InnerloopError(f"the model has a parameter {n!r}, but the slow weights given do not")
-        if x.dtype == torch.uint8 or (
-            x.is_floating_point()
-            and slow[n].is_floating_point()
-            and x.dtype != slow[n].dtype
-            and not torch.is_autocast_enabled(x.device.type)
-        ):
+            raise lacking(n)
+        w = slow[n]
+        if x.dtype == torch.uint8 or (of_numbers and w.is_floating_point() and x.dtype != w.dtype):
             raise InnerloopError(
-                f"support_x is {x.dtype}, the weights are {slow[n].dtype}; convert one of them (images of bytes: "
+                f"support_x is {x.dtype}, the weights are {w.dtype}; convert one of them (images of bytes: "
                 "x.float() / 255)"
             )
-        if x.device != slow[n].device:
-            raise InnerloopError(f"support_x is on {x.device}, the weights on {slow[n].device}; move one of them")
+        if x.device != w.device:
+            raise InnerloopError(f"support_x is on {x.device}, the weights on {w.device}; move one of them")
 
 
 def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], tasks: int, *, steps: int) -> None:

@@ -18,13 +18,17 @@ def per_task(loss: Loss, prediction: Tensor, target: Tensor) -> Tensor:
 
     A mean over the tasks would make the inner step depend on how many tasks are computed at once.
     """
-    value = loss(prediction, target)
-    if value.shape != prediction.shape[:1]:
-        name = getattr(loss, "__name__", type(loss).__name__)
+    return check_per_task(loss(prediction, target), len(prediction), loss)
+
+
+def check_per_task(value: Tensor, tasks: int, of: Callable[..., object]) -> Tensor:
+    """`value`, which `of` returned, if it is one number for each of so many tasks."""
+    if value.shape != (tasks,):
+        name = getattr(of, "__name__", type(of).__name__)
         raise InnerloopError(
-            f"the loss {name!r} must return one number for each of the {len(prediction)} tasks, shape "
-            f"({len(prediction)},); it returned shape {tuple(value.shape)}. See innerloop.cross_entropy and "
-            "innerloop.mean_squared_error; F.cross_entropy knows no task axis"
+            f"the loss {name!r} must return one number for each of the {tasks} tasks, shape ({tasks},), not "
+            f"{tuple(value.shape)}. See innerloop.cross_entropy and innerloop.mean_squared_error (F.cross_entropy has "
+            "no task axis)"
         )
     return value
 

@@ -6,7 +6,7 @@ The default is the mean over the tasks (as the reference code does); Adam does n
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
-from innerloop.core.losses import Loss, per_task
+from innerloop.core.losses import Loss, check_per_task, per_task
 from innerloop.errors import InnerloopError
 from innerloop.validated import Count, OptimizerRate, Positive, Validated, at_least, at_most
 
@@ -112,31 +112,15 @@ def objective_gradient(
     for start in range(0, tasks, task_chunk or tasks):
         chunk = episodes[start : start + (task_chunk or tasks)]
         losses, prediction = objective(parameters, chunk)
-        if losses.shape != (len(chunk),):
-            raise InnerloopError(
-                f"an objective must return one loss for each of the {len(chunk)} tasks, shape ({len(chunk)},); it "
-                f"returned shape {tuple(losses.shape)}"
-            )
+        check_per_task(losses, len(chunk), objective)
         part = losses.sum() * weight
-        grads = _gradient(part, list(leaves.values()))
+        grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
         for i, g in enumerate(grads):
             if g is not None:
                 total[i] += g
         value += float(part.detach())
         scores.append((per_task(score, prediction, chunk.query_y) if score else losses).detach())
     return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
-
-
-def _gradient(value: Tensor, leaves: list[Tensor]) -> Sequence[Tensor | None]:
-    try:
-        return torch.autograd.grad(value, leaves, allow_unused=True)
-    except RuntimeError as error:
-        if "is not implemented" in str(error) or "differentiate twice" in str(error) or "double backward" in str(error):
-            raise InnerloopError(
-                f"PyTorch has no second derivative for something in the model ({error}); set first_order=True in the "
-                "inner loop, or use another layer"
-            ) from error
-        raise
 
 
 def _check_chunk(task_chunk: int | None) -> None:

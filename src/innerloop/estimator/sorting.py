@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from innerloop.errors import InnerloopError
-from innerloop.errors import shown as shown
+from innerloop.errors import InnerloopError, shown
 from innerloop.estimator.pictures import SHRUNK, PictureError, load_picture
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from innerloop.core.functional import (
     Statistics,
     Weights,
     batch_statistics,
-    blocks_of,
     forward,
+    head_of,
     resolve_blocks,
     split_model,
 )
@@ -27,6 +27,13 @@ from innerloop.validated import checked
 
 StatisticsOf = Literal["batch", "support"]
 """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
+
+
+def query_statistics(
+    of: StatisticsOf, model: nn.Sequential, slow: Weights, fast: Weights, support_x: Tensor
+) -> Statistics | None:
+    """What `forward` takes as the query set's statistics: those of the support set, or None for its own."""
+    return batch_statistics(model, slow, fast, support_x) if of == "support" else None
 
 
 def predictor(
@@ -63,10 +70,10 @@ def predictor(
             step_weights=learned(parameters, "step"),
         )
         if head != "model":
-            of = batch_statistics(model, slow, fast, episodes.support_x) if statistics == "support" else None
+            of = query_statistics(statistics, model, slow, fast, episodes.support_x)
             return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
         last = last_weights(model, parameters, inner)
-        of = batch_statistics(model, last, fast, episodes.support_x) if statistics == "support" else None
+        of = query_statistics(statistics, model, last, fast, episodes.support_x)
         return forward(model, last, fast, episodes.query_x, statistics=of)
 
     return predict
@@ -77,7 +84,7 @@ def pair_predictor(model: nn.Sequential, *, metric: Metric = Metric()) -> Predic
 
     The pairs are an episode whose support and query images are the first and second ones of each pair.
     """
-    name, block = list(blocks_of(model).items())[-1]
+    name, block = head_of(model)
 
     def predict(parameters: Weights, pairs: Episodes) -> Tensor:
         slow = own_weights(parameters)
@@ -102,14 +109,14 @@ def step_predictions(
     Differentiable as `adapt` is.
     """
     slow, steps = own_weights(parameters), learned(parameters, "step")
-    of_support = checked(StatisticsOf, statistics, "statistics") == "support"
+    checked(StatisticsOf, statistics, "statistics")
     begin = started(model, slow, episodes, start)
     before, rest = split_model(model, resolve_blocks(model, inner.blocks))
     if not len(rest):  # nothing adapts: all of it is "the rest", run once
         before, rest = rest, model
     support, query = episodes.support_x, episodes.query_x
     if len(before):
-        of = batch_statistics(before, slow, {}, support) if of_support else None
+        of = query_statistics(statistics, before, slow, {}, support)
         query = forward(before, slow, {}, query, statistics=of)
         support = forward(before, slow, {}, support)
     path = adapt_path(
@@ -125,7 +132,7 @@ def step_predictions(
     )
     for step, fast in enumerate(path):
         own = at_step(slow, steps, step)
-        of = batch_statistics(rest, own, fast, support) if of_support else None
+        of = query_statistics(statistics, rest, own, fast, support)
         yield forward(rest, own, fast, query, statistics=of)
 
 
@@ -183,7 +190,7 @@ def body_features(
 ) -> Float[Tensor, "tasks n features"]:
     """Penultimate features: what the head's linear layer would see (spatial mean or flattened, as the head reads
     them)."""
-    name, head = list(blocks_of(model).items())[-1]
+    name, head = head_of(model)
     body, _ = split_model(model, (name,))
     own = {n: w for n, w in fast.items() if not n.startswith(f"{name}.")}
     h = forward(body, slow, own, x, statistics=statistics)
@@ -202,7 +209,7 @@ def _support_head(
     metric: Metric,
     temperature: float,
 ) -> Tensor:
-    name, block = list(blocks_of(model).items())[-1]
+    name, block = head_of(model)
     return support_logits(
         metric.head(head),
         body_features(model, slow, fast, episodes.query_x, of),

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights, forward
-from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
+from innerloop.core.inner import InnerLoop, adapt, adapted_parameters, check_twice_differentiable
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.core.outer import Objective
 from innerloop.errors import InnerloopError
@@ -128,6 +128,7 @@ def implicit(model: nn.Sequential, inner: InnerLoop, *, iterations: int = 5, los
             again = forward(model, held, leaves, episodes.support_x, create_graph=True)
             support = per_task(loss, again, episodes.support_y).sum()
             slope = torch.autograd.grad(support, list(leaves.values()), create_graph=True)
+            check_twice_differentiable(dict(zip(leaves, slope, strict=True)), leaves.values())
 
         def curved(v: list[Tensor]) -> list[Tensor]:
             second = torch.autograd.grad(slope, list(leaves.values()), v, retain_graph=True)

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, blocks_of
+from innerloop.core.functional import Weights, head_of
 from innerloop.errors import InnerloopError
 from innerloop.models.head import CosineLinear
 
@@ -39,7 +39,7 @@ def head_start(
     """
     if start == "own":
         return {}
-    name, head = list(blocks_of(model).items())[-1]
+    name, head = head_of(model)
     tasks = features.shape[0]
     weight = slow.get(f"{name}.weight")
     if weight is None or weight.ndim != 2:

@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from innerloop.errors import InnerloopError, naming_file
+from innerloop.errors import InnerloopError, naming_file, quoted
 
 try:
     import fcntl
@@ -126,7 +126,7 @@ def read_object(path: Path) -> dict[str, Any]:
     """The same for a file that holds one JSON object."""
     value = read_json(path)
     if not isinstance(value, dict):
-        raise InnerloopError(f"{path} holds {_short(value)} instead of a JSON object; restore it or delete it")
+        raise InnerloopError(f"{path} holds {quoted(value)} instead of a JSON object; restore it or delete it")
     return value
 
 
@@ -183,14 +183,9 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) < len(pairs):
         names = [name for name, _ in pairs]
-        raise ValueError(f"{_short(next(n for n in names if names.count(n) > 1))} stands twice in one object")
+        raise ValueError(f"{quoted(next(n for n in names if names.count(n) > 1))} stands twice in one object")
     return value
 
 
 def _reason(error: Exception) -> str:
     return "it is nested too deep" if isinstance(error, RecursionError) else str(error)
-
-
-def _short(value: Any) -> str:
-    text = repr(value) if not isinstance(value, list) else f"a list of {len(value)}"
-    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
@@ -353,13 +353,11 @@ def _is_of(value: Any, kind: Kind) -> bool:
 
 def _tensors(path: Path, digests: Any) -> dict[str, Tensor]:
     check_regular(path)
-    if digests:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        if not isinstance(digests, dict) or digests.get(path.name) != found:
-            raise RunError(f"{path} is not the file that was written with its state.json: its checksum is another")
+    content = path.read_bytes()
+    if digests and (not isinstance(digests, dict) or digests.get(path.name) != hashlib.sha256(content).hexdigest()):
+        raise RunError(f"{path} is not the file that was written with its state.json: its checksum is another")
     try:
-        return load_file(path)
+        return load(content)
     except SafetensorError as error:
         raise RunError(f"{path}: {error}") from None
 

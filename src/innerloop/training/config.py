@@ -50,7 +50,7 @@ class Model(Validated, at="model"):
     affine: bool = True
     """whether batch norm has a learned scale and shift"""
     head_scale: NonNegative = 1.0
-    """factor on the head's initial weights (1: Xavier, 0: zeros); a small one makes MAML reuse features"""
+    """factor on the head's initial weights (1: Xavier, 0: zeros), for a linear head"""
 
 
 @dataclass(frozen=True)
@@ -175,10 +175,10 @@ class Config(Validated):
             )
         if self.metric.full_context and self.method != "matching":
             raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
-        if self.metric.full_context and self.model.head_scale != 1:
+        if self.model.head_scale != 1 and (self.metric.full_context or self.method in ("baseline++", "siamese")):
             raise InnerloopError(
-                f"model.head_scale {self.model.head_scale} is of a linear head, which metric.full_context has not: "
-                "leave it at 1"
+                f"model.head_scale {self.model.head_scale} is for a linear head, and this run of {self.method} has "
+                "another one: leave it at 1"
             )
         if self.method == "siamese" and self.metric.normalise == "centre":
             raise InnerloopError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages, Episodes, ImageTasks, TaskFamily
-from innerloop.core.functional import Weights, block_names, block_of, slow_weights
+from innerloop.core.functional import Weights, block_of, slow_weights
 from innerloop.core.inner import InnerLoop, adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.outer import Objective
@@ -157,12 +157,9 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
 
 @torch.no_grad()
 def _scale_head(model: nn.Sequential, factor: float) -> None:
-    if factor == 1:
-        return
     head = model[-1]
-    if not isinstance(head, Linear):
-        raise InnerloopError(f"model.head_scale {factor:g} is for linear heads, this one is a {type(head).__name__}")
-    head.weight.mul_(factor)
+    if isinstance(head, Linear):  # Config refuses a factor where there is another one
+        head.weight.mul_(factor)
 
 
 def _replace_head(config: Config, model: nn.Sequential) -> None:
@@ -170,7 +167,6 @@ def _replace_head(config: Config, model: nn.Sequential) -> None:
     old = model[-1]
     assert isinstance(old, Linear)
     inputs, outputs, readout = old.in_features, old.out_features, old.readout
-    name = block_names(model)[-1]
     if config.method == "baseline++":
         new = CosineLinear(inputs, outputs, scale=config.metric.scale, readout=readout)
     elif config.method == "siamese":
@@ -180,7 +176,7 @@ def _replace_head(config: Config, model: nn.Sequential) -> None:
     else:
         return
     new.reset_parameters(stream(config.seed, "init", "head"))
-    setattr(model, name, new)
+    model[-1] = new
 
 
 def meta_parameters(config: Config, model: nn.Sequential) -> dict[str, Tensor]:
