@@ -1056,7 +1056,6 @@ query images of another dtype
 query images without a task axis
 statistics of other tasks
 statistics of other channels
-statistics of an unknown layer
 weights made under inference_mode
 meta_gradient(task_chunk=1.5)
 meta_gradient(task_chunk='2')
@@ -1066,7 +1065,6 @@ a gradient of an unknown name
 a gradient that is None
 no gradient
 a gradient of another shape
-evaluate a head of 5 classes on tasks of 3
 evaluate the episodes in the family's place
 evaluate the data in the family's place
 evaluate(task_chunk=0)
