@@ -177,8 +177,8 @@ class Config(Validated):
             raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
         if self.model.head_scale != 1 and (self.metric.full_context or self.method in ("baseline++", "siamese")):
             raise InnerloopError(
-                f"model.head_scale {self.model.head_scale} is for a linear head, and this run of {self.method} has "
-                "another one: leave it at 1"
+                f"model.head_scale {self.model.head_scale} applies to a linear head, which {self.method} does not have "
+                "here; leave it at 1"
             )
         if self.method == "siamese" and self.metric.normalise == "centre":
             raise InnerloopError(

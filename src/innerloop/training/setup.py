@@ -63,7 +63,7 @@ def choose_device(name: str) -> torch.device:
         pass
     has = ", ".join(kind if n == 1 else f"{kind}:0 to {kind}:{n - 1}" for kind, n in here.items())
     near = did_you_mean(name, ("auto", *here))
-    raise InnerloopError(f"there is no device {quoted(name)}; this machine has {has}, and auto chooses{near}")
+    raise InnerloopError(f"there is no device {quoted(name)} that can be used here; give auto, or one of {has}{near}")
 
 
 def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | None:
