@@ -1,0 +1,48 @@
+"""`module:attribute`: a value of the user's own, named on the command line and in config.json."""
+
+import importlib
+import sys
+from typing import Any
+
+from innerloop.errors import InnerloopError, did_you_mean, quoted
+
+
+def is_reference(name: str) -> bool:
+    """Whether `name` is of the form `module:attribute`; names of ours have no colon."""
+    return ":" in name
+
+
+def load_reference(name: str, what: str) -> Any:
+    """The value `attribute` of the module `module`, for `name` = "module:attribute"; the current folder is searched
+    first. `what` ("method", "data set", …) is for messages.
+
+    The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute; an error
+    inside the module keeps its traceback.
+    """
+    module_name, _, attribute = name.partition(":")
+    parts = (*module_name.split("."), *attribute.split("."))
+    if not all(part.isidentifier() for part in parts):
+        raise InnerloopError(
+            f"{quoted(name)} names no {what}; give module:attribute, such as my_file:my_value for my_value in my_file.py"
+        )
+    added = "" not in sys.path
+    if added:
+        sys.path.insert(0, "")
+    try:
+        value = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and something that it imports is not
+        raise InnerloopError(
+            f"there is no module {error.name!r} for {what} {quoted(name)} in this folder or among the installed packages"
+        ) from None
+    finally:
+        if added:
+            sys.path.remove("")
+    for part in attribute.split("."):
+        try:
+            value = getattr(value, part)
+        except AttributeError:
+            near = did_you_mean(part, (n for n in dir(value) if not n.startswith("_")))
+            raise InnerloopError(f"{module_name!r} has no {part!r} for {what} {quoted(name)}{near}") from None
+    return value
