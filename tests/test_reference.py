@@ -38,7 +38,7 @@ def test_what_is_no_reference(name: str) -> None:
 def test_errors_name_what_is_missing(folder: Path) -> None:
     with pytest.raises(InnerloopError, match="no_such_module"):
         load_reference("no_such_module:x", "data set")
-    with pytest.raises(InnerloopError, match="'rigde'.*'ridge'"):
+    with pytest.raises(InnerloopError, match=r"'rigde'.*'ridge'"):
         load_reference("methods_of_mine:rigde", "method")
     with pytest.raises(ModuleNotFoundError, match="no_such_package_at_all"):  # the user's own fault, with its traceback
         load_reference("needs_more:x", "method")

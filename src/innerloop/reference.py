@@ -23,7 +23,7 @@ def load_reference(name: str, what: str) -> Any:
     parts = (*module_name.split("."), *attribute.split("."))
     if not all(part.isidentifier() for part in parts):
         raise InnerloopError(
-            f"{quoted(name)} names no {what}; give module:attribute, such as my_file:my_value for my_value in my_file.py"
+            f"{quoted(name)} names no {what}; give module:attribute, such as my_file:my_value for a value in my_file.py"
         )
     added = "" not in sys.path
     if added:
@@ -34,7 +34,7 @@ def load_reference(name: str, what: str) -> Any:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and something that it imports is not
         raise InnerloopError(
-            f"there is no module {error.name!r} for {what} {quoted(name)} in this folder or among the installed packages"
+            f"there is no module {error.name!r} for {what} {quoted(name)}, neither in this folder nor installed"
         ) from None
     finally:
         if added:
