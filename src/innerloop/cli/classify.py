@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tyro.conf import Positional
+
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
 from innerloop.data.places import cache_root
@@ -19,13 +21,18 @@ from innerloop.runs import RunError, environment, read_json
 from innerloop.runs.files import as_json, locked, write_all
 
 if TYPE_CHECKING:
+    from innerloop.estimator import Example, FewShotClassifier
     from innerloop.estimator.sorting import NotUsed, Support
 
 ABOUT = """Sort pictures by a few examples of each class: which others are of this kind?
 
 The examples lie in DIR/CLASS/PICTURE; what is to be sorted is given as files or folders. Without --run the features
 are those of a body trained on ImageNet (pip install 'innerloop[pretrained]'). Writes predictions.csv,
-predictions.json and gallery.html, a page that opens from disk."""
+predictions.json and gallery.html, a page that opens from disk.
+
+  innerloop classify --support DIR --images FOLDER         sort
+  innerloop classify --support DIR --save model.innerloop  keep the classifier in one file
+  innerloop classify --model model.innerloop FOLDER        sort with it"""
 
 MADE_BY = "innerloop classify"
 FILES = ("predictions.json", "predictions.csv", "gallery.html")
@@ -37,10 +44,16 @@ SHOWN = 10
 class ClassifyArgs:
     """Options of `innerloop classify`."""
 
-    support: Path
-    """the folder of examples: one sub-folder a class, named after it"""
-    images: tuple[Path, ...]
+    pictures: Positional[tuple[Path, ...]] = ()
     """what to sort: files, or folders with all that they hold"""
+    support: Path | None = None
+    """the folder of examples: one sub-folder a class, named after it"""
+    images: tuple[Path, ...] = ()
+    """what to sort, too"""
+    model: Path | None = None
+    """a classifier that was saved, in place of --support"""
+    save: Path | None = None
+    """the file to keep the classifier in"""
     run: Path | None = None
     """a run folder whose network to use (default: the pre-trained body)"""
     method: Literal["auto", "nil", "means", "anil", "finetune", "maml"] = "auto"
@@ -62,6 +75,11 @@ class ClassifyArgs:
     """CPU threads; 0 leaves PyTorch's choice"""
     seed: int = 0
     """decides which pictures the gallery shows beside the examples of a class; the guesses are not random"""
+
+    @property
+    def all_images(self) -> tuple[Path, ...]:
+        """What to sort."""
+        return (*self.pictures, *self.images)
 
 
 @dataclass(frozen=True)
@@ -110,13 +128,31 @@ def _check(asked: ClassifyArgs) -> None:
         raise InnerloopError(f"--mark is a share of the pictures, from 0 to 1, got {asked.mark:g}")
     if asked.threads < 0:
         raise InnerloopError(f"--threads must be 0 or more, got {asked.threads}")
-    if not asked.images:
+    if (asked.support is None) == (asked.model is None):
+        raise InnerloopError("by which examples? Give either --support DIR or --model FILE")
+    if asked.model and (asked.run or asked.save or asked.method != "auto"):
+        given = "--run" if asked.run else "--save" if asked.save else "--method"
+        raise InnerloopError(f"{given} goes with --support DIR: a saved classifier stays as it is")
+    if not asked.all_images and not asked.save:
         raise InnerloopError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
     options.check_out(asked.out)
+    if asked.save:
+        _check_save(asked.save)
     if (there := [name for name in FILES if (asked.out / name).exists()]) and not _ours(asked.out):
         raise RunError(
             f"{asked.out / there[0]} is not from innerloop classify and is left as it is; give another --out"
         )
+
+
+def _check_save(path: Path) -> None:
+    from innerloop.estimator.saved import read_saved
+
+    options.check_out(path.parent)
+    if path.exists():
+        try:
+            read_saved(path)
+        except InnerloopError:
+            raise RunError(f"{path} is no saved classifier and is left as it is; give another --save") from None
 
 
 def _ours(out: Path) -> bool:
@@ -129,23 +165,16 @@ def _ours(out: Path) -> bool:
 
 
 def _sort(asked: ClassifyArgs, began: float) -> int:
-    from innerloop.estimator import FewShotClassifier
-    from innerloop.estimator.sorting import Sorted, find_pictures, least_certain, read_support, sort_pictures
+    from innerloop.estimator.sorting import Sorted, find_pictures, least_certain, sort_pictures
 
-    support = read_support(asked.support)
-    files, not_used = find_pictures(asked.images, examples=support.files, without=[asked.out / name for name in FILES])
-    setting: dict[str, Any] = {
-        "model": "pretrained" if asked.run is None else str(asked.run),
-        "cache": asked.cache or cache_root() / "features",
-        "device": asked.device,
-    }
     rows: list[Row] = []
     small = []
     with show.progress() as bar:
         bar("learning from the examples", 0, 1)
-        choice = _choose(asked.method, support, setting)
-        classifier = FewShotClassifier(method=choice.method, **setting)
-        classifier.fit(list(support.images), list(support.labels))
+        classifier, support, choice = _learn(asked)
+        own = [asked.out / name for name in FILES]
+        at_hand = () if asked.model else support.files
+        files, not_used = find_pictures(asked.all_images, examples=at_hand, without=own)
         bar("learning from the examples", 1, 1)
         names = [str(c) for c in classifier.classes_]
         for done, found in enumerate(sort_pictures(classifier, files), 1):
@@ -158,6 +187,12 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
             rows.append(Row(found.name, guesses, found.nearest))
             if asked.gallery:
                 small.append(thumbnail(found.name, found.image))
+    if asked.save:
+        classifier.save(asked.save, examples=_examples(support))
+        size = asked.save.stat().st_size / 1e6
+        show.console.print(f"the classifier is kept in {shown(asked.save)} ({size:.1f} MB)", markup=False)
+        if not asked.all_images:
+            return 0
     if not rows:
         for line in _left_out(not_used):
             show.console.print(line)
@@ -172,6 +207,33 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
         write_all(asked.out, dict(zip(FILES, contents, strict=True)))
     _print(asked, support, choice, rows, not_used, time.perf_counter() - began)
     return 0
+
+
+def _learn(asked: ClassifyArgs) -> "tuple[FewShotClassifier, Support, Choice]":
+    """The classifier, its examples, and how its method was chosen."""
+    from innerloop.estimator import FewShotClassifier
+    from innerloop.estimator.sorting import read_support, saved_support
+
+    setting: dict[str, Any] = {"cache": asked.cache or cache_root() / "features", "device": asked.device}
+    if asked.model:
+        classifier = FewShotClassifier.load(asked.model, **setting)
+        return classifier, saved_support(classifier), Choice(classifier.method, f"that of {shown(asked.model)}", {})
+    assert asked.support is not None
+    support = read_support(asked.support)
+    setting["model"] = "pretrained" if asked.run is None else str(asked.run)
+    choice = _choose(asked.method, support, setting)
+    classifier = FewShotClassifier(method=choice.method, **setting)
+    return classifier.fit(list(support.images), list(support.labels)), support, choice
+
+
+def _examples(support: "Support") -> list["Example"]:
+    """Names and small pictures, to know the examples again."""
+    from innerloop.estimator import Example
+
+    return [
+        Example(shown(f"{p.parent.name}/{p.name}"), thumbnail(p.name, image).jpeg)
+        for p, image in zip(support.files, support.images, strict=True)
+    ]
 
 
 def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
@@ -205,9 +267,9 @@ def _summary(
     return {
         "made_by": MADE_BY,
         "settings": {
-            "support": shown(asked.support),
-            "images": [shown(p) for p in asked.images],
-            "model": "pretrained" if asked.run is None else shown(asked.run),
+            "support": None if asked.support is None else shown(asked.support),
+            "images": [shown(p) for p in asked.all_images],
+            "model": shown(asked.run or asked.model or "pretrained"),
             "method": asked.method,
             "mark": asked.mark,
             "seed": asked.seed,
@@ -259,7 +321,10 @@ def _gallery(
         ("commit", env["commit"] or "not known (not run from a source tree)"),
         ("date", summary["date"]),
         ("time taken", duration(summary["seconds"])),
-        ("features", "the pre-trained body" if asked.run is None else f"the run {shown(asked.run)}"),
+        (
+            "features",
+            f"the network of {shown(source)}" if (source := asked.run or asked.model) else "the pre-trained body",
+        ),
         ("method", f"{summary['method']}: {summary['why']}"),
         ("innerloop", env["innerloop"]),
         ("PyTorch", env["torch"]),

@@ -8,5 +8,6 @@ except ImportError:
 from innerloop.estimator.choose import choose_method
 from innerloop.estimator.classifier import METHODS, FewShotClassifier
 from innerloop.estimator.pictures import PictureError, load_picture
+from innerloop.estimator.saved import Example
 
-__all__ = ["METHODS", "FewShotClassifier", "PictureError", "choose_method", "load_picture"]
+__all__ = ["METHODS", "Example", "FewShotClassifier", "PictureError", "choose_method", "load_picture"]

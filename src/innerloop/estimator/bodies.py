@@ -2,8 +2,10 @@
 
 import copy
 import os
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from PIL import Image
@@ -18,11 +20,13 @@ from innerloop.methods.gradient import learned
 from innerloop.methods.named import method
 from innerloop.methods.starts import Start
 from innerloop.models import BatchNorm2d, Conv2d
-from innerloop.models.pretrained import ImageFeatures, pretrained
+from innerloop.models.pretrained import ImageFeatures, pretrained, without_weights
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import Config, load_run
+from innerloop.runs.folder import Checkpoint, check_shapes
+from innerloop.training import Config
 from innerloop.training.config import Arch, DataName
 from innerloop.training.setup import choose_device, how_tested
+from innerloop.training.train import from_checkpoint
 
 _SIZE: dict[DataName, int] = {
     "omniglot": 28,
@@ -73,7 +77,18 @@ class Body:
     flat: bool = False
     """whether rows of numbers go through the network, too"""
     run: str = ""
-    """the run's folder"""
+    """the run's folder, or the file that keeps it"""
+    kind: Literal["pretrained", "run", "own"] = "own"
+    config: dict[str, Any] | None = None
+    """the run's config.json"""
+    checkpoint: Checkpoint | None = None
+    """the run's"""
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """All that a file must keep to make the body again: of a run its checkpoint's weights (learned rates are among
+        them), of any other network its parameters and buffers."""
+        return dict(self.checkpoint.weights) if self.checkpoint else dict(_parts(self.model))
 
     @property
     def by_batch(self) -> bool:
@@ -97,7 +112,7 @@ class Body:
 
 
 def resolve(model: object, image_size: int | None, device: str) -> Body:
-    """The body that `model` names: "pretrained", a run folder, or an `nn.Sequential` of named blocks.
+    """The body that `model` names: "pretrained", a run folder, a saved classifier, or an `nn.Sequential` of blocks.
 
     Raises ValueError or RunError for what cannot be used; ImportError if the pre-trained body's packages are missing.
     """
@@ -105,12 +120,66 @@ def resolve(model: object, image_size: int | None, device: str) -> Body:
     if isinstance(model, nn.Sequential):
         return _own(model, image_size, where)
     if model == "pretrained":
-        return _own(pretrained(), image_size, where)
+        return replace(_own(pretrained(), image_size, where), kind="pretrained")
     if isinstance(model, str | os.PathLike):
+        if Path(model).is_file():
+            from innerloop.estimator.saved import read_saved
+
+            body = read_saved(Path(model)).body(where)
+            if body is None:
+                raise InnerloopError(f"{model} is a classifier of features: it holds no network")
+            if image_size not in (None, body.wanted.size):
+                raise InnerloopError(f"{model} takes images of {body.wanted.size} pixels, not of {image_size}")
+            return body
         return _run(Path(model), image_size, where)
     raise InnerloopError(
-        f"model must be 'pretrained', the path of a run folder, or an nn.Sequential of named blocks; got {model!r}"
+        "model must be 'pretrained', the path of a run folder or of a saved classifier, or an nn.Sequential of named "
+        f"blocks; got {model!r}"
     )
+
+
+def restored(
+    kind: Literal["pretrained", "run", "own"],
+    tensors: Mapping[str, Tensor],
+    wanted: Wanted,
+    device: torch.device,
+    source: Path,
+    *,
+    config: dict[str, Any] | None = None,
+    step: int = 0,
+    model: nn.Sequential | None = None,
+) -> Body:
+    """The body whose `tensors` and settings a file keeps; `model` is the architecture of a user's own.
+
+    Raises InnerloopError, naming the file, for tensors of another architecture.
+    """
+    if kind == "run":
+        checkpoint = Checkpoint(step, dict(tensors), {}, {}, source)
+        body = _of_run(Config.from_json(config or {}), checkpoint, None, device, str(source))
+        if body.wanted != wanted:
+            raise InnerloopError(f"{source} was written by another version: it takes other images than its run")
+        return body
+    if model is None and kind == "own":
+        raise InnerloopError(
+            f"{source} holds the weights of a network of the user's own: give the network too, "
+            "FewShotClassifier.load(path, model=network)"
+        )
+    model = without_weights() if model is None else copy.deepcopy(model)
+    check_shapes(dict(_parts(model)), tensors, source)
+    for name, value in tensors.items():
+        place, _, leaf = name.rpartition(".")
+        owner = model.get_submodule(place)
+        if leaf in owner._parameters:
+            owner._parameters[leaf] = nn.Parameter(value, requires_grad=value.is_floating_point())
+        else:
+            owner._buffers[leaf] = value
+    return replace(_own(model, wanted.size, device), kind=kind, wanted=wanted)
+
+
+def _parts(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers, also those that a state dictionary leaves out."""
+    yield from model.named_parameters()
+    yield from model.named_buffers()
 
 
 def _own(model: nn.Sequential, image_size: int | None, device: torch.device) -> Body:
@@ -132,9 +201,13 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
     if not folder.exists:
         raise RunError(
             f"{path} is not a run folder: it has no config.json; model must be 'pretrained', the path of a run "
-            "folder, or an nn.Sequential of named blocks"
+            "folder or of a saved classifier, or an nn.Sequential of named blocks"
         )
     config = folder.config_as(Config.from_json)
+    return _of_run(config, folder.load("best"), image_size, device, str(path))
+
+
+def _of_run(config: Config, checkpoint: Checkpoint, image_size: int | None, device: torch.device, path: str) -> Body:
     if config.regression:
         raise InnerloopError(f"{path} was trained for a regression ({config.data}); it cannot classify")
     size = config.folder.size if config.data == "folder" else _SIZE.get(config.data)
@@ -142,11 +215,11 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
         raise InnerloopError(f"{path} was trained on {config.data}, whose image size is known to no estimator")
     if image_size not in (None, size):
         raise InnerloopError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
-    checkpoint = folder.load("best")
+    checkpoint = replace(checkpoint, optimizer={})
     weights = checkpoint.weights
     channels = _trained_channels(config, weights, size)
     made = _shapes(config, weights, channels, size)
-    _, model, parameters = load_run(path, which=checkpoint, device=str(device), images=made)
+    model, parameters = from_checkpoint(replace(config, device=str(device)), checkpoint, made)
     model.eval()
     steps = {n: p.detach() for n, p in learned(parameters, "step").items()}
     with torch.no_grad():  # where each inner step has its own, those of the first serve the body that does not adapt
@@ -162,7 +235,8 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
             config.method,
         )
     wanted = Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=config.data in _WHITE_ON_BLACK)
-    return Body(model, True, wanted, device, trained, config.test.temperature, run=str(path))
+    temperature = config.test.temperature
+    return Body(model, True, wanted, device, trained, temperature, False, path, "run", config.to_json(), checkpoint)
 
 
 def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> int:
@@ -172,8 +246,9 @@ def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> 
         raise InnerloopError(
             f"a run of model.arch {config.model.arch!r} cannot be used as a body; {', '.join(_FIRST)} can"
         )
-    if name not in weights:
-        raise RunError(f"the checkpoint is of another model: it lacks {name!r}")
+    for needed in (name, "head.weight") if method(config.method).trains_on == "classes" else (name,):
+        if needed not in weights or weights[needed].ndim < 2:
+            raise RunError(f"the checkpoint is of another model: it lacks {needed!r}")
     width = weights[name].shape[1]
     return width // (size * size) if config.model.arch == "mlp" else width
 
@@ -181,12 +256,12 @@ def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> 
 def _shapes(config: Config, weights: dict[str, Tensor], channels: int, size: int) -> ClassImages:
     """One empty image, and as many training classes as the head has outputs: all of the data that decides the
     network's shapes, so that a run can be used where its data is not."""
-    all_classes = method(config.method).trains_on == "classes"
-    classes = len(weights["head.weight"]) if all_classes else config.way
+    # only methods that train on all classes have an output for each
+    classes = len(weights["head.weight"]) if method(config.method).trains_on == "classes" else 1
     zeros = torch.zeros(classes, dtype=torch.int64)
     return ClassImages(
         config.data,
-        torch.zeros(1, channels, size, size, dtype=torch.uint8),
+        torch.zeros((), dtype=torch.uint8).expand(1, channels, size, size),
         zeros,
         zeros + 1,
         zeros,

@@ -1,9 +1,11 @@
 """A few-shot classifier with the face of scikit-learn: `fit` is the inner loop on the support set."""
 
+import os
 import warnings
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.core.inner import InnerLoop
@@ -20,8 +22,10 @@ from innerloop.estimator.bodies import Body, resolve
 from innerloop.estimator.feature_cache import FeatureCache, identity
 from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
 from innerloop.estimator.inputs import Images, Reader, kind
-from innerloop.estimator.network import Network, adapting, without_adapting
+from innerloop.estimator.network import Network, adapting, unadapted, with_fresh_head, without_adapting
+from innerloop.estimator.saved import Example, Layout, Prepared, Saved, Settings, label_kind, read_saved, write_saved
 from innerloop.methods.attention import cosine_attention
+from innerloop.training.setup import choose_device
 
 METHODS = ("nil", "means", "anil", "finetune", "maml")
 TEMPERATURE = {"nil": 25.0, "means": 12.5}
@@ -40,8 +44,8 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     Parameters
     ----------
     model : "pretrained" (a body of ImageNet features, extra `pretrained`), the path of an innerloop run folder (its
-        data need not be there), or an `nn.Sequential` of named blocks. A model of one block is a body alone; of two or
-        more, the last is the head. The model itself is never changed.
+        data need not be there) or of a saved classifier (its network is taken), or an `nn.Sequential` of named blocks.
+        A model of one block is a body alone; of two or more, the last is the head. The model itself is never changed.
     method : "nil": each support image votes for its class by the cosine of features (no inner loop), and the mean
         vote of a class counts, which for classes of equally many is the papers' sum; "means": nearest class mean;
         "anil": a linear head adapts; "finetune": a head adapts, then all blocks; "maml": the inner loop that the run
@@ -70,8 +74,13 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : the labels, sorted; n_features_in_ : columns of X, if it was [n, d];
     support_features_ : [n, d], what the body makes of the support set (after adaptation, if it adapts);
-    temperature_ : the temperature in use.
+    temperature_ : the temperature in use; examples_ : names and small pictures of the support set, where it was loaded
+    from a file that has them.
     """
+
+    n_features_in_: int
+    feature_names_in_: NDArray[Any]
+    examples_: tuple[Example, ...]
 
     def __init__(
         self,
@@ -105,16 +114,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         be read, RunError for a run folder that cannot be used.
         """
         self._fitted = False  # a fit that fails leaves no mixture of two support sets
+        self.__dict__.pop("examples_", None)
         self._check_parameters()
         body, given, labels = self._support(X, y)
         self._labels = torch.from_numpy(labels)
         self.temperature_ = self._chosen_temperature(body)
-        self._head: UnitLinear | None = None
-        self._own_head = False
-        self._fits = body is not None and body.fits(len(self.classes_))
-        self._has_own_loop = body is not None and (
-            body.trained is not None and (self._fits or body.trained.start != "own")
-        )
+        self._take(body)
         if body is None:
             if self.method in ("finetune", "maml"):
                 raise InnerloopError(
@@ -125,12 +130,122 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         else:
             self._network = self._learn(body, given)
             support = self._network.support_features(given, self.batch_size)
+        self._finish(support)
+        return self
+
+    def _take(self, body: Body | None) -> None:
+        """What the body and the number of classes decide."""
+        self._body = body
+        self._own_head = False
+        self._fits = body is not None and body.fits(len(self.classes_))
+        self._has_own_loop = body is not None and (
+            body.trained is not None and (self._fits or body.trained.start != "own")
+        )
+
+    def _finish(self, support: Tensor, head: UnitLinear | None = None) -> None:
+        """What is kept of a support set's features [n, d], and the head made of them if that is not at hand."""
         self._support_features = support.double()
         self.support_features_ = support.numpy()
-        if self.method == "anil" and not self._own_head:
+        self._head = head
+        if self.method == "anil" and not self._own_head and head is None:
             self._head = adapt_head(self._support_features, self._labels, self._inner(FRESH_HEAD))
         self._fitted = True
-        return self
+
+    def save(self, path: str | os.PathLike[str], *, examples: Sequence[Example] | None = None) -> None:
+        """Write all that `load` needs into one safetensors file: the network, the support set's features, settings.
+
+        Pictures are not in it, but for small ones that are given as `examples`, one for each of the support set (those
+        that the classifier was loaded with otherwise). The network of a user's own is saved without its Python code.
+        """
+        check_is_fitted(self)
+        examples = self.__dict__.get("examples_") if examples is None else examples
+        if examples is not None and len(examples) != len(self._labels):
+            raise InnerloopError(f"there are {len(examples)} examples for {len(self._labels)} support images")
+        body, network = self._body, self._network
+        tensors = {"support/features": torch.from_numpy(self.support_features_), "support/labels": self._labels}
+        head = network.model[-1] if self._own_head and network is not None else self._head
+        if isinstance(head, UnitLinear):
+            tensors |= {f"head/{n}": t for n, t in head.named_parameters()}
+        if body is not None and network is not None:
+            tensors |= {f"body/{n}": t for n, t in body.tensors.items()}
+            tensors |= {f"fast/{n}": t for n, t in network.fast.items()}
+            tensors |= {f"last/{n}": t for n, t in network.last.items()}
+            for n, pair in (network.statistics or {}).items():
+                tensors |= {f"statistics/{n}/{part}": t for part, t in zip(("mean", "variance"), pair, strict=True)}
+        layout = Layout(
+            classes=tuple(self.classes_.tolist()),
+            labels=label_kind(self.classes_),  # pyright: ignore[reportArgumentType]
+            temperature=self.temperature_,
+            body="none" if body is None else body.kind,
+            images=Prepared() if body is None else Prepared.of(body.wanted),
+            settings=Settings(**{f.name: getattr(self, f.name) for f in fields(Settings)}),
+            rows=self._reader.rows,
+            columns=getattr(self, "n_features_in_", None),
+            column_names=tuple(names) if (names := getattr(self, "feature_names_in_", None)) is not None else None,
+            examples=None if examples is None else tuple(e.name for e in examples),
+            config=None if body is None else body.config,
+            step=body.checkpoint.step if body and body.checkpoint else 0,
+        )
+        write_saved(Path(path), layout, tensors, examples)
+
+    @classmethod
+    def load(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        model: nn.Sequential | None = None,
+        cache: Any = None,
+        device: Any = "auto",
+    ) -> "FewShotClassifier":
+        """The fitted classifier in a file that `save` wrote: it gives the same probabilities to the last bit.
+
+        `model` is the network of a user's own, whose weights are then replaced. `examples_` are the small pictures that
+        were saved. Raises InnerloopError, naming the file, for one that is damaged, was changed, or does not fit.
+        """
+        saved = read_saved(path)
+        try:
+            return cls._from(saved, model, cache, device)
+        except InnerloopError as error:
+            if str(saved.path) in str(error):
+                raise
+            raise InnerloopError(f"{saved.path}: {error}") from None
+
+    @classmethod
+    def _from(cls, saved: Saved, model: nn.Sequential | None, cache: Any, device: Any) -> "FewShotClassifier":
+        """The classifier in a file that was read."""
+        at = saved.layout
+        body = saved.body(choose_device(device), model)
+        base = "pretrained" if body is None else str(saved.path) if model is None else model
+        made = cls(base, cache=cache, device=device, **asdict(at.settings))
+        made._check_parameters()
+        made.classes_ = at.class_array
+        made.temperature_ = at.temperature
+        made._reader = Reader(
+            at.rows, body and body.wanted, bool(body and body.flat), (body and body.run) or "the model"
+        )
+        if at.columns is not None:
+            made.n_features_in_ = at.columns
+        if at.column_names is not None:
+            made.feature_names_in_ = np.array(at.column_names, dtype=object)
+        if (examples := saved.examples) is not None:
+            made.examples_ = examples
+        support, made._labels = saved.support
+        made._take(body)
+        own = made._own_head = made._through_network(made.method)
+        if (body is None and (own or not at.rows)) or (made.method == "maml" and not made._has_own_loop):
+            saved.refuse(f"method {made.method!r} does not go with what it holds")
+        network = None if body is None else unadapted(body, None if own else made._feature_cache(body))
+        head = UnitLinear(support.shape[1], len(made.classes_)).double()
+        if body is not None and own and made.method == "finetune" and not made._fits:
+            network = with_fresh_head(body, head)
+            head = cast(UnitLinear, network.model[-1])
+        elif own or made.method != "anil":
+            head = None
+        if head is not None:
+            saved.fill_head(head)
+        made._network = network and saved.adapted(network)
+        made._finish(support, None if own else head)
+        return made
 
     def __sklearn_is_fitted__(self) -> bool:
         return getattr(self, "_fitted", False)
@@ -155,6 +270,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         check_is_fitted(self)
         query = F.normalize(self._features(self._query(X)).double(), dim=1)
         return (query @ F.normalize(self._support_features, dim=1).T).argmax(1).numpy()
+
+    @property
+    def support_labels_(self) -> NDArray[Any]:
+        """The label of each image of the support set, [n]."""
+        check_is_fitted(self)
+        return self.classes_[self._labels.numpy()]
 
     @property
     def has_fixed_features(self) -> bool:

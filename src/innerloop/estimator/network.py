@@ -90,9 +90,20 @@ class Network:
 
 def without_adapting(body: Body, given: Images, statistics: str, cache: FeatureCache | None) -> Network:
     """The network as it is, to take features from."""
+    return _by_support(unadapted(body, cache), given, statistics)
+
+
+def unadapted(body: Body, cache: FeatureCache | None = None) -> Network:
+    """The network as it is, without batch statistics of a support set."""
     model = body.model if body.has_head else with_head(body.model, _NoHead())
-    network = Network(model, body.device, body.by_batch, cache=None if body.by_batch else cache)
-    return _by_support(network, given, statistics)
+    return Network(model, body.device, body.by_batch, cache=None if body.by_batch else cache)
+
+
+def with_fresh_head(body: Body, head: UnitLinear) -> Network:
+    """The network with a copy of this head in the place of its own, if it has one."""
+    head = copy.deepcopy(head).to(body.device, torch.float32)
+    head.readout = getattr(body.model[-1], "readout", "flatten") if body.has_head else "mean"
+    return Network(with_head(body.model, head, instead=body.has_head), body.device, body.by_batch)
 
 
 @torch.no_grad()
@@ -111,12 +122,8 @@ def adapting(
     `own` brings a run's learned rates and the start of its head. Raises FloatingPointError if the adapted weights are
     not finite.
     """
-    model = body.model
-    if head is not None:
-        head = copy.deepcopy(head).to(body.device, torch.float32)
-        head.readout = getattr(model[-1], "readout", "flatten") if body.has_head else "mean"
-        model = with_head(model, head, instead=body.has_head)
-    network = Network(model, body.device, body.by_batch)
+    network = Network(body.model, body.device, body.by_batch) if head is None else with_fresh_head(body, head)
+    model = network.model
     x = given.stack(range(len(given))).to(body.device)
     episode = Episodes(x[None], y[None].to(body.device), x[None, :0], y[None, :0].to(body.device))
     fast = adapt(

@@ -1,6 +1,7 @@
 """Folders of pictures as people have them, sorted by a few examples of each class."""
 
 import hashlib
+import io
 import math
 import os
 import stat
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from innerloop.data.picture import opened
 from innerloop.errors import InnerloopError, shown
 from innerloop.estimator.pictures import SHRUNK, PictureError, load_picture
 
@@ -112,6 +114,23 @@ def read_support(folder: Path) -> Support:
             raise InnerloopError(f"the class folder {shown(place)} has no picture that can be read{why}")
         not_used += bad
     return Support(tuple(files), tuple(labels), tuple(images), tuple(not_used))
+
+
+def saved_support(classifier: "FewShotClassifier") -> Support:
+    """The examples that a classifier was saved with; without any they are numbered, and grey.
+
+    Raises InnerloopError for a small picture that cannot be read.
+    """
+    labels = tuple(shown(c) for c in classifier.support_labels_.tolist())
+    kept = getattr(classifier, "examples_", None)
+    if kept is None:
+        grey = Image.new("RGB", (32, 32), (128, 128, 128))
+        return Support(tuple(Path(f"example {i}") for i in range(len(labels))), labels, (grey,) * len(labels), ())
+    try:
+        images = tuple(opened(io.BytesIO(e.jpeg), "RGB") for e in kept)
+    except InnerloopError as error:
+        raise InnerloopError(f"a small picture in the saved classifier cannot be read: {error}") from None
+    return Support(tuple(Path(shown(e.name)) for e in kept), labels, images, ())
 
 
 def find_pictures(

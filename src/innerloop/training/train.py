@@ -22,7 +22,7 @@ from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate
 from innerloop.runs import RunError, RunFolder
-from innerloop.runs.folder import OPTIMIZER, Checkpoint, check_tensors, load_weights
+from innerloop.runs.folder import OPTIMIZER, WEIGHTS, Checkpoint, check_tensors, load_weights
 from innerloop.training import setup
 from innerloop.training.config import Config
 
@@ -230,10 +230,20 @@ def load_run(
     checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
         images = setup.load_images(config, data_dir)
+    return config, *from_checkpoint(config, checkpoint, images)
+
+
+def from_checkpoint(
+    config: Config, checkpoint: Checkpoint, images: ClassImages | None
+) -> tuple[nn.Sequential, dict[str, Tensor]]:
+    """The model and meta-parameters of a checkpoint. RunError for weights of another model, before any are made."""
+    with torch.device("meta"):
+        own = setup.meta_parameters(config, setup.network(config, images))
+    check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
     model = setup.build_model(config, images)
     parameters = setup.meta_parameters(config, model)
     load_weights(parameters, checkpoint)
-    return config, model, parameters
+    return model, parameters
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
