@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from innerloop.core.statistics import paired_difference
-from innerloop.rl.presets import WORDS
+from innerloop.rl.catalogue import find
+from innerloop.rl.config import Config as PolicyConfig
 from innerloop.studies import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -207,16 +208,16 @@ def policy_rows() -> list[str]:
         for row in r["rows"]:
             policies.setdefault(row["label"].rsplit(", ", 1)[0], []).append(row)
         for label, found in policies.items():
-            settings = next(c for name, c in r["config"].items() if WORDS[name] == label.split(",")[0])
+            settings = PolicyConfig.from_json(
+                next(c for name, c in r["config"].items() if find(name).title == label.split(",")[0])
+            )
             cells = []
             for row in found:
                 spread = "" if row["seed_std"] is None else f" ({row['seed_std']:.1f})"
                 cells.append(f"{row['mean']:.1f} ± {row['ci95']:.1f}{spread}")
             paper = next((row["paper"] for row in found if row["paper"]), "")
             returns = " | ".join([*cells, paper]).replace("-", "−")
-            trained = (
-                f"{settings['iterations']} × {settings['meta_batch']}, {settings['env']['horizon']}, {len(r['seeds'])}"
-            )
+            trained = f"{settings.iterations} × {settings.meta_batch}, {settings.horizon}, {len(r['seeds'])}"
             rows.append(f"| {label} | {returns} | {trained} | [table]({where}/table.md), {short(r['commit'])} |")
     return rows
 
@@ -226,8 +227,9 @@ def policy_trainings() -> list[str]:
     lines = []
     for folder in sorted((RESULTS / "rl").glob("*")):
         config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
+        run = PolicyConfig.from_json(config)
         lines.append(
-            f"{config['env']['name']} {config['method'].upper()}{' by PPO' if config.get('outer') == 'ppo' else ''} "
+            f"{run.env} {run.method.upper()}{' by PPO' if run.outer == 'ppo' else ''} "
             f"{done['seconds'] / 60:.1f} min ({done['steps']:,} meta-iterations, "
             f"{env['threads']} thread{'s' if env['threads'] > 1 else ''}; [{folder.name}](results/rl/{folder.name}), {short(env['commit'])})"
         )
@@ -387,12 +389,7 @@ def section() -> str:
     if rows := policy_rows():
         parts += [
             "Meta-RL, return on held-out tasks after 0 to 3 inner steps: mean over seeds ± ci95 over tasks (seed_std). Published: after adaptation, ± over seeds, Raghu et al. 2020, who "
-            "print neither meta-iterations nor horizon: compare the pattern, not the level."
-            + (
-                ""
-                if any("HalfCheetah" in row for row in rows)
-                else " The half-cheetahs have not been trained here yet."
-            ),
+            "print neither meta-iterations nor horizon: compare the pattern, not the level.",
             "",
             "| environment, method | 0 steps | 1 step | 2 steps | 3 steps | published | meta-iterations × tasks, horizon, seeds | from |",
             "| --- " * 8 + "|",

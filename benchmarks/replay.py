@@ -53,7 +53,7 @@ TINY = (
 QUICK = f"train --preset quick {TINY} --out run"
 MAML = f"{QUICK} --method maml"
 RL = (
-    "--iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 6 --policy.hidden 5 4 "
+    "--iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --horizon 6 --policy.hidden 5 4 "
     "--validation.every 1 --validation.tasks 2 --test.tasks 2 --test.rollouts 2 --test.steps 2 --threads 1 --out run"
 )
 NAVIGATION = f"rl train --preset navigation-cpu {RL}"
@@ -79,7 +79,7 @@ EACH_METHOD = [
 EACH_METHOD_AT_TEST = "evaluate run --method {}"
 EACH_ENVIRONMENT = {
     f"{{}}-{method}-{outer}": [
-        f"rl train --preset {{}}-cpu {RL} --method {method} --outer {outer}",
+        f"rl train --env {{}} {RL} --method {method} --outer {outer}",
         "rl evaluate run --which last --steps 1 --seed 7",
         "rl evaluate run --learner random-search",
         "rl analyse run",
@@ -165,18 +165,16 @@ LINES = 6
 
 def every_run() -> dict[str, list[str]]:
     """`RUNS`, and one for each method and for each environment that there is."""
-    from typing import get_args
-
     from innerloop.methods.named import METHODS
-    from innerloop.rl.config import EnvironmentName
+    from innerloop.rl.catalogue import ENVIRONMENTS
 
     methods = [m.name for m in METHODS]
     return {
         **{name: [line.format(name) for line in EACH_METHOD] for name in methods},
         "maml-tested-as": [MAML, *(EACH_METHOD_AT_TEST.format(name) for name in methods)],
         **{
-            run.format(env): [line.format(env) for line in lines]
-            for env in get_args(EnvironmentName)
+            run.format(env.name): [line.format(env.name) for line in lines]
+            for env in ENVIRONMENTS
             for run, lines in EACH_ENVIRONMENT.items()
         },
         **RUNS,
@@ -357,7 +355,7 @@ def compare(a: Path, b: Path, only: list[str]) -> bool:
 
 def differences(a: dict[str, Any], b: dict[str, Any], *, exact: bool, raw: tuple[Path, Path]) -> list[str]:
     """One line for each file that differs (or the exit statuses); `raw`: the run folders, where there are any."""
-    sides = [{"exit status": r["commands"], **r["files"]} for r in (a, b)]
+    sides = [{"exit status": list(r["commands"].values()), **r["files"]} for r in (a, b)]
     found = []
     for file in dict.fromkeys([*sides[0], *sides[1]]):
         if file not in sides[0] or file not in sides[1]:

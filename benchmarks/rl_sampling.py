@@ -9,6 +9,7 @@ The meta-iteration is that of the preset for a CPU: sampling, the inner step, an
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -22,25 +23,46 @@ import torch
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
-from innerloop.rl import register, setup
+from innerloop.rl import setup
+from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.rl.collect import collect
-from innerloop.rl.config import EnvironmentName
 from innerloop.rl.policy import split_output
-from innerloop.rl.presets import preset
+from innerloop.rl.presets import own_settings
 from innerloop.rl.trajectories import sample
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import environment
 
-NAMES = {
-    "navigation": register.NAVIGATION,
-    "cheetah-direction": register.DIRECTION,
-    "cheetah-velocity": register.VELOCITY,
-}
+NAMES = tuple(e.name for e in ENVIRONMENTS if e.published)
+
+
+class Walk(gymnasium.Env[np.ndarray, np.ndarray]):
+    """2D-Navigation by itself, in NumPy."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (2,), np.float32)
+    action_space = gymnasium.spaces.Box(-0.1, 0.1, (2,), np.float32)
+
+    def reset(self, *, seed: int | None = None, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """At the origin, a goal drawn."""
+        super().reset(seed=seed)
+        self.goal = self.np_random.uniform(-0.5, 0.5, 2).astype(np.float32)
+        self.place = np.zeros(2, np.float32)
+        return self.place, {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One step."""
+        self.place = self.place + np.minimum(np.maximum(action, np.float32(-0.1)), np.float32(0.1))
+        away = self.place - self.goal
+        return self.place, -math.sqrt(away[0] * away[0] + away[1] * away[1]), bool((abs(away) < 0.01).all()), False, {}
+
+
+def single(name: str) -> gymnasium.Env[np.ndarray, np.ndarray]:
+    """The same work as one environment of Gymnasium's: its own half-cheetah, which differs in the rewards alone."""
+    return Walk() if name == "navigation" else gymnasium.make("HalfCheetah-v5", max_episode_steps=10**9)
 
 
 def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
     """All rollouts of all tasks in one call a step; gives the environment steps taken (those behind an end are not)."""
-    config = preset(f"{name}-cpu")
+    config = own_settings(find(name))
     env = setup.simulator(config)
     policy = setup.policy(config, env)
     where = env.sample_tasks(tasks, stream(0, "tasks"))
@@ -54,9 +76,9 @@ def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
 
 def vector(name: str, kind: str, envs: int, horizon: int) -> Callable[[], int]:
     """`envs` Gymnasium environments in step, with one call of the policy a step."""
-    config = preset(f"{name}-cpu")
+    config = own_settings(find(name if name == "navigation" else f"{name}-17"))
     policy = setup.policy(config, setup.simulator(config))
-    many = [lambda: gymnasium.make(NAMES[name], max_episode_steps=10**9) for _ in range(envs)]
+    many = [lambda: single(name) for _ in range(envs)]
     made = gymnasium.vector.SyncVectorEnv(many) if kind == "sync" else gymnasium.vector.AsyncVectorEnv(many)
 
     @torch.no_grad()
@@ -87,7 +109,7 @@ def rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[flo
 
 def meta_iteration(name: str, method: str, rounds: int) -> dict[str, float]:
     """Median seconds of sampling, of the inner step (with baseline and advantages), and of the outer step."""
-    config = replace(preset(f"{name}-cpu"), method=cast(Any, method))
+    config = replace(own_settings(find(name)), method=cast(Any, method))
     env = setup.simulator(config)
     policy = setup.policy(config, env)
     learner, slow = setup.learner(config, policy), slow_weights(policy)
@@ -123,7 +145,7 @@ def main() -> None:
     result: dict[str, Any] = {"environment": environment(), "settings": {**vars(asked), "out": None}, "rows": []}
     for name in asked.envs:
         ways = {
-            "innerloop": batched(cast(EnvironmentName, name), asked.tasks, asked.rollouts),
+            "innerloop": batched(name, asked.tasks, asked.rollouts),
             "SyncVectorEnv(20)": vector(name, "sync", 20, asked.horizon),
             "AsyncVectorEnv(2)": vector(name, "async", 2, asked.horizon),
             "AsyncVectorEnv(8)": vector(name, "async", 8, asked.horizon),

@@ -35,7 +35,7 @@ SECONDS = 60
 LONGEST = 600
 """characters of a message"""
 RL_FLAGS = shlex.split("""
-    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 4 --policy.hidden 5
+    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --horizon 4 --policy.hidden 5
     --validation.every 1 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2 --threads 1
 """)
 DAGAN_FLAGS = shlex.split("""
@@ -335,13 +335,23 @@ def names() -> Iterator[Case]:
     yield c("evaluate run --enlarge run", "run", "dagan")
     yield c("reproduce table1 --data omniglt", "did you mean 'omniglot'", status=2)
     yield c("reproduce table1 --budget smok", "did you mean 'smoke'", status=2)
-    yield c("reproduce table2-rl --env navigaton", "did you mean 'navigation'", status=2)
-    yield c("reproduce table2-rl --env navigation chetah-velocity", "did you mean 'cheetah-velocity'", status=2)
+    yield c("reproduce table2-rl --env navigaton", "did you mean 'navigation'")
+    yield c("reproduce table2-rl --env navigation chetah-velocity", "did you mean 'cheetah-velocity'")
+    yield c("reproduce table2-rl --env no_module:ANT", "no_module")
+    yield c("reproduce table2-rl --env math:pi", "math:pi", "float", "Environment")
+    yield c("reproduce table2-rl --budget paper --env cheetah-direction-17", "cheetah-direction-17-2019")
     yield c("classify --support support --images todo --method fintune", "did you mean 'finetune'", status=2)
     yield c("dagan --split tets", "did you mean 'test'", status=2)
     yield c("dagan --data glyps", "did you mean 'glyphs'", status=2)
-    yield c("rl train --env.name cheetah-speed", "cheetah-speed", status=2)
-    yield c("rl train --env.name navigatoin", "did you mean 'navigation'", status=2)
+    yield c("rl train --env cheetah-speed", "cheetah-speed", "module:attribute")
+    yield c("rl train --env navigatoin", "did you mean 'navigation'")
+    yield c("rl train --env math:pie", "pie", "did you mean 'pi'")
+    yield c("rl train --env math:pi", "math:pi", "float", "Environment")
+    yield c("rl train --env :", "':'")
+    yield c("rl train --horizon 0", "horizon", "0")
+    yield c("rl train --action-scale 0", "action_scale", "0")
+    yield c("rl train --env ''", "''", "navigation")
+    yield c("rl train --preset navigation-cpu --env cheetah", "'cheetah'", "cheetah-direction")
     yield c("rl train --method mmal", "did you mean 'maml'", status=2)
     yield c("rl train --outer pop", "did you mean 'ppo'", status=2)
     yield c("rl train --inner.loss ration", "did you mean 'ratio'", status=2)
@@ -424,7 +434,6 @@ def numbers() -> Iterator[Case]:
     ):
         yield c(f"rl train {flag} {value}", flag.strip("-").replace("-", "_"), value)
     for flag, value in (
-        ("--env.horizon", "0"),
         ("--inner.steps", "0"),
         ("--test.tasks", "1"),
         ("--policy.hidden", "0"),
@@ -539,7 +548,7 @@ def others() -> Iterator[Case]:
         missing=("torch.utils.tensorboard",),
     )
     for package in ("gymnasium", "mujoco"):
-        args = ("rl", "train", *RL_FLAGS, "--env.name", "cheetah-velocity", "--out", "new")
+        args = ("rl", "train", *RL_FLAGS, "--env", "cheetah-velocity", "--out", "new")
         yield Case(args, (package, "innerloop[rl]"), missing=(package,))
     args = ("classify", "--support", "support", "--images", "todo", "--out", "new")
     yield Case(args, ("innerloop[pretrained]",), missing=("efficientnet_lite_pytorch",))

@@ -15,14 +15,15 @@ from PIL import Image
 from innerloop.cli import rl
 from innerloop.core.random import stream
 from innerloop.rl import pictures
-from innerloop.rl.config import Environment
+from innerloop.rl.cheetah import DIRECTION
+from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.presets import PRESETS, preset
 from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunError, RunFolder, read_json
 
 FLAGS = shlex.split("""
-    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --env.horizon 4 --policy.hidden 5
+    --iterations 2 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --horizon 4 --policy.hidden 5
     --validation.every 1 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2 --threads 1
 """)
 
@@ -113,8 +114,8 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="has no good 'best'; train again"):
         rl.run(["train", *FLAGS, "--out", str(out), "--resume"])
     config = read_json(out / "config.json")
-    (out / "config.json").write_text(json.dumps({**config, "env": {**config["env"], "horizon": "ten"}}))
-    with pytest.raises(RunError, match=r"config\.json: env\.horizon must be an integer, got 'ten'"):
+    (out / "config.json").write_text(json.dumps({**config, "horizon": "ten"}))
+    with pytest.raises(RunError, match=r"config\.json: horizon must be an integer, got 'ten'"):
         rl.run(["evaluate", str(out)])
 
 
@@ -135,10 +136,8 @@ class Noted:
 
     def __init__(self) -> None:
         self.actions: list[np.ndarray] = []
-        self.task: object = None
 
-    def reset(self, *, seed: int, options: dict[str, object]) -> tuple[np.ndarray, dict[str, object]]:
-        self.task = options["task"]
+    def reset(self, *, seed: int) -> tuple[np.ndarray, dict[str, object]]:
         return np.full(2, 0.5 + seed, np.float32), {}
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, object]]:
@@ -151,8 +150,8 @@ class Noted:
 
 @pytest.mark.parametrize("method", ["maml", "oracle"])
 def test_a_film_shows_the_mean_action_of_the_weights_given(method: str) -> None:
-    config = replace(preset("navigation-cpu"), method=method, env=Environment(action_scale=0.5))
-    task = np.array([0.3, -0.2], np.float32)
+    config = replace(preset("navigation-cpu"), method=method, action_scale=0.5)
+    task = torch.tensor([0.3, -0.2])
     seen = [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
     if method == "oracle":
         seen = [[*s, *task.tolist()] for s in seen]
@@ -162,7 +161,6 @@ def test_a_film_shows_the_mean_action_of_the_weights_given(method: str) -> None:
     for weights in ({}, fast):
         env = Noted()
         shown = pictures.film(env, task, policy, slow, weights, config)
-        assert env.task is task
         bias = weights["head.bias"][0] if weights else slow["head.bias"]
         mean = policy(torch.tensor(seen))[:, :2].detach() - slow["head.bias"] + bias
         assert np.stack(env.actions) == pytest.approx((0.5 * mean).numpy(), abs=1e-6)
@@ -195,11 +193,22 @@ def test_the_film_is_before_and_after(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_many_cheetahs_are_drawn_in_rows() -> None:
     states = torch.randn(14, 2, 5, 20, generator=stream(0, "states"))
     found = Trajectories(states, states[..., :6], states[..., 0], torch.ones(14, 2, 5, dtype=torch.bool))
-    figure = pictures.cheetah_paths([found, found], torch.linspace(0, 2, 14)[:, None], 17)
+    figure = pictures.paths(DIRECTION, [found, found], torch.linspace(0, 2, 14)[:, None])
     assert tuple(figure.get_size_inches()) == pytest.approx((6 * 1.9, 3 * 2.2))
     drawn = [a for a in figure.axes if a.lines]
     assert [a.get_title() for a in drawn] == [f"task {float(x):.2g}" for x in torch.linspace(0, 2, 14)]
     assert drawn[13].lines[0].get_ydata() == pytest.approx(states[13, 0, :, 17].numpy())
+
+
+def test_an_environment_without_a_drawing_shows_its_rewards() -> None:
+    """Never another's drawing; a trajectory that ended stays where it was."""
+    rewards = torch.tensor([[[1.0, 2.0, 4.0], [1.0, 0.0, 0.0]]])
+    alive = torch.tensor([[[True, True, True], [True, False, False]]])
+    found = Trajectories(torch.zeros(1, 2, 3, 4), torch.zeros(1, 2, 3, 1), rewards, alive)
+    figure = pictures.paths(replace(NAVIGATION, name="other", draw=None), [found, found], torch.zeros(1, 7))
+    (axes,) = (a for a in figure.axes if a.lines)
+    assert [line.get_ydata().tolist() for line in axes.lines[:2]] == [[1, 3, 7], [1, 1, 1]]
+    assert axes.get_title() == "4 → 4"
 
 
 def test_without_adaptation_there_is_one_row_of_returns(tmp_path: Path) -> None:

@@ -25,7 +25,6 @@ from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
 from innerloop.models.dagan import Sizes
 from innerloop.rl import config as rl
-from innerloop.rl.cheetah import HalfCheetah
 from innerloop.rl.navigation import Navigation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.trpo import Trpo
@@ -79,7 +78,6 @@ EDGES: dict[type, dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]] = {
         **{"penalty": NOT_NEGATIVE, "every": COUNT, "seed": SEED, "threads": THREADS},
     },
     DaganArgs: {"images": SEVERAL, "samples": SEVERAL},
-    rl.Environment: {"horizon": COUNT, "action_scale": POSITIVE},
     rl.Policy: {"hidden": WIDTHS, "log_std": ((), (-1.0, 0, 3.0))},
     rl.Inner: {"steps": COUNT, "lr": NOT_NEGATIVE},
     rl.Validation: {"every": COUNT, "tasks": SEVERAL},
@@ -87,6 +85,8 @@ EDGES: dict[type, dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]] = {
         **{"tasks": SEVERAL, "rollouts": COUNT, "steps": NATURAL, "later_lr": NOT_NEGATIVE, "seed": SEED},
     },
     rl.Config: {
+        "horizon": COUNT,
+        "action_scale": POSITIVE,
         **{"iterations": COUNT, "meta_batch": COUNT, "rollouts": COUNT, "gamma": SHARE, "lam": SHARE},
         **{"seed": SEED, "task_chunk": NATURAL, "threads": THREADS},
     },
@@ -95,7 +95,6 @@ EDGES: dict[type, dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]] = {
         **{"backtrack": ((0.0, 1.0, -0.5), (0.5,)), "curvature_rollouts": NATURAL},
     },
     Ppo: {"lr": RATE, "epochs": COUNT, "clip": POSITIVE},
-    HalfCheetah: {"horizon": COUNT, "threads": THREADS},
     Navigation: {"horizon": COUNT, "reach": POSITIVE, "longest": POSITIVE, "radius": NOT_NEGATIVE},
 }
 """of each field of numbers: what is refused, and what is not"""

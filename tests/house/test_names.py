@@ -20,11 +20,9 @@ from innerloop.methods.heads import normalised, support_logits
 from innerloop.methods.starts import head_start
 from innerloop.models import conv4, mlp
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
-from innerloop.rl import pictures
 from innerloop.rl import presets as rl_presets
 from innerloop.rl import setup as rl_setup
 from innerloop.rl.config import Config as RlConfig
-from innerloop.rl.config import Environment
 from innerloop.rl.policy import Layer
 from innerloop.rl.surrogate import inner_loss
 from innerloop.runs import RunFolder
@@ -53,7 +51,7 @@ def with_name(config: Any, **values: str) -> Any:
 
 
 def of_environment(name: str) -> RlConfig:
-    return with_name(RlConfig(), env=with_name(Environment(), name=name))
+    return with_name(RlConfig(), env=name)
 
 
 def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
@@ -93,8 +91,6 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
             get_args(Arch),
         ),
         (lambda: rl_setup.simulator(of_environment("reacher")), "reacher", ("navigation", "cheetah-direction")),
-        (lambda: rl_setup.gymnasium_environment(of_environment("reacher")), "reacher", ()),
-        (lambda: pictures.paths(of_environment("reacher"), [], torch.zeros(1, 1)), "reacher", ()),
         (lambda: setup.choose_device("meta"), "meta", ("auto", "cpu")),
         (lambda: setup.choose_device("privateuseone"), "privateuseone", ("auto", "cpu")),
         (lambda: presets.preset("quik"), "quik", ("did you mean 'quick'", "sinusoid-10shot")),

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -129,7 +129,7 @@ def test_an_exit_status_is_compared(replay: ModuleType, tmp_path: Path, capsys: 
     a, b = keep(replay, tmp_path / "a"), keep(replay, tmp_path / "b")
     (b / "one.json").write_text((b / "one.json").read_text().replace('{"train": 0}', '{"train": 1}'))
     assert not replay.compare(a, b, [])
-    assert "exit status: 1 of 1 differ, first train: 0 → 1" in capsys.readouterr().out
+    assert "exit status: 1 of 1 differ, first 0: 0 → 1" in capsys.readouterr().out
 
 
 def test_a_missing_run_is_said(replay: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,11 +162,11 @@ def test_what_a_tensor_is_recorded_as(replay: ModuleType) -> None:
 
 def test_every_method_and_environment_has_a_run_of_its_own(replay: ModuleType) -> None:
     from innerloop.methods.named import METHODS
-    from innerloop.rl.config import EnvironmentName
+    from innerloop.rl.catalogue import NAMES
 
     runs = replay.every_run()
     assert all(f"--method {m.name}" in runs[m.name][0] for m in METHODS)
-    for env in get_args(EnvironmentName):
+    for env in NAMES:
         assert all(f"{env}-{m}-{o}" in runs for m in ("maml", "anil") for o in ("trpo", "ppo"))
     flat = [line for lines in runs.values() for line in lines]
     assert all("{" not in line for line in flat), "a name was not filled in"

@@ -1,7 +1,6 @@
 """The half-cheetahs: batched equals single, rewards by hand, tasks as values."""
 
 import os
-import warnings
 from typing import Any
 
 import numpy as np
@@ -11,50 +10,45 @@ import torch
 gymnasium = pytest.importorskip("gymnasium")
 mujoco = pytest.importorskip("mujoco")
 
-from gymnasium.utils.env_checker import check_env  # noqa: E402
-
 from innerloop.core.functional import slow_weights  # noqa: E402
 from innerloop.core.random import stream  # noqa: E402
-from innerloop.rl import cheetah, register  # noqa: E402
-from innerloop.rl.cheetah import HalfCheetah  # noqa: E402
-from innerloop.rl.gym_cheetah import HalfCheetahDirection, HalfCheetahVelocity  # noqa: E402
+from innerloop.rl import cheetah  # noqa: E402
+from innerloop.rl.cheetah import DIRECTION, VELOCITY, half_cheetah  # noqa: E402
+from innerloop.rl.environment import Told  # noqa: E402
+from innerloop.rl.mujoco import MujocoSimulator  # noqa: E402
 from innerloop.rl.policy import gaussian_policy  # noqa: E402
-from innerloop.rl.simulator import Told  # noqa: E402
 from innerloop.rl.trajectories import sample  # noqa: E402
 
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
-@pytest.mark.parametrize("name", [register.DIRECTION, register.VELOCITY])
-def test_passes_gymnasiums_checker(name: str) -> None:
-    env = gymnasium.make(name)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        check_env(env.unwrapped, skip_render_check=True)
-    assert env.spec is not None
-    assert env.spec.max_episode_steps == 200
+
+def slow_step(goal: cheetah.Goal, task: np.ndarray, state: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, float]:
+    """One control step of one cheetah, by MuJoCo's step function: state and reward."""
+    model = cheetah.model()
+    data, after = mujoco.MjData(model), np.empty(19)
+    mujoco.mj_setState(model, data, state, FULL)
+    data.ctrl[:] = cut = np.clip(action.astype(np.float64), -1, 1)
+    mujoco.mj_step(model, data, 5)
+    mujoco.mj_getState(model, data, after, FULL)
+    return after, float(cheetah.reward(goal, task.astype(np.float64), state, after, cut))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("goal", ["direction", "velocity"])
-def test_batched_equals_single_to_the_last_bit(goal: str, threads: int) -> None:
+def test_batched_equals_single_to_the_last_bit(goal: cheetah.Goal, threads: int) -> None:
     """100 control steps: any difference at all would have grown to order one (the motion is chaotic)."""
-    sim = HalfCheetah(goal="direction" if goal == "direction" else "velocity", threads=threads)
+    sim = half_cheetah(goal, threads=threads)
     tasks = sim.sample_tasks(2, stream(0, "tasks"))
     state = sim.reset(tasks, 2, stream(0, "reset"))
     actions = torch.randn(100, 2, 2, 6, generator=stream(0, "actions")) * 1.5  # some are cut
-    envs: dict[tuple[int, int], Any] = {}
-    for at in ((0, 1), (1, 0)):
-        envs[at] = HalfCheetahDirection() if goal == "direction" else HalfCheetahVelocity()
-        seen, _ = envs[at].reset(options={"task": tasks[at[0]].numpy(), "state": state[at].numpy()})
-        assert np.array_equal(seen, sim.observe(tasks, state)[at].numpy())
+    alone = {at: state[at].numpy() for at in ((0, 1), (1, 0))}
     for a in actions:
         step = sim.step(tasks, state, a)
         state = step.state
         assert not bool(step.ended.any())
-        for at, env in envs.items():
-            seen, reward, over, cut, _ = env.step(a[at].numpy())
-            assert not over
-            assert not cut
-            assert np.array_equal(seen, sim.observe(tasks, state)[at].numpy())
+        for at in alone:
+            alone[at], reward = slow_step(goal, tasks[at[0]].numpy(), alone[at], a[at].numpy())
+            assert np.array_equal(alone[at], state[at].numpy())
             assert reward == float(step.reward[at])
 
 
@@ -64,12 +58,13 @@ def test_while_it_works_pytorch_keeps_to_one_thread(own: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        told = Told(HalfCheetah(threads=own))
-        with told.working() as env:
+        told = Told(half_cheetah("direction", threads=own))
+        with told.session() as env:
             assert torch.get_num_threads() == 1
-            assert env == Told(HalfCheetah(threads=own or 2))
+            assert isinstance(env.of, MujocoSimulator)
+            assert env.of.threads == (own or 2)
         assert torch.get_num_threads() == 2
-        with pytest.raises(KeyError), told.working():
+        with pytest.raises(KeyError), told.session():
             raise KeyError
         assert torch.get_num_threads() == 2
     finally:
@@ -78,15 +73,15 @@ def test_while_it_works_pytorch_keeps_to_one_thread(own: int) -> None:
 
 def test_sampling_works_so(monkeypatch: pytest.MonkeyPatch) -> None:
     before, inside = torch.get_num_threads(), []
-    step = HalfCheetah.step
+    step = MujocoSimulator.step
     torch.set_num_threads(2)
 
-    def seen(self: HalfCheetah, *args: Any) -> Any:
+    def seen(self: MujocoSimulator, *args: Any) -> Any:
         inside.append((torch.get_num_threads(), self.threads))
         return step(self, *args)
 
-    monkeypatch.setattr(HalfCheetah, "step", seen)
-    sim = HalfCheetah(horizon=2, threads=2)
+    monkeypatch.setattr(MujocoSimulator, "step", seen)
+    sim = half_cheetah("direction", 2, 2)
     policy = gaussian_policy(sim.observation_size, sim.action_size, generator=stream(0))
     try:
         sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, stream(0))
@@ -113,9 +108,9 @@ def test_rewards_by_hand() -> None:
     after[1] = 0.1  # 2 m/s
     a = np.array([1.0, -0.5, 0.0, 0.0, 0.0, 0.0])
     cost = 0.05 * 1.25
-    assert float(cheetah.reward("direction", np.array(-1.0), before, after, a)) == pytest.approx(-2 - cost)
-    assert float(cheetah.reward("velocity", np.array(0.5), before, after, a)) == pytest.approx(-1.5 - cost)
-    sim = HalfCheetah(goal="velocity", threads=1)
+    assert float(cheetah.reward("direction", np.array([-1.0]), before, after, a)) == pytest.approx(-2 - cost)
+    assert float(cheetah.reward("velocity", np.array([0.5]), before, after, a)) == pytest.approx(-1.5 - cost)
+    sim = half_cheetah("velocity", threads=1)
     state = sim.reset(torch.tensor([[0.5]]), 1, stream(0))
     big = sim.step(torch.tensor([[0.5]]), state, torch.full((1, 1, 6), 9.0))
     one = sim.step(torch.tensor([[0.5]]), state, torch.ones(1, 1, 6))
@@ -123,7 +118,7 @@ def test_rewards_by_hand() -> None:
 
 
 def test_observation_is_state_without_x_and_the_torso() -> None:
-    sim = HalfCheetah(threads=1)
+    sim = half_cheetah("direction", threads=1)
     tasks = torch.ones(1, 1)
     state = sim.reset(tasks, 1, stream(0))
     for _ in range(3):
@@ -136,48 +131,30 @@ def test_observation_is_state_without_x_and_the_torso() -> None:
     assert np.array_equal(seen[:8], data.qpos[1:])
     assert np.array_equal(seen[8:17], data.qvel)
     assert seen[17:] == pytest.approx(torso, abs=1e-12)
-    short = HalfCheetah(torso=False, threads=1)
+    short = half_cheetah("direction", threads=1, torso=False)
     assert np.array_equal(short.observe(tasks, state)[0, 0].numpy(), seen[:17])
     assert (sim.observation_size, short.observation_size) == (20, 17)
 
 
 def test_tasks_and_first_states() -> None:
-    ways = HalfCheetahDirection.sample_tasks(400, 1)
+    ways, speeds = (e.make(1, 1).sample_tasks(400, stream(1, "tasks")).numpy() for e in (DIRECTION, VELOCITY))
     assert set(ways.ravel().tolist()) == {-1.0, 1.0}
     assert abs(ways.mean()) < 0.15
-    speeds = HalfCheetahVelocity.sample_tasks(400, 1)
     assert speeds.min() >= 0
     assert speeds.max() <= 2
     assert speeds.mean() == pytest.approx(1.0, abs=0.1)
-    assert np.array_equal(speeds, HalfCheetah(goal="velocity").sample_tasks(400, stream(1, "tasks")).numpy())
-    first = HalfCheetah(threads=1).reset(torch.ones(20, 1), 20, stream(0))
+    first = half_cheetah("direction", threads=1).reset(torch.ones(20, 1), 20, stream(0))
     assert first.shape == (20, 20, 19)
     assert not bool(first[..., 0].any())
     assert float(first[..., 1:10].abs().max()) <= 0.1
     assert float(first[..., 1:10].std()) == pytest.approx(0.1 / 3**0.5, rel=0.05)
     assert float(first[..., 10:].std()) == pytest.approx(0.1, rel=0.05)
-    env = HalfCheetahDirection()
-    for wrong in (0.5, [1.0, 1.0], np.nan, "x", None, [[1], [1, 2]]):
-        with pytest.raises(ValueError, match="-1 or 1; got "):
-            env.reset(options={"task": wrong})
-    for wrong in ([1, 2], [np.nan] * 19, "x"):
-        with pytest.raises(ValueError, match="a state of the half-cheetah has 19 numbers; got "):
-            env.reset(options={"state": wrong})
-    with pytest.raises(ValueError, match="reset knows the options task, state; got 'speed'"):
-        env.reset(options={"speed": 1})
-    with pytest.raises(ValueError, match="at least 1 task, got 0"):
-        HalfCheetahDirection.sample_tasks(0, 0)
-    for task in (-1, [-1.0], np.array([[-1.0]])):
-        assert env.reset(options={"task": task})[1]["task"].tolist() == [-1.0]
-    assert env.reset()[1]["task"] == pytest.approx([-1.0])
 
 
 @pytest.mark.skipif("MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ, reason="no OpenGL is named")
 def test_picture() -> None:
-    env = HalfCheetahDirection(render_mode="rgb_array")
-    env.reset(seed=0)
-    picture = env.render()
-    assert picture is not None
-    assert picture.shape == (160, 240, 3)
-    assert picture.std() > 10
-    env.close()
+    assert DIRECTION.picture is not None
+    state = half_cheetah("direction", threads=1).reset(torch.ones(1, 1), 1, stream(0))
+    shown = DIRECTION.picture(torch.ones(1), state[0])
+    assert shown.shape == (160, 240, 3)
+    assert shown.std() > 10

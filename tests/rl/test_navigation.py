@@ -1,33 +1,28 @@
-"""2D-Navigation: the batched form and the Gymnasium form are one environment."""
+"""2D-Navigation: the batched form against a slow one in NumPy, tasks as values, pictures."""
 
-import warnings
+import math
 
-import gymnasium
 import numpy as np
 import pytest
 import torch
-from gymnasium.utils.env_checker import check_env
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
-from innerloop.rl import register
-from innerloop.rl.gym_navigation import Navigation2D
-from innerloop.rl.navigation import Navigation
+from innerloop.rl.environment import Told
+from innerloop.rl.navigation import NAVIGATION, Navigation, picture
 from innerloop.rl.policy import gaussian_policy
-from innerloop.rl.simulator import Told
 from innerloop.rl.trajectories import sample
 
 
-def test_passes_gymnasiums_checker() -> None:
-    env = gymnasium.make(register.NAVIGATION, render_mode="rgb_array")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it would rather have bounded observations
-        check_env(env.unwrapped)
-    assert env.spec is not None
-    assert env.spec.max_episode_steps == 100
+def slow_step(place: np.ndarray, goal: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, float, bool]:
+    """One step of one point, in float32: place, reward, end."""
+    longest, radius = np.float32(0.1), np.float32(0.01)
+    place = place + np.minimum(np.maximum(action, -longest), longest)
+    x, y = place - goal
+    return place, -np.float32(math.sqrt(x * x + y * y)), bool(abs(x) < radius and abs(y) < radius)
 
 
-def test_same_trajectories_to_the_last_bit() -> None:
+def test_same_trajectories_as_the_slow_form_to_the_last_bit() -> None:
     """Also catches: reward before the move, an end that is judged before the move, actions that are not cut."""
     nav = Navigation(horizon=40)
     policy = gaussian_policy(2, 2, generator=stream(0, "init"))
@@ -36,15 +31,12 @@ def test_same_trajectories_to_the_last_bit() -> None:
     goals[3] = found.observations[3, 1, 6]  # a place that the walk comes by: there it will end
     found = sample(policy, slow_weights(policy), {}, nav, goals, 4, stream(0, "r"), action_scale=0.1)
     ended = 0
-    env = Navigation2D()
     for k in range(len(goals)):
         for n in range(4):
-            seen, info = env.reset(options={"task": goals[k].numpy()})
-            assert np.array_equal(info["task"], goals[k].numpy())
+            place = np.zeros(2, np.float32)
             for t in range(found.alive.shape[-1]):
-                assert np.array_equal(seen, found.observations[k, n, t].numpy())
-                seen, reward, over, cut, _ = env.step((found.actions[k, n, t] * 0.1).numpy())
-                assert not cut
+                assert np.array_equal(place, found.observations[k, n, t].numpy())
+                place, reward, over = slow_step(place, goals[k].numpy(), (found.actions[k, n, t] * 0.1).numpy())
                 assert reward == float(found.rewards[k, n, t])
                 if over:
                     ended += 1
@@ -66,52 +58,21 @@ def test_by_hand() -> None:
     assert near.ended.tolist() == [[True, False]]
 
 
-def test_a_straight_walk_has_the_return_of_a_sum() -> None:
-    env = Navigation2D(task=(0.5, 0.0))
-    env.reset(seed=0)
-    rewards, over = [], False
-    while not over:
-        _, r, over, _, _ = env.step(np.array([1.0, 0.0], np.float32))
-        rewards.append(r)
-    assert rewards == pytest.approx([-0.4, -0.3, -0.2, -0.1, 0.0], abs=1e-6)
-
-
-def test_tasks_are_values() -> None:
-    goals = Navigation2D.sample_tasks(500, 3)
-    assert np.array_equal(goals, Navigation().sample_tasks(500, stream(3, "tasks")).numpy())
+def test_goals_are_uniform_in_the_square() -> None:
+    goals = Navigation().sample_tasks(500, stream(3, "tasks")).numpy()
     assert np.abs(goals).max() <= 0.5
     assert np.abs(goals.mean(0)).max() < 0.06
     assert goals.std(0) == pytest.approx([12**-0.5] * 2, rel=0.1)
-    env = Navigation2D()
-    drawn = [env.reset(seed=s)[1]["task"] for s in (0, 0, 1)]
-    assert np.array_equal(drawn[0], drawn[1])
-    assert not np.array_equal(drawn[0], drawn[2])
-    env.reset(options={"task": [0.1, 0.2]})
-    assert env.reset()[1]["task"] == pytest.approx([0.1, 0.2])  # stays
-    for wrong in ([0.1], [np.nan, 0.0], "x", None, ["a", "b"]):
-        with pytest.raises(ValueError, match=r"a goal \(x, y\); got "):
-            env.reset(options={"task": wrong})
-    goal = np.zeros(2, np.float32)
-    env.reset(options={"task": goal})
-    goal[:] = 0.4  # the caller's own
-    assert env.reset()[1]["task"].tolist() == [0.0, 0.0]
-    with pytest.raises(ValueError, match="reset knows the options task; got 'goal'"):
-        env.reset(options={"goal": [0.1, 0.2]})
-    with pytest.raises(ValueError, match="at least 1 task, got -1"):
-        Navigation2D.sample_tasks(-1, 0)
-    with pytest.raises(ValueError, match="rgb_array"):
-        Navigation2D(render_mode="human")
+    assert NAVIGATION.make(7, 0) == Navigation(horizon=7)
 
 
 def test_picture_shows_goal_and_way() -> None:
-    env = Navigation2D(task=(0.5, 0.5), render_mode="rgb_array")
-    env.reset()
-    env.step(np.array([0.1, 0.1], np.float32))
-    picture = env.render()
-    assert picture is not None
-    assert picture.shape == (200, 200, 3)
-    assert tuple(picture[50, 149]) == (0xD5, 0x5E, 0x00)  # the goal, up and to the right
-    assert Navigation2D().render() is None
+    shown = picture(torch.tensor([0.5, 0.5]), torch.tensor([[0.0, 0.0], [0.1, 0.1]]))
+    assert shown.shape == (200, 200, 3)
+    assert tuple(shown[50, 149]) == (0xD5, 0x5E, 0x00)  # the goal, up and to the right
+    blue = (shown == (0x00, 0x72, 0xB2)).all(-1)
+    assert bool(blue[89, 109])  # the point
+    assert bool(blue[93:97, 102:106].any())  # its way
 
 
 def test_samples_depend_on_the_generator_alone() -> None:

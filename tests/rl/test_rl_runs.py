@@ -15,10 +15,11 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl import setup
 from innerloop.rl.advantage import advantages
+from innerloop.rl.cheetah import VELOCITY
 from innerloop.rl.collect import collect, examples
-from innerloop.rl.config import BLOCKS, Config, Environment, Inner, MetaTest, Policy, Validation
+from innerloop.rl.config import BLOCKS, Config, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
-from innerloop.rl.navigation import Navigation
+from innerloop.rl.navigation import NAVIGATION, Navigation
 from innerloop.rl.optional import need
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.presets import PRESETS, preset
@@ -33,7 +34,7 @@ from planting import plants
 from tiny import assert_same
 
 SMALL = Config(
-    env=Environment(horizon=5),
+    horizon=5,
     policy=Policy(hidden=(6, 5)),
     iterations=4,
     meta_batch=3,
@@ -252,7 +253,7 @@ def test_each_step_of_a_meta_test_has_noise_of_its_own() -> None:
 
 def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
     """Scaled to nothing, the point stays at the origin: each return is 5 times the distance to the goal."""
-    config = replace(SMALL, env=Environment(horizon=5, action_scale=1e-12))
+    config = replace(SMALL, action_scale=1e-12)
     env = setup.simulator(config)
     policy = setup.policy(config, env)
     slow = {n: p.detach() for n, p in policy.named_parameters()}
@@ -358,7 +359,7 @@ def test_presets(p: object) -> None:
         assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
     config = preset(name)
     year2020 = name.endswith("2020")
-    assert config.env.horizon == (200 if "cheetah" in name and not year2020 else 100)
+    assert config.horizon == (200 if "cheetah" in name and not year2020 else 100)
     assert config.policy == (Policy((64, 64), "tanh") if year2020 else Policy((100, 100), "relu"))
     assert (config.inner.lr, config.rollouts, config.gamma, config.lam) == (0.1, 20, 0.99, 1.0)
     assert (config.trpo.max_kl, config.trpo.cg_iterations, config.trpo.damping) == (0.01, 10, 1e-5)
@@ -401,10 +402,10 @@ def test_a_package_that_lacks_is_said_before_a_folder_is_made(tmp_path: Path, mo
     """So that the same command works once it is installed; and before the hours of the other environments."""
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(ValueError, match=r"'gymnasium'.*innerloop\[rl\]"):
-        train(replace(SMALL, env=Environment("cheetah-velocity")), tmp_path / "r")
-    bench = RlBench(("navigation", "cheetah-velocity"), "smoke", tmp_path)
+        train(replace(SMALL, env="cheetah-velocity"), tmp_path / "r")
+    bench = RlBench((NAVIGATION, VELOCITY), "smoke", tmp_path)
     with pytest.raises(ValueError, match="'gymnasium'"):
-        bench.train("navigation", "maml", 0)
+        bench.train(NAVIGATION, "maml", 0)
     assert not list(tmp_path.iterdir())
 
 
@@ -424,7 +425,7 @@ def test_a_package_that_fails_at_its_import_is_named(tmp_path: Path, monkeypatch
 def test_cheetah_trains_and_tests(tmp_path: Path) -> None:
     pytest.importorskip("mujoco")
     for name in ("cheetah-direction", "cheetah-velocity"):
-        config = replace(SMALL, env=Environment(name, horizon=4), iterations=2, threads=1)
+        config = replace(SMALL, env=name, horizon=4, iterations=2, threads=1)
         train(config, tmp_path / name)
         config, policy, env = load_run(tmp_path / name)
         assert meta_test(policy, slow_weights(policy), env, config).values.shape == (3, 4)
@@ -443,7 +444,7 @@ def test_navigation_learns(outer: str, gain: float, tmp_path: Path) -> None:
         rollouts=10,
         trpo=Trpo(curvature_rollouts=4),
         validation=Validation(every=12, tasks=20),
-        env=Environment(horizon=60),
+        horizon=60,
     )
     rows = train(config, tmp_path / "r").metrics
     assert rows[-1]["return_after"] > rows[0]["return_after"] + 15

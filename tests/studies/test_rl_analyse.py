@@ -13,11 +13,12 @@ import torch
 
 from innerloop import cli
 from innerloop.core.statistics import over_episodes
+from innerloop.rl.catalogue import ENVIRONMENTS
 from innerloop.rl.config import BLOCKS
 from innerloop.rl.meta_test import meta_test
+from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.train import train
 from innerloop.runs import RunFolder, read_json
-from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import printed
 from innerloop.studies.rl_analyse import OneRun, analyse_policy
 from innerloop.studies.rl_bench import rl_budget_config
@@ -30,7 +31,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run folder of each method."""
     where = tmp_path_factory.mktemp("runs")
     for method in ("maml", "anil", "boil", "multitask"):
-        train(rl_budget_config("navigation", "smoke", method, 3), where / method)
+        train(rl_budget_config(NAVIGATION, "smoke", method, 3), where / method)
     return {p.name: p for p in where.iterdir()}
 
 
@@ -54,16 +55,16 @@ def test_a_run_is_looked_into(made: dict[str, Path], capsys: pytest.CaptureFixtu
     found = rows(value)
     assert all(math.isfinite(r["mean"]) for r in found.values())
     assert value["drawing"]["series"][0]["x"] == ["hidden1", "hidden2", "head"]
-    bench = OneRun(("navigation",), "smoke", made["maml"], seeds=(3,), path=made["maml"])
-    run = bench.trained("navigation", "maml", 3)
+    bench = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
+    run = bench.trained(NAVIGATION, "maml", 3)
     after = over_episodes(meta_test(run.policy, run.slow, run.environment, run.config).values[1])
     assert found["hidden1 hidden2 head adapts"]["mean"] == pytest.approx(after.mean, abs=1e-6)
 
 
 def test_frozen_blocks_do_not_move_and_others_do(made: dict[str, Path]) -> None:
     """Through the fast weights that meta-test used: a frozen block has none, or those of the slow weights."""
-    bench = OneRun(("navigation",), "smoke", made["maml"], seeds=(3,), path=made["maml"])
-    run = bench.trained("navigation", "maml", 3)
+    bench = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
+    run = bench.trained(NAVIGATION, "maml", 3)
     names = ("hidden1", "hidden2", "head")
     for j in range(len(names) + 1):
         moved: set[str] = set()
@@ -151,8 +152,8 @@ def test_interrupted_and_run_again(tmp_path: Path, made: dict[str, Path], monkey
         assert torch.equal(w, whole[name])
 
 
-def test_table_and_bench_take_the_paper_s_numbers_by_name() -> None:
-    found = {m: {e: printed(t) for e, t in row.items()} for m, row in TABLE2_RL.items()}
+def test_the_paper_s_numbers_are_numbers() -> None:
+    found = {m: {e.name: printed(e.published[m]) for e in ENVIRONMENTS if e.published} for m in ("maml", "anil")}
     assert found["maml"] == {"cheetah-direction": 170.4, "cheetah-velocity": -139.0, "navigation": -20.3}
     assert found["anil"] == {"cheetah-direction": 363.2, "cheetah-velocity": -120.9, "navigation": -20.1}
 
@@ -213,6 +214,6 @@ def test_options_without_effect_are_refused(args: list[str], says: str, tmp_path
 def test_gymnasium_finds_the_names_through_the_module() -> None:
     """In a process of its own, in which nothing has registered them."""
     pytest.importorskip("gymnasium")
-    make = "import gymnasium; gymnasium.make('innerloop.rl.register:innerloop/Navigation2D-v0').reset(seed=0)"
+    make = "import gymnasium; gymnasium.make('innerloop.rl.as_gymnasium:innerloop/navigation-v0').reset(seed=0)"
     done = subprocess.run([sys.executable, "-c", make], capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 0, done.stderr

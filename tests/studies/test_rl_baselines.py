@@ -11,6 +11,7 @@ from innerloop import cli
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
 from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.navigation import NAVIGATION
 from innerloop.runs import read_json
 from innerloop.studies import rl_baselines
 from innerloop.studies.rl_bench import RlBench
@@ -45,25 +46,23 @@ def test_each_way_has_its_steps_and_the_oracle_none(result: dict[str, Any]) -> N
 def test_each_row_is_that_of_its_policy_by_hand(out: Path, result: dict[str, Any]) -> None:
     """Catches: the weights of another run or seed, a body that stays frozen, search from trained weights."""
     rows = {r["label"].removeprefix("2D-Navigation: "): r["values"] for r in result["rows"]}
-    bench = RlBench(("navigation",), "smoke", out, seeds=(0, 1))
+    bench = RlBench((NAVIGATION,), "smoke", out, seeds=(0, 1))
     for index, seed in enumerate((0, 1)):
-        both = bench.trained("navigation", "multitask", seed)
+        both = bench.trained(NAVIGATION, "multitask", seed)
         env, config, policy = both.environment, both.config, both.policy
-        first = {
-            n: w.detach() for n, w in setup.policy(bench.config("navigation", "maml", seed), env).named_parameters()
-        }
+        first = {n: w.detach() for n, w in setup.policy(bench.config(NAVIGATION, "maml", seed), env).named_parameters()}
         expected = {
             "multitask, fine-tuned": meta_test(policy, both.slow, env, config, blocks="all"),
             "random weights, trained": meta_test(policy, first, env, config, blocks="all"),
             "random search": random_search(policy, first, env, config),
-            "MAML": bench.returns("navigation", "maml", seed),
-            "ANIL": bench.returns("navigation", "anil", seed),
+            "MAML": bench.returns(NAVIGATION, "maml", seed),
+            "ANIL": bench.returns(NAVIGATION, "anil", seed),
         }
         for name, found in expected.items():
             for step, word in enumerate(("0 steps", "1 step", "2 steps")):
                 value = rows[f"{name}, {word}"][index]
                 assert value["mean"] == pytest.approx(over_episodes(found.values[step]).mean, abs=1e-6), (name, step)
-        told = bench.trained("navigation", "oracle", seed)
+        told = bench.trained(NAVIGATION, "oracle", seed)
         alone = meta_test(told.policy, told.slow, told.environment, told.config)
         assert rows["oracle, 0 steps"][index]["mean"] == pytest.approx(over_episodes(alone.values[0]).mean, abs=1e-6)
         assert told.slow["hidden1.weight"].shape[1] == both.slow["hidden1.weight"].shape[1] + 2
@@ -71,8 +70,8 @@ def test_each_row_is_that_of_its_policy_by_hand(out: Path, result: dict[str, Any
 
 def test_claims_hold_and_fail_where_they_should(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The returns of both seeds put where the answer is known; where the seeds disagree more, there is none."""
-    bench = RlBench(("navigation",), "smoke", out, seeds=(0, 1))
-    plain = rl_baselines._ways(bench, "navigation")
+    bench = RlBench((NAVIGATION,), "smoke", out, seeds=(0, 1))
+    plain = rl_baselines._ways(bench, NAVIGATION)
 
     def outcome(bench: RlBench = bench, **means: tuple[float, float]) -> list[bool | None]:
         def ways(*_: object) -> dict[str, Any]:

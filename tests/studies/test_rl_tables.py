@@ -17,6 +17,8 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import setup
+from innerloop.rl.cheetah import VELOCITY
+from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.train import load_run
 from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunError, read_json
@@ -40,7 +42,7 @@ def result(out: Path, name: str) -> dict[str, Any]:
 
 
 def bench(out: Path) -> RlBench:
-    return RlBench(("navigation",), "smoke", out, seeds=(0, 1))
+    return RlBench((NAVIGATION,), "smoke", out, seeds=(0, 1))
 
 
 def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> None:
@@ -62,10 +64,10 @@ def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> 
 
 def test_all_runs_meet_the_same_tasks(out: Path) -> None:
     b = bench(out)
-    found = [b.returns("navigation", m, s).tasks for m in ("maml", "anil") for s in (0, 1)]
+    found = [b.returns(NAVIGATION, m, s).tasks for m in ("maml", "anil") for s in (0, 1)]
     for tasks in found[1:]:
         torch.testing.assert_close(tasks, found[0])
-    env = load_run(b.folder("navigation", "maml", 0).path)[2]
+    env = load_run(b.folder(NAVIGATION, "maml", 0).path)[2]
     for seed in (0, 1):  # and not those of the training
         trained_on = env.sample_tasks(2, stream(seed, "tasks", 0))
         assert float(torch.cdist(trained_on, found[0]).min()) > 1e-6
@@ -75,12 +77,12 @@ def test_nothing_frozen_is_the_method_and_all_frozen_is_no_step(out: Path) -> No
     b = bench(out)
     rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
     for index, seed in enumerate((0, 1)):
-        whole = b.returns("navigation", "maml", seed).values
+        whole = b.returns(NAVIGATION, "maml", seed).values
         everything = rows["2D-Navigation: hidden1 hidden2 head adapts"]["values"][index]["mean"]
         assert everything == pytest.approx(over_episodes(whole[1]).mean, abs=1e-6)
     # with no step to take, the policy is the same before and after; only the noise of its actions differs
-    run = b.trained("navigation", "maml", 0)
-    still = b.returns("navigation", "maml", 0, ())
+    run = b.trained(NAVIGATION, "maml", 0)
+    still = b.returns(NAVIGATION, "maml", 0, ())
     assert still.values.shape == (2, run.config.test.tasks)
     nothing = rows["2D-Navigation: nothing adapts"]["values"][0]["mean"]
     assert nothing == pytest.approx(over_episodes(still.values[1]).mean, abs=1e-6)
@@ -90,7 +92,7 @@ def test_movement_and_similarity_are_those_of_one_step_by_hand(out: Path) -> Non
     """A slow loop over tasks and blocks."""
     b = bench(out)
     rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
-    run = b.trained("navigation", "maml", 0)
+    run = b.trained(NAVIGATION, "maml", 0)
     learner = setup.learner(run.config, run.policy)
     one = with_steps(learner.inner, 1)
     names = block_names(run.policy)
@@ -129,7 +131,7 @@ def test_states_behind_an_end_are_left_out(out: Path, monkeypatch: pytest.Monkey
         return replace(found, alive=alive, rewards=torch.where(alive, found.rewards, 0.0))
 
     monkeypatch.setattr(rl_tables, "sample", cut)
-    run = bench(out).trained("navigation", "maml", 0)
+    run = bench(out).trained(NAVIGATION, "maml", 0)
     for e in states(run):
         assert e.support_x.shape[1] == 3 * 8
         assert e.query_x.shape[1] == 3 + 2 * 8
@@ -138,7 +140,7 @@ def test_states_behind_an_end_are_left_out(out: Path, monkeypatch: pytest.Monkey
 
 def test_anil_s_body_stands_still_in_a_frozen_test(out: Path) -> None:
     """With the head alone adapting, MAML's policy changes in nothing else."""
-    run = bench(out).trained("navigation", "maml", 0)
+    run = bench(out).trained(NAVIGATION, "maml", 0)
     learner = setup.learner(run.config, run.policy, blocks=("head",))
     e = next(states(run))
     fast = adapt(run.policy, run.slow, e.support_x, e.support_y, learner.inner, loss=learner.loss)
@@ -203,7 +205,7 @@ def test_a_run_of_another_configuration_is_not_taken_for_it(out: Path, tmp_path:
     place.mkdir(parents=True)
     (place / "config.json").write_text(config.read_text("utf-8").replace('"iterations": 2', '"iterations": 3'), "utf-8")
     with pytest.raises(RunError, match="another configuration"):
-        RlBench(("navigation",), "smoke", tmp_path).train("navigation", "maml", 0)
+        RlBench((NAVIGATION,), "smoke", tmp_path).train(NAVIGATION, "maml", 0)
 
 
 def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path) -> None:
@@ -211,9 +213,9 @@ def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path)
     pytest.importorskip("mujoco")
     before = torch.get_num_threads()
     try:
-        one = RlBench(("cheetah-velocity",), "smoke", tmp_path, seeds=(0,))
-        assert one.trained("cheetah-velocity", "anil", 0).config.threads == 1
-        run = replace(one, threads=2).trained("cheetah-velocity", "anil", 0)
+        one = RlBench((VELOCITY,), "smoke", tmp_path, seeds=(0,))
+        assert one.trained(VELOCITY, "anil", 0).config.threads == 1
+        run = replace(one, threads=2).trained(VELOCITY, "anil", 0)
         assert torch.get_num_threads() == 2
         assert (run.config.threads, getattr(run.environment, "threads", None)) == (2, 2)
     finally:

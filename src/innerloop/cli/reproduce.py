@@ -12,7 +12,7 @@ from innerloop.cli.train import detail
 from innerloop.errors import InnerloopError
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
-from innerloop.rl.config import EnvironmentName
+from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.runs.files import read_object
 from innerloop.studies import (
     EXPERIMENTS,
@@ -56,8 +56,9 @@ class ReproduceArgs:
     """classes an episode"""
     shot: int = 1
     """support images a class"""
-    env: tuple[EnvironmentName, ...] = ("navigation", "cheetah-direction", "cheetah-velocity")
-    """table2-rl, rl-features and rl-baselines: the environments (data, way and shot are for the others)"""
+    env: tuple[str, ...] = tuple(e.name for e in ENVIRONMENTS if e.published)
+    """table2-rl, rl-features and rl-baselines: the environments, ours or module:attribute of your own (data, way and
+    shot are for the others)"""
     seeds: tuple[int, ...] = ()
     """seeds of the trainings; by default 0 1 (budget paper, and policies: 0 1 2)"""
     out: Path = Path("runs/reproduce")
@@ -127,9 +128,10 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
         )
     if not asked.env or len(set(asked.env)) != len(asked.env):
         raise InnerloopError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
+    envs = tuple(map(find, asked.env))
     with show.progress() as bar:
         bench = RlBench(
-            asked.env,
+            envs,
             asked.budget,
             asked.out,
             seeds=asked.seeds or (0, 1, 2),
@@ -191,7 +193,7 @@ def print_list() -> None:
         "A seed: how long the runs train with budget cpu. Names share runs: each is trained once. The work beside it "
         "takes up to four minutes a name. "
         "Budget smoke: seconds. Budget paper: a GPU or a night. table2-rl, rl-features and rl-baselines train "
-        "policies in the environments of --env: minutes a run for navigation on a core of its own, half an "
-        "hour for a half-cheetah.",
+        "policies in the environments of --env: on a core of its own a run takes minutes (points in the plane) to "
+        "half an hour (MuJoCo).",
         words=True,
     )

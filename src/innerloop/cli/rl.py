@@ -16,10 +16,11 @@ from innerloop.core.functional import Blocks
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
-from innerloop.rl import pictures, setup
+from innerloop.rl import pictures
+from innerloop.rl.catalogue import NAMES, find
 from innerloop.rl.config import BLOCKS, Config, MethodName
 from innerloop.rl.meta_test import meta_test, random_search
-from innerloop.rl.presets import PRESETS, preset
+from innerloop.rl.presets import PRESETS, own_settings, preset
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunFolder, environment
@@ -40,11 +41,11 @@ render     pictures of a trained run: learning curve, trajectories before and af
 
 ABOUT = """Meta-train a policy on a family of environments, keep the best on validation tasks, test it.
 
---preset chooses the defaults of all other options; the values shown below are those of the preset asked for.
+--env NAME, or module:attribute for one of your own, takes that environment's settings as the defaults of all other
+options; --preset those of a published protocol. The values shown below are those of what is asked for.
 
 presets:
 """ + "\n".join(f"  {p.name:<24}{p.about}" for p in PRESETS)
-DEFAULT = "navigation-cpu"
 _MOST_DRAWN = 60
 """tasks in a picture"""
 
@@ -54,10 +55,10 @@ class TrainArgs:
     """Options of `innerloop rl train`."""
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
-    preset: str = DEFAULT
-    """where the defaults come from"""
+    preset: str = ""
+    """where the defaults come from; by default the environment's own settings, which ENV-cpu names too"""
     out: Path | None = None
-    """the run folder; by default runs/PRESET-METHOD-seedN"""
+    """the run folder; by default runs/PRESET-METHOD-seedN (without a preset: ENV-cpu)"""
     resume: bool = False
     """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
 
@@ -113,7 +114,7 @@ class RenderArgs:
     seed: int | None = None
     """seed of tasks and trajectories (default: the run's)"""
     film: bool = True
-    """also make film.gif, before and after adaptation side by side (the half-cheetah needs OpenGL for it)"""
+    """also make film.gif, before and after adaptation side by side (MuJoCo needs OpenGL for it)"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -126,25 +127,26 @@ def run(args: Sequence[str]) -> int:
     return actions[action](rest) if action in actions else options.no_action("rl", action, actions)
 
 
-def starting_config(args: Sequence[str]) -> tuple[str, Config]:
-    """The preset and method that the arguments name: the defaults of all other options."""
-    name = options.value_of(args, "--preset") or DEFAULT
-    method = options.value_of(args, "--method")
-    return name, preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
+def starting_config(args: Sequence[str]) -> Config:
+    """Of the preset, or else the environment, and the method that the arguments name: the defaults of all options."""
+    name, env, given = (options.value_of(args, flag) for flag in ("--preset", "--env", "--method"))
+    method = cast(MethodName, given) if given in get_args(MethodName) else "maml"
+    return preset(name, method) if name else own_settings(find(NAMES[0] if env is None else env), method)
 
 
 def run_train(args: Sequence[str]) -> int:
     """Train and test."""
-    name, config = starting_config(args)
-    asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(config, preset=name), about=ABOUT)
-    out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(starting_config(args)), about=ABOUT)
+    config = asked.config
+    start = asked.preset or f"{find(config.env).name}-cpu"
+    out = asked.out or Path("runs") / f"{start}-{config.method}-seed{config.seed}"
     options.check_out(out, resume=asked.resume)
     with show.progress() as bar:
         folder = train(
-            asked.config,
+            config,
             out,
             resume=asked.resume,
-            report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p), p.first),
+            report=lambda p: bar(f"train {config.method}", p.step, p.steps, detail(p), p.first),
         )
     finished = folder.summary_with("best_step")
     show.console.print(
@@ -193,7 +195,7 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
         "adapt": list(asked.adapt),
         "checkpoint": asked.which,
         "step": step,
-        "env": config.env.name,
+        "env": config.env,
         "seed": config.seed,
         "settings": {k: getattr(settings, k) for k in ("tasks", "rollouts", "steps", "later_lr", "seed")},
         "command": made["command"],
@@ -228,6 +230,7 @@ def run_render(args: Sequence[str]) -> int:
     if asked.film and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY"))) and sys.platform == "linux":
         os.environ["MUJOCO_GL"] = "egl"  # read when MuJoCo is first imported; Mesa's software renderer has it too
     config, policy, slow, env, _ = load(asked)
+    own = find(config.env)
     rows = RunFolder(asked.run).metrics_with("return_before", "return_after")
     change = {k: getattr(asked, k) for k in ("steps", "seed")}
     test = replace(config.test, **{k: v for k, v in change.items() if v is not None})
@@ -246,17 +249,21 @@ def run_render(args: Sequence[str]) -> int:
     other = ("" if asked.which == "best" else f"-{asked.which}") + (
         "" if asked.steps is None else f"-{asked.steps}-steps"
     )
-    made = {f"trajectories{other}.png": pictures.png(pictures.paths(config, found, tasks))}
+    made = {f"trajectories{other}.png": pictures.png(pictures.paths(own, found, tasks))}
     if rows:
         made["learning_curve.png"] = pictures.png(pictures.learning_curve(rows))
     for name, content in made.items():
         write_bytes(asked.run / name, content)
         show.console.print(f"wrote {asked.run / name}")
     if asked.film:
-        single = setup.gymnasium_environment(config)
+        from innerloop.rl.as_gymnasium import filmed
+
+        if (single := filmed(own, tasks[0].numpy())) is None:
+            show.console.print(f"no film: {own.title} does not say how it is drawn")
+            return 0
         try:
             before, after = (
-                pictures.film(single, tasks[0].numpy(), policy, slow, w, config) for w in (weights[0], weights[-1])
+                pictures.film(single, tasks[0], policy, slow, w, config) for w in (weights[0], weights[-1])
             )
         finally:
             single.close()

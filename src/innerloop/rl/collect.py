@@ -12,7 +12,7 @@ from innerloop.core.functional import Weights, forward
 from innerloop.core.random import stream
 from innerloop.rl.advantage import advantages
 from innerloop.rl.config import Config
-from innerloop.rl.simulator import Simulator
+from innerloop.rl.environment import Simulator
 from innerloop.rl.surrogate import Batch, batch
 from innerloop.rl.trajectories import Trajectories, sample
 from innerloop.rl.trpo import Learner, MetaBatch
@@ -66,7 +66,7 @@ def collect(
             tasks,
             config.rollouts,
             stream(config.seed, "rollouts", iteration, phase),
-            action_scale=config.env.action_scale,
+            action_scale=config.action_scale,
         )
         sampled = time.perf_counter()
         found.append(examples(learner, slow, fast, trajectories, config))

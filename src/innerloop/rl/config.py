@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
 from innerloop.errors import InnerloopError
+from innerloop.reference import is_reference
+from innerloop.rl.catalogue import NAMES, find
 from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.surrogate import Form
@@ -24,7 +26,6 @@ from innerloop.validated import (
     at_most,
 )
 
-EnvironmentName = Literal["navigation", "cheetah-direction", "cheetah-velocity"]
 OuterName = Literal["trpo", "ppo"]
 MethodName = Literal["maml", "fomaml", "anil", "boil", "multitask", "oracle"]
 Discount = Annotated[float, at_least(0), at_most(1)]
@@ -37,21 +38,6 @@ BLOCKS: dict[MethodName, Blocks] = {
     "oracle": "none",
 }
 """which blocks of the policy the inner step changes"""
-
-
-@dataclass(frozen=True)
-class Environment(Validated, at="env"):
-    """The family of tasks."""
-
-    name: EnvironmentName = "navigation"
-    """navigation: a point and a hidden goal; cheetah-direction, cheetah-velocity: MuJoCo's half-cheetah, told by the
-    reward alone which way, or how fast, to run"""
-    horizon: Count = 100
-    """steps after which a trajectory is cut"""
-    action_scale: Positive = 1.0
-    """the policy's action times this goes to the environment, which cuts it to its bounds"""
-    torso: bool = True
-    """half-cheetah: observe the torso's position too (20 numbers, as the 2019 code bases; without it 17)"""
 
 
 @dataclass(frozen=True)
@@ -109,7 +95,12 @@ class MetaTest(Validated, at="test"):
 class Config(Validated):
     """Everything that decides a meta-RL run."""
 
-    env: Environment = field(default_factory=Environment)
+    env: str = NAMES[0]
+    """the environment: one of ours, or module:attribute, a value of your own (docs/extending.md)"""
+    horizon: Count = 100
+    """steps after which a trajectory is cut"""
+    action_scale: Positive = 1.0
+    """the policy's action times this goes to the environment, which cuts it to its bounds"""
     method: MethodName = "maml"
     """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; multitask: one policy for
     all tasks, nothing adapts; oracle: the same, told the task in its observation"""
@@ -143,6 +134,8 @@ class Config(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not is_reference(self.env):
+            find(self.env)
         if self.outer == "trpo" and self.trpo.curvature_rollouts > self.rollouts:
             raise InnerloopError(
                 f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}; give "
@@ -177,4 +170,13 @@ class Config(Validated):
             raise InnerloopError(
                 "this is the config of another kind of run; for those are 'innerloop evaluate' and 'innerloop analyse'"
             )
-        return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})
+        return from_plain(cls, _upgraded({k: v for k, v in value.items() if k != "kind"}))
+
+
+def _upgraded(value: dict[str, Any]) -> dict[str, Any]:
+    """Runs from before environments were values have an object under "env"."""
+    if not isinstance(env := value.get("env"), dict) or "name" not in env:
+        return value
+    settings = {k: v for k, v in env.items() if k not in ("name", "torso")}
+    short = f"{env['name']}-17"
+    return {**value, "env": short if env.get("torso") is False and short in NAMES else env["name"], **settings}

@@ -15,7 +15,7 @@ from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
 from innerloop.rl.collect import examples
 from innerloop.rl.config import Config, MetaTest
-from innerloop.rl.simulator import Simulator
+from innerloop.rl.environment import Simulator
 from innerloop.rl.trajectories import Trajectories, sample
 
 _EACH = 4
@@ -80,7 +80,7 @@ def meta_test(
             tasks.to(kind),
             settings.rollouts,
             stream(settings.seed, "rollouts", step),
-            action_scale=config.env.action_scale,
+            action_scale=config.action_scale,
         )
         values.append(found.returns.mean(1))
         if not bool(values[-1].isfinite().all()):
@@ -122,7 +122,7 @@ def random_search(
 
     def act(weights: Mapping[str, Tensor], where: Tensor, rollouts: int, *path: str | int) -> Tensor:
         noise = stream(settings.seed, *path)
-        scale = config.env.action_scale
+        scale = config.action_scale
         return sample(policy, slow, weights, environment, where, rollouts, noise, action_scale=scale).returns.mean(1)
 
     values = [act(best, tasks, settings.rollouts, "rollouts", 0)]

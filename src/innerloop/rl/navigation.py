@@ -2,14 +2,20 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.rl.simulator import Step
+from innerloop.rl.environment import AFTER, BEFORE, GOAL, Environment, Step
 from innerloop.validated import Count, NonNegative, Positive, Validated
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_PIXELS = 200
 
 
 @dataclass(frozen=True)
@@ -30,20 +36,9 @@ class Navigation(Validated):
     radius: NonNegative = 0.01
     squared: bool = False
 
-    @property
-    def observation_size(self) -> int:
-        """x and y"""
-        return 2
-
-    @property
-    def action_size(self) -> int:
-        """A step in x and one in y."""
-        return 2
-
-    @property
-    def task_size(self) -> int:
-        """The goal's x and y."""
-        return 2
+    observation_size = action_size = task_size = 2
+    """x and y: of the point, of a step, of the goal"""
+    at_once = 0
 
     def sample_tasks(self, tasks: int, generator: torch.Generator) -> Float[Tensor, "tasks 2"]:
         """Goals, uniform in the square."""
@@ -76,11 +71,51 @@ class Navigation(Validated):
         state = state + action.clamp(-self.longest, self.longest)
         away = state - tasks[:, None]
         x, y = away.unbind(-1)
-        square = x * x + y * y  # in this order: the Gymnasium form rounds alike
+        square = x * x + y * y  # in this order, also in the tests' slow form
         # PyTorch's and NumPy's float32 roots differ in the last bit; those of float64, rounded, agree
         reward = -square if self.squared else -square.double().sqrt().to(square.dtype)
         return Step(state, reward, (away.abs() < self.radius).all(-1))
 
-    def working(self) -> AbstractContextManager[Self]:
+    def session(self) -> AbstractContextManager[Self]:
         """Itself: its arithmetic is PyTorch's."""
         return nullcontext(self)
+
+
+def draw(axes: "Axes", task: Tensor, before: Tensor, after: Tensor) -> None:
+    """Some walks and the goal, a cross."""
+    for walks, colour in ((before, BEFORE), (after, AFTER)):
+        for path in walks[:5]:
+            axes.plot(*path.T.numpy(), color=colour, linewidth=0.8, alpha=0.8)
+    axes.plot(*task.tolist(), "x", color=GOAL, markersize=8, markeredgewidth=2)
+    axes.set_xlim(-0.8, 0.8)
+    axes.set_ylim(-0.8, 0.8)
+    axes.set_aspect("equal")
+    axes.set_xticks([-0.5, 0, 0.5])
+    axes.set_yticks([-0.5, 0, 0.5])
+
+
+def picture(task: Tensor, states: Tensor) -> np.ndarray:
+    """The way so far (blue) and the goal (red), as an RGB picture of 200×200 pixels, ±1 in both coordinates."""
+    from PIL import Image, ImageDraw
+
+    image = Image.new("RGB", (_PIXELS, _PIXELS), "white")
+    drawing = ImageDraw.Draw(image)
+    x, y = (torch.stack([states[:, 0] + 1, 1 - states[:, 1]]) / 2 * (_PIXELS - 1)).tolist()
+    way, goal = list(zip(x, y, strict=True)), [(float(task[0]) + 1) / 2, (1 - float(task[1])) / 2]
+    drawing.line(way, fill=AFTER, width=1)
+    for (px, py), colour in (((goal[0] * (_PIXELS - 1), goal[1] * (_PIXELS - 1)), GOAL), (way[-1], AFTER)):
+        drawing.ellipse((px - 3, py - 3, px + 3, py + 3), fill=colour)
+    return np.asarray(image)
+
+
+NAVIGATION = Environment(
+    "navigation",
+    lambda horizon, threads: Navigation(horizon=horizon),  # noqa: ARG005  PyTorch's
+    title="2D-Navigation",
+    settings={"trpo": {"curvature_rollouts": 5}},
+    task="a goal (x, y)",
+    action_limit=0.1,
+    draw=draw,
+    picture=picture,
+    published={"maml": "-20.3 ± 3.2", "anil": "-20.1 ± 2.3"},  # Raghu et al. 2020, table 2
+)

@@ -14,10 +14,7 @@ def need(package: str) -> ModuleType:
     except ImportError as error:
         if error.name is not None and error.name.split(".")[0] != package.split(".")[0]:
             raise  # the package is there, something that it needs is not
-        raise InnerloopError(
-            f"this needs the package {package.split('.')[0]!r}: pip install 'innerloop[rl]' (2D-Navigation needs no "
-            "more than innerloop itself, except for its Gymnasium form)"
-        ) from None
+        raise InnerloopError(f"this needs the package {package.split('.')[0]!r}: pip install 'innerloop[rl]'") from None
     except Exception as error:  # MuJoCo loads what MUJOCO_GL names when it is imported
         name, gl = package.split(".")[0], os.environ.get("MUJOCO_GL")
         advice = (

@@ -13,13 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from innerloop.core.functional import Weights, forward
-from innerloop.errors import InnerloopError
-from innerloop.rl.cheetah import SECONDS
 from innerloop.rl.config import Config
+from innerloop.rl.environment import AFTER, BEFORE, GOAL, Environment
 from innerloop.rl.policy import split_output
 from innerloop.rl.trajectories import Trajectories
-
-_BEFORE, _AFTER, _GOAL = "#8a8a8a", "#0072b2", "#d55e00"
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
@@ -27,11 +24,11 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(5.2, 3.2), layout="constrained")
     axes = figure.subplots()
     step = [r["step"] for r in rows]
-    axes.plot(step, [r["return_before"] for r in rows], color=_BEFORE, linewidth=1, label="before adaptation")
-    axes.plot(step, [r["return_after"] for r in rows], color=_AFTER, linewidth=1, label="after adaptation")
+    axes.plot(step, [r["return_before"] for r in rows], color=BEFORE, linewidth=1, label="before adaptation")
+    axes.plot(step, [r["return_after"] for r in rows], color=AFTER, linewidth=1, label="after adaptation")
     val = [r for r in rows if r.get("validation") is not None]
     axes.plot(
-        [r["step"] for r in val], [r["validation"] for r in val], "o", color=_GOAL, markersize=3, label="validation"
+        [r["step"] for r in val], [r["validation"] for r in val], "o", color=GOAL, markersize=3, label="validation"
     )
     axes.set_xlabel("meta-iteration")
     axes.set_ylabel("return")
@@ -39,51 +36,23 @@ def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def paths(config: Config, found: Sequence[Trajectories], tasks: Float[Tensor, "tasks size"]) -> Figure:
-    """The trajectories before the first inner step and after the last; `found` holds those of each step."""
-    match config.env.name:
-        case "navigation":
-            return navigation_paths(found, tasks)
-        case "cheetah-direction" | "cheetah-velocity":
-            return cheetah_paths(found, tasks, 17 if config.env.torso else None)
-        case name:
-            raise InnerloopError(f"there is no picture of trajectories in environment {name!r}")
-
-
-def navigation_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 2"], rollouts: int = 5) -> Figure:
-    """One panel a task: the walks before adaptation (grey) and after the last step (blue), the goal a cross."""
-    figure, grid = _panels(len(tasks), 3, 1.9)
+def paths(environment: Environment, found: Sequence[Trajectories], tasks: Float[Tensor, "tasks size"]) -> Figure:
+    """One panel a task: its trajectories before the first inner step (grey) and after the last (blue); `found` holds
+    those of each step. Where the environment does not say how it is drawn, the rewards so far."""
+    figure, grid = _panels(len(tasks), 3 if len(tasks) <= 6 else 6, 2.2)
     for k, axes in enumerate(grid):
-        for data, colour in ((found[0], _BEFORE), (found[-1], _AFTER)):
-            for j in range(min(rollouts, data.alive.shape[1])):
-                path = data.observations[k, j][data.alive[k, j]].double().numpy()
-                axes.plot(path[:, 0], path[:, 1], color=colour, linewidth=0.8, alpha=0.8)
-        axes.plot(*tasks[k].tolist(), "x", color=_GOAL, markersize=8, markeredgewidth=2)
-        axes.set_xlim(-0.8, 0.8)
-        axes.set_ylim(-0.8, 0.8)
-        axes.set_aspect("equal")
-        axes.set_xticks([-0.5, 0, 0.5])
-        axes.set_yticks([-0.5, 0, 0.5])
-        before, after = (float(d.returns[k].mean()) for d in (found[0], found[-1]))
-        axes.set_title(f"{before:.0f} → {after:.0f}", fontsize=9)
-    return figure
-
-
-def cheetah_paths(found: Sequence[Trajectories], tasks: Float[Tensor, "tasks 1"], x: int | None) -> Figure:
-    """How far each task's cheetahs have run over time, before adaptation (grey) and after the last step (blue).
-
-    `x` is the place of the torso's x in the observation; where it is not seen, the sum of the velocities takes its
-    place.
-    """
-    figure, grid = _panels(len(tasks), 6, 2.2)
-    for k, axes in enumerate(grid):
-        for data, colour in ((found[0], _BEFORE), (found[-1], _AFTER)):
-            seen = data.observations[k].double()
-            way = seen[..., x] if x is not None else seen[..., 8].cumsum(-1) * SECONDS
-            axes.plot(way.numpy().T, color=colour, linewidth=0.7, alpha=0.7)
-        axes.set_title(f"task {float(tasks[k, 0]):.2g}", fontsize=9)
+        before, after = found[0], found[-1]
+        axes.set_title(" → ".join(f"{float(t.returns[k].mean()):.0f}" for t in (before, after)), fontsize=9)
+        if environment.draw is not None:
+            seen = (
+                t.observations[k].double().masked_fill(~t.alive[k, ..., None], float("nan")) for t in (before, after)
+            )
+            environment.draw(axes, tasks[k], *seen)
+            continue
+        for t, colour in ((before, BEFORE), (after, AFTER)):
+            axes.plot(t.rewards[k].double().cumsum(-1).T.numpy(), color=colour, linewidth=0.7, alpha=0.7)
         axes.set_xlabel("step")
-    figure.axes[0].set_ylabel("distance (m)")
+        axes.set_ylabel("rewards so far")
     return figure
 
 
@@ -100,30 +69,23 @@ def _panels(n: int, columns: int, height: float) -> tuple[Figure, list[Axes]]:
 
 @torch.no_grad()
 def film(
-    env: Any,
-    task: np.ndarray,
-    policy: nn.Sequential,
-    slow: Weights,
-    fast: Weights,
-    config: Config,
-    *,
-    pictures: int = 100,
+    env: Any, task: Tensor, policy: nn.Sequential, slow: Weights, fast: Weights, config: Config, *, pictures: int = 100
 ) -> list[np.ndarray]:
-    """RGB pictures, about so many a whole episode, of a policy at its mean action in a Gymnasium environment; `fast`
-    are the weights of this one task ([1, …] each, empty for none)."""
-    every = max(1, config.env.horizon // pictures)
+    """RGB pictures, about so many a whole trajectory, of a policy at its mean action in a Gymnasium environment which
+    has that task; `fast` are the weights of this one task ([1, …] each, empty for none)."""
+    every = max(1, config.horizon // pictures)
     kind = next(iter(slow.values())).dtype
-    seen, _ = env.reset(seed=0, options={"task": task})
+    seen, _ = env.reset(seed=0)
     out = [env.render()]
-    for t in range(config.env.horizon):
-        x = torch.as_tensor(seen, dtype=kind)
+    for t in range(config.horizon):
+        x = torch.as_tensor(seen, dtype=kind).flatten()
         if config.method == "oracle":
-            x = torch.cat([x, torch.as_tensor(task, dtype=kind).flatten()])
+            x = torch.cat([x, task.to(kind).flatten()])
         mean, _ = split_output(forward(policy, slow, fast, x[None, None])[0, 0])
-        seen, _, over, _, _ = env.step((mean * config.env.action_scale).float().numpy())
-        if over or (t + 1) % every == 0:
+        seen, _, over, cut, _ = env.step((mean * config.action_scale).float().numpy())
+        if over or cut or (t + 1) % every == 0:
             out.append(env.render())
-        if over:
+        if over or cut:
             break
     return out
 

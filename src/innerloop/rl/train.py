@@ -14,11 +14,12 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.rl import setup
+from innerloop.rl.catalogue import name_of
 from innerloop.rl.collect import collect
 from innerloop.rl.config import Config
+from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import meta_test
 from innerloop.rl.ppo import proximal_step
-from innerloop.rl.simulator import Simulator
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -49,8 +50,18 @@ def ignore(_: Progress) -> None:
     """Report nothing."""
 
 
-def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[Progress], None] = ignore) -> RunFolder:
+def train(
+    config: Config,
+    out: Path,
+    *,
+    env: Environment | None = None,
+    resume: bool = False,
+    report: Callable[[Progress], None] = ignore,
+) -> RunFolder:
     """Meta-train as `config` says, into the run folder `out`.
+
+    `env` is the environment where it is not the one that ``config.env`` names. The run folder then records
+    module:attribute, if a module holds it; if none does, only Python can go on with the run or test it, given `env`.
 
     The data of an iteration depends on the seed, the iteration and the weights alone, and the state of the outer step
     (TRPO has none, PPO that of Adam) is in the checkpoint, so that a resumed run ends with the same weights as an
@@ -61,7 +72,8 @@ def train(config: Config, out: Path, *, resume: bool = False, report: Callable[[
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
     use_threads(config.threads, stored=resume)
-    environment = setup.simulator(config)
+    config = config if env is None else replace(config, env=name_of(env))
+    environment = setup.simulator(config, env)
     policy = setup.policy(config, environment)
     learner = setup.learner(config, policy)
     slow = slow_weights(policy)
@@ -177,10 +189,10 @@ def validation_return(
 
 
 def load_run(
-    path: Path, which: str | Checkpoint = "best", *, threads: int = 0
+    path: Path, which: str | Checkpoint = "best", *, threads: int = 0, env: Environment | None = None
 ) -> tuple[Config, nn.Sequential, Simulator]:
     """The config, policy and environment of a run folder ('best' or 'last' checkpoint, or one read from it;
-    'untrained': the first weights).
+    'untrained': the first weights). `env` takes the place of the environment that the run names.
 
     From here on PyTorch and the environment use that many `threads`; 0: those of the run, as far as there are cores.
     """
@@ -188,7 +200,7 @@ def load_run(
     config = folder.config_as(Config.from_json)
     checkpoint = folder.load(which) if isinstance(which, str) and which != "untrained" else which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
-    environment = setup.simulator(config)
+    environment = setup.simulator(config, env)
     policy = setup.policy(config, environment)
     if isinstance(checkpoint, Checkpoint):
         load_weights(dict(policy.named_parameters()), checkpoint)

@@ -21,11 +21,6 @@ TABLE2 = {
     "anil": {OMNIGLOT: ("96.2 ± 0.5", "98.0 ± 0.3"), MINI: ("46.7 ± 0.4", "61.5 ± 0.5")},
 }
 
-TABLE2_RL = {  # return, ± over three seeds
-    "maml": {"cheetah-direction": "170.4 ± 21.0", "cheetah-velocity": "-139.0 ± 18.9", "navigation": "-20.3 ± 3.2"},
-    "anil": {"cheetah-direction": "363.2 ± 14.8", "cheetah-velocity": "-120.9 ± 6.3", "navigation": "-20.1 ± 2.3"},
-}
-
 TABLE3 = {  # pair -> (CCA, CKA), averaged over the body, different seeds
     "MAML – MAML": ("0.51", "0.83"),
     "ANIL – ANIL": ("0.51", "0.86"),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from innerloop.errors import InnerloopError
-from innerloop.rl.config import Config, EnvironmentName, MethodName
-from innerloop.rl.presets import WORDS
+from innerloop.rl.catalogue import find
+from innerloop.rl.config import Config, MethodName
+from innerloop.rl.environment import Environment
 from innerloop.runs import RunError, RunFolder, write_json
 from innerloop.studies.analyse import WHERE
 from innerloop.studies.result import Drawing, Result, bars_of
@@ -22,25 +23,32 @@ class OneRun(RlBench):
 
     path: Path = Path()
 
-    def config(self, env: EnvironmentName, method: MethodName, seed: int) -> Config:  # noqa: ARG002
+    def config(self, env: Environment, method: MethodName, seed: int) -> Config:  # noqa: ARG002
         """The run's own."""
         return RunFolder(self.path).config_as(Config.from_json)
 
-    def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:  # noqa: ARG002
+    def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:  # noqa: ARG002
         """The run as it is."""
         return RunFolder(self.path)
 
 
 def analyse_policy(
-    path: Path, *, which: str = "best", threads: int = 0, report: Callable[[RlStage], None] = lambda _: None
+    path: Path,
+    *,
+    which: str = "best",
+    threads: int = 0,
+    env: Environment | None = None,
+    report: Callable[[RlStage], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Look into the run folder `path` and write RUN/analysis/result.json, which is returned as a value.
+
+    `env` takes the place of the environment that the run names.
 
     Raises ValueError for a run without an inner loop.
     """
     began = time.perf_counter()
     config = RunFolder(path).config_as(Config.from_json)
-    env, method = config.env.name, config.method
+    env, method = env or find(config.env), config.method
     step = RunFolder(path).step(which)
     if not config.adapts:
         raise InnerloopError(
@@ -59,7 +67,7 @@ def analyse_policy(
     value = bench.described(
         Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
         name=WHERE,
-        title=f"{method.upper()} on {WORDS[env]}",
+        title=f"{method.upper()} on {env.title}",
         where=f"run {path.name}, {which} checkpoint: meta-iteration {step:,} of {config.iterations:,}",
         seconds=time.perf_counter() - began,
     )

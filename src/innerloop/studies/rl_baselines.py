@@ -8,9 +8,9 @@ from torch import Tensor
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import seed_std
 from innerloop.rl import setup
-from innerloop.rl.config import EnvironmentName, MethodName
+from innerloop.rl.config import MethodName
+from innerloop.rl.environment import Environment
 from innerloop.rl.meta_test import Returns, meta_test, random_search
-from innerloop.rl.presets import WORDS
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series
 from innerloop.studies.rl_bench import RlBench, RlStage, rows_by_step
 
@@ -41,7 +41,7 @@ def rl_baselines(bench: RlBench) -> Result:
     return Result(tuple(rows), tuple(claims), drawing, notes=(NOTE,))
 
 
-def _ways(bench: RlBench, env: EnvironmentName) -> dict[str, Callable[[int], Returns]]:
+def _ways(bench: RlBench, env: Environment) -> dict[str, Callable[[int], Returns]]:
     """The returns of a seed's policy after 0, 1, 2, … steps, by name."""
     return {
         "oracle": lambda seed: bench.returns(env, "oracle", seed),
@@ -53,25 +53,23 @@ def _ways(bench: RlBench, env: EnvironmentName) -> dict[str, Callable[[int], Ret
     }
 
 
-def _rows(bench: RlBench, env: EnvironmentName, name: str, get: Callable[[int], Returns]) -> list[Row]:
+def _rows(bench: RlBench, env: Environment, name: str, get: Callable[[int], Returns]) -> list[Row]:
     """After each number of steps; the oracle, which learns nothing, after none."""
-    rows = rows_by_step(f"{WORDS[env]}: {name}", {seed: get(seed) for seed in bench.seeds})
+    rows = rows_by_step(f"{env.title}: {name}", {seed: get(seed) for seed in bench.seeds})
     return rows[:1] if name == "oracle" else rows
 
 
-def _line(env: EnvironmentName, name: str, steps: list[Row], length: int) -> Series:
+def _line(env: Environment, name: str, steps: list[Row], length: int) -> Series:
     """A line over the steps; the oracle's is level."""
     shown = steps * length if len(steps) == 1 else steps
     errors = [r.ci95 or 0.0 for r in shown]
-    return Series(name, [str(k) for k in range(len(shown))], [r.mean for r in shown], errors, panel=WORDS[env])
+    return Series(name, [str(k) for k in range(len(shown))], [r.mean for r in shown], errors, panel=env.title)
 
 
-def _tested(
-    bench: RlBench, env: EnvironmentName, method: MethodName | None, seed: int, blocks: Blocks | None
-) -> Returns:
+def _tested(bench: RlBench, env: Environment, method: MethodName | None, seed: int, blocks: Blocks | None) -> Returns:
     """New tasks learnt from a run's weights (no method: the first weights of that seed); no blocks: random search."""
     what = method or "random weights"
-    bench.report(RlStage(f"test {what} on {WORDS[env]}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
+    bench.report(RlStage(f"test {what} on {env.title}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
     run = bench.trained(env, method or "maml", seed)
     slow: Mapping[str, Tensor] = run.slow
     if method is None:
@@ -82,7 +80,7 @@ def _tested(
     return meta_test(run.policy, slow, run.environment, run.config, blocks=blocks)
 
 
-def _claims(env: EnvironmentName, found: dict[str, list[Row]]) -> list[Claim]:
+def _claims(env: Environment, found: dict[str, list[Row]]) -> list[Claim]:
     without = [r for name in ("multitask, fine-tuned", "random weights, trained", "random search") for r in found[name]]
     best = max(without, key=lambda r: r.mean)
     claims = []
@@ -92,12 +90,12 @@ def _claims(env: EnvironmentName, found: dict[str, list[Row]]) -> list[Claim]:
         own, oracle = found[method][1], found["oracle"][0]
         claims += [
             Claim(
-                f"One step of {method} is worth more than any baseline's steps ({WORDS[env]})",
+                f"One step of {method} is worth more than any baseline's steps ({env.title})",
                 f"best baseline: {best.label.split(': ')[1]}. {_RULE}",
                 *_larger(own, best),
             ),
             Claim(
-                f"Being told the task is worth more than one step of {method} ({WORDS[env]})",
+                f"Being told the task is worth more than one step of {method} ({env.title})",
                 f"the oracle against one step. {_RULE}",
                 *_larger(oracle, own),
             ),

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
-from innerloop.rl.config import Config, EnvironmentName, MetaTest, MethodName, Policy, Validation
+from innerloop.rl.config import Config, MetaTest, MethodName, Policy, Validation
+from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import Returns, meta_test
-from innerloop.rl.presets import WORDS, preset
-from innerloop.rl.simulator import Simulator
+from innerloop.rl.presets import own_settings, preset
 from innerloop.rl.train import Progress, load_run, train
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.studies.budget import Budget
@@ -23,14 +23,14 @@ from innerloop.studies.study import Stage
 from innerloop.version import __version__
 
 
-def rl_budget_config(env: EnvironmentName, budget: Budget, method: MethodName, seed: int) -> Config:
-    """The training at that budget. smoke: two tiny iterations; cpu: the preset ENV-cpu; paper: ENV-2019, the protocol
-    whose returns fit the paper's table."""
-    config = preset(f"{env}-{'2019' if budget == 'paper' else 'cpu'}", method)
+def rl_budget_config(env: Environment, budget: Budget, method: MethodName, seed: int) -> Config:
+    """The training at that budget. smoke: two tiny iterations; cpu: the environment's own settings; paper: the preset
+    ENV-2019, the protocol whose returns fit the paper's table."""
+    config = preset(f"{env.name}-2019", method) if budget == "paper" else own_settings(env, method)
     if budget == "smoke":
         config = replace(
             config,
-            env=replace(config.env, horizon=8),
+            horizon=8,
             policy=Policy(hidden=(6, 6)),
             iterations=2,
             meta_batch=2,
@@ -67,7 +67,7 @@ class TrainedPolicy:
 class RlBench:
     """The runs and test tasks of some environments and one budget."""
 
-    envs: tuple[EnvironmentName, ...]
+    envs: tuple[Environment, ...]
     budget: Budget
     out: Path
     """the folder under which runs/ lies"""
@@ -81,32 +81,30 @@ class RlBench:
     @property
     def title(self) -> str:
         """What a folder of its results is called."""
-        return f"rl-{'-'.join(self.envs)}-{self.budget}"
+        return f"rl-{'-'.join(e.name for e in self.envs)}-{self.budget}"
 
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that a result stands or falls with."""
-        return {e: replace(self.config(e, "maml", 0), threads=0).to_json() for e in self.envs}
+        return {e.name: replace(self.config(e, "maml", 0), threads=0).to_json() for e in self.envs}
 
-    def config(self, env: EnvironmentName, method: MethodName, seed: int) -> Config:
+    def config(self, env: Environment, method: MethodName, seed: int) -> Config:
         """The configuration of one run."""
         config = rl_budget_config(env, self.budget, method, seed)
         return replace(config, threads=self.threads or config.threads)
 
-    def folder(self, env: EnvironmentName, method: str, seed: int) -> RunFolder:
+    def folder(self, env: Environment, method: str, seed: int) -> RunFolder:
         """Where a run lies."""
-        return RunFolder(self.out / "runs" / f"{env}-{self.budget}-{method}-seed{seed}")
+        return RunFolder(self.out / "runs" / f"{env.name}-{self.budget}-{method}-seed{seed}")
 
     def folders(self, methods: Sequence[str]) -> list[RunFolder]:
         """The run folders of these methods, trained or not."""
         return [self.folder(e, m, s) for e in self.envs for m in methods for s in self.seeds]
 
-    def train(self, env: EnvironmentName, method: MethodName, seed: int) -> RunFolder:
+    def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:
         """The finished run: used if there, continued if begun, trained if not."""
         for e in self.envs:
-            setup.simulator(
-                self.config(e, method, seed)
-            )  # a package that one of them lacks is said before any training
+            _ = setup.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
         if folder.exists:
             found = folder.config_as(Config.from_json)
@@ -118,26 +116,26 @@ class RlBench:
 
         def show(p: Progress) -> None:
             returns = f"return {p.before:.1f} → {p.after:.1f}"
-            title = f"train {method} on {WORDS[env]}, seed {seed}"
+            title = f"train {method} on {env.title}, seed {seed}"
             self.report(RlStage(title, p.step, p.steps, detail=returns, first=p.first))
 
-        return train(config, folder.path, resume=folder.exists, report=show)
+        return train(config, folder.path, env=env, resume=folder.exists, report=show)
 
-    def trained(self, env: EnvironmentName, method: MethodName, seed: int) -> TrainedPolicy:
+    def trained(self, env: Environment, method: MethodName, seed: int) -> TrainedPolicy:
         """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
-        config, policy, simulator = load_run(folder.path, self.which, threads=self.threads)
+        config, policy, simulator = load_run(folder.path, self.which, threads=self.threads, env=env)
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)
 
-    def returns(self, env: EnvironmentName, method: MethodName, seed: int, blocks: Blocks | None = None) -> Returns:
+    def returns(self, env: Environment, method: MethodName, seed: int, blocks: Blocks | None = None) -> Returns:
         """What the test tasks return after 0, 1, 2, … inner steps: the same tasks and noise for every run. With
         `blocks` just these adapt, for one step."""
         key = (env, method, seed, blocks)
         if key not in self._returns:
             run = self.trained(env, method, seed)
             how = f"{' '.join(blocks) or 'nothing'} adapt" if isinstance(blocks, tuple) else method
-            self.report(RlStage(f"test {method} on {WORDS[env]}, seed {seed}: {how}", 0, 1))
+            self.report(RlStage(f"test {method} on {env.title}, seed {seed}: {how}", 0, 1))
             settings = run.config.test if blocks is None else replace(run.config.test, steps=1)
             self._returns[key] = meta_test(
                 run.policy, run.slow, run.environment, run.config, settings=settings, blocks=blocks
@@ -164,13 +162,13 @@ class RlBench:
             **result.to_json(),
         }
 
-    def said(self, env: EnvironmentName) -> str:
+    def said(self, env: Environment) -> str:
         """What is run in one environment."""
         c = self.config(env, "maml", 0)
         return (
-            f"{WORDS[env]}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories "
+            f"{env.title}: {c.iterations:,} meta-iterations of {c.meta_batch} tasks × {c.rollouts} trajectories "
             f"before and after {c.inner.steps} inner step{'' if c.inner.steps == 1 else 's'} at rate {c.inner.lr:g}, "
-            f"horizon {c.env.horizon}, tested on {c.test.tasks} tasks × {c.test.rollouts} trajectories"
+            f"horizon {c.horizon}, tested on {c.test.tasks} tasks × {c.test.rollouts} trajectories"
         )
 
 

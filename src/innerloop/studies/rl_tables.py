@@ -18,10 +18,9 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, seed_std
 from innerloop.rl import setup
 from innerloop.rl.collect import examples
-from innerloop.rl.config import BLOCKS, EnvironmentName, MethodName
-from innerloop.rl.presets import WORDS
+from innerloop.rl.config import BLOCKS, MethodName
+from innerloop.rl.environment import Environment
 from innerloop.rl.trajectories import sample
-from innerloop.studies.paper import TABLE2_RL
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
 from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, rows_by_step, value_after
 
@@ -74,14 +73,14 @@ def rl_features(bench: RlBench) -> Result:
             if frozen:
                 names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
                 labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
-                series.append(replace(bars_of(method.upper(), labels, frozen), panel=WORDS[env]))
+                series.append(replace(bars_of(method.upper(), labels, frozen), panel=env.title))
     drawing = Drawing(
         "bars", "blocks frozen at test", "return after one inner step", tuple(series), "ci95 over test tasks"
     )
     return Result(tuple(rows), tuple(claims), drawing, notes=(FEATURES,))
 
 
-def features(bench: RlBench, env: EnvironmentName, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
+def features(bench: RlBench, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
     """Rows of freezing (where all blocks adapt) and of change, and what they say."""
     names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
     moved, alike = _changes(bench, env, method)
@@ -94,30 +93,29 @@ def features(bench: RlBench, env: EnvironmentName, method: MethodName) -> tuple[
     return frozen, changed, _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
 
 
-def _returns_rows(bench: RlBench, env: EnvironmentName, method: MethodName) -> list[Row]:
+def _returns_rows(bench: RlBench, env: Environment, method: MethodName) -> list[Row]:
     """After 0, 1, 2, … steps; the paper's number and the time of training beside the first step."""
     found = {s: bench.returns(env, method, s) for s in bench.seeds}
     seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
     minutes = {"training (min)": math.fsum(seconds) / len(seconds) / 60}
-    rows = rows_by_step(f"{WORDS[env]}, {method.upper()}", found)
+    rows = rows_by_step(f"{env.title}, {method.upper()}", found)
     return [
-        replace(r, paper=TABLE2_RL.get(method, {}).get(env, ""), measured=minutes) if k == 1 else r
-        for k, r in enumerate(rows)
+        replace(r, paper=env.published.get(method, ""), measured=minutes) if k == 1 else r for k, r in enumerate(rows)
     ]
 
 
-def _as_good(env: EnvironmentName, maml: Row, anil: Row) -> Claim:
+def _as_good(env: Environment, maml: Row, anil: Row) -> Claim:
     spread = maml.seed_std
     text = f"{anil.mean:.2f} against {maml.mean:.2f}"
     return Claim(
-        f"ANIL does as well as MAML on {WORDS[env]}",
+        f"ANIL does as well as MAML on {env.title}",
         "mean over seeds of ANIL ≥ MAML's − MAML's seed_std",
         None if spread is None else anil.mean >= maml.mean - spread,
         text if spread is None else f"{text}, seed_std {spread:.2f}",
     )
 
 
-def _curve(bench: RlBench, env: EnvironmentName, method: MethodName) -> Series:
+def _curve(bench: RlBench, env: Environment, method: MethodName) -> Series:
     seen: dict[int, list[float]] = {}
     for s in bench.seeds:
         for row in bench.folder(env, method, s).metrics:
@@ -126,23 +124,21 @@ def _curve(bench: RlBench, env: EnvironmentName, method: MethodName) -> Series:
     whole = {step: v for step, v in sorted(seen.items()) if len(v) == len(bench.seeds)}
     error = [seed_std(v) for v in whole.values()] if len(bench.seeds) > 1 else None
     means = [math.fsum(v) / len(v) for v in whole.values()]
-    return Series(method.upper(), list(whole), means, error, panel=WORDS[env])
+    return Series(method.upper(), list(whole), means, error, panel=env.title)
 
 
-def _frozen_row(bench: RlBench, env: EnvironmentName, method: MethodName, adapting: tuple[str, ...]) -> Row:
+def _frozen_row(bench: RlBench, env: Environment, method: MethodName, adapting: tuple[str, ...]) -> Row:
     values = tuple(value_after(bench.returns(env, method, s, adapting), s, 1) for s in bench.seeds)
-    return Row(f"{WORDS[env]}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
+    return Row(f"{env.title}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
 
 
-def _changes(
-    bench: RlBench, env: EnvironmentName, method: MethodName
-) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
+def _changes(bench: RlBench, env: Environment, method: MethodName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
     """Rows of relative movement, and of each similarity, by block."""
     moved: dict[str, list[SeedValue]] = {}
     alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
     for seed in bench.seeds:
         run = bench.trained(env, method, seed)
-        bench.report(RlStage(f"change of each block, {method} on {WORDS[env]}, seed {seed}", 0, 1))
+        bench.report(RlStage(f"change of each block, {method} on {env.title}, seed {seed}", 0, 1))
         learner = setup.learner(run.config, run.policy)
         one = with_steps(learner.inner, 1)
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
@@ -161,7 +157,7 @@ def _changes(
             for block, estimate in blocks.items():
                 if estimate is not None:
                     alike[measure].setdefault(block, []).append(_value(seed, estimate))
-    name = WORDS[env] + (f", {method.upper()}" if method != "maml" else "")
+    name = env.title + (f", {method.upper()}" if method != "maml" else "")
     return (
         {b: Row(f"{name}: movement of {b}", "relative", tuple(v)) for b, v in moved.items()},
         {
@@ -186,7 +182,7 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
         tasks.to(kind),
         test.rollouts,
         stream(test.seed, "rollouts", 0),
-        action_scale=run.config.env.action_scale,
+        action_scale=run.config.action_scale,
     )
     data = examples(setup.learner(run.config, run.policy), run.slow, {}, found, run.config)
     for t in range(len(tasks)):
@@ -205,9 +201,9 @@ def _value(seed: int, e: Estimate) -> SeedValue:
 
 
 def _feature_claims(
-    env: EnvironmentName, body: tuple[str, ...], frozen: list[Row], moved: dict[str, Row], cka: dict[str, Row]
+    env: Environment, body: tuple[str, ...], frozen: list[Row], moved: dict[str, Row], cka: dict[str, Row]
 ) -> list[Claim]:
-    name = WORDS[env]
+    name = env.title
     everything, head, nothing = frozen[0].mean, frozen[len(body)].mean, frozen[-1].mean
     gain, kept = everything - nothing, head - nothing
     alike = [cka[b].mean for b in body if b in cka]
@@ -234,12 +230,12 @@ def _feature_claims(
 
 
 def _body_stays(
-    env: EnvironmentName, method: MethodName, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
+    env: Environment, method: MethodName, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
 ) -> Claim:
     far = max(v.mean for b in body for v in moved[b].values)
     alike = [v.mean for b in body if b in cka for v in cka[b].values]
     return Claim(
-        f"{method.upper()}'s body is the same before and after ({WORDS[env]})",
+        f"{method.upper()}'s body is the same before and after ({env.title})",
         "movement of every body block exactly 0, its CKA at least 1 − 1e-6",
         far == 0 and (at_least(alike, 1 - 1e-6) is not False),
         f"largest movement {far:g}" + (f", lowest CKA {min(alike):.6f}" if alike else ""),

@@ -1,17 +1,31 @@
-"""What a batched environment is: all rollouts of all tasks take one step in one call.
+"""What an environment is: a family of tasks, and a simulator in which all rollouts of all tasks step in one call.
 
-A simulator is a value without state. What changes is a tensor that goes in and comes out, so that a rollout can be
-continued from any point and two rollouts never touch.
+Ours (`catalogue`) and a user's own are the same kind of value:
+
+    ANT = Environment("ant-direction", simulator, horizon=200)        innerloop rl train --env my_file:ANT
+
+`mujoco.MujocoSimulator` makes the simulator from a MuJoCo model; `from_gymnasium` and `from_vector` make the whole
+environment from one of Gymnasium's.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
-from typing import Protocol, Self, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from innerloop.errors import InnerloopError, quoted
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BEFORE, AFTER, GOAL = "#8a8a8a", "#0072b2", "#d55e00"
+"""colours of what happens before and after adaptation, and of the goal"""
 
 
 @dataclass(frozen=True)
@@ -26,7 +40,11 @@ class Step:
 
 @runtime_checkable
 class Simulator(Protocol):
-    """An environment family: a task is a row of numbers, the environment of a task is that row and this simulator."""
+    """A task is a row of numbers; the environment of a task is that row and this simulator.
+
+    A simulator has no state of its own. What changes is a tensor that goes in and comes out, so that two rollouts never
+    touch. (Those of `from_vector` have: their rollouts can go on from the latest state only.)
+    """
 
     @property
     def observation_size(self) -> int:
@@ -46,6 +64,11 @@ class Simulator(Protocol):
     @property
     def horizon(self) -> int:
         """Steps after which a rollout is cut."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """The largest number of rollouts in a call; 0: any."""
         ...
 
     def sample_tasks(self, tasks: int, generator: torch.Generator) -> Float[Tensor, "tasks size"]:
@@ -73,9 +96,44 @@ class Simulator(Protocol):
         """Let every rollout take its action."""
         ...
 
-    def working(self) -> "AbstractContextManager[Simulator]":
+    def session(self) -> "AbstractContextManager[Simulator]":
         """The simulator to take many steps with, in surroundings that suit it, such as PyTorch's number of threads."""
         ...
+
+
+@dataclass(frozen=True, eq=False)
+class Environment:
+    """An environment of meta-reinforcement learning."""
+
+    name: str
+    """of files and in tables: letters, digits, dots, - and _"""
+    make: Callable[[int, int], Simulator]
+    """(horizon, threads) -> simulator; threads 0 leaves their number to it"""
+    horizon: int = 100
+    """steps after which a trajectory is cut, where no other number is asked for"""
+    title: str = ""
+    """in tables and figures; "": the name"""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """of a training on a CPU: fields of `rl.config.Config` by name, {"iterations": 300, "test": {"tasks": 40}}"""
+    task: str = "a row of numbers"
+    """what a task is, in words"""
+    action_limit: float = float("inf")
+    """the simulator cuts each number of an action to ± this"""
+    draw: "Callable[[Axes, Tensor, Tensor, Tensor], None] | None" = None
+    """(axes, task [size], before, after adaptation) of one task's trajectories, [rollouts, time, observation] each and
+    NaN behind an end; None: the rewards so far are drawn"""
+    picture: Callable[[Tensor, Tensor], np.ndarray] | None = None
+    """(task [size], states so far [time, state]) -> RGB; None: there is no film"""
+    film: Callable[[np.ndarray], Any] | None = None
+    """task [size] -> a Gymnasium environment that draws itself, where that is easier than `picture`; None where it
+    cannot"""
+    published: Mapping[str, str] = field(default_factory=dict)
+    """returns after one inner step by method, as printed"""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not re.fullmatch(r"[\w.-]*\w", self.name):
+            raise InnerloopError(f"an environment's name has letters, digits, dots, - and _; got {quoted(self.name)}")
+        object.__setattr__(self, "title", self.title or self.name)
 
 
 @dataclass(frozen=True)
@@ -104,6 +162,11 @@ class Told:
         """As in the environment itself."""
         return self.of.horizon
 
+    @property
+    def at_once(self) -> int:
+        """As in the environment itself."""
+        return self.of.at_once
+
     def sample_tasks(self, tasks: int, generator: torch.Generator) -> Tensor:
         """As in the environment itself."""
         return self.of.sample_tasks(tasks, generator)
@@ -123,7 +186,7 @@ class Told:
         return self.of.step(tasks, state, action)
 
     @contextmanager
-    def working(self) -> Iterator[Self]:
+    def session(self) -> Iterator[Self]:
         """As in the environment itself."""
-        with self.of.working() as of:
+        with self.of.session() as of:
             yield replace(self, of=of)
