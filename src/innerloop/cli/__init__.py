@@ -20,6 +20,7 @@ COMMANDS = {
     "classify": "sort your own pictures by a few examples of each class; ends with gallery.html",
     "dagan": "train a generator of further images of a class, and look at what it makes of unseen ones",
     "rl": "meta-reinforcement learning: train, evaluate and draw MAML and ANIL policies",
+    "playground": "open a page in the browser: meta-train MAML live, and watch it adapt",
     "data": "list, fetch and check data sets",
 }
 
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def run(args: list[str]) -> int:
     """Run one command line; returns the exit status."""
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP.format(commands="\n".join(f"  {name:<11}{about}" for name, about in COMMANDS.items())))
+        print(HELP.format(commands="\n".join(f"  {name:<12}{about}" for name, about in COMMANDS.items())))
         return 0
     if args[0] == "--version":
         print(f"innerloop {__version__}")

@@ -1,0 +1,1 @@
+export { grad, init, jit, lax, nn, numpy, tree, valueAndGrad } from "@jax-js/jax";
