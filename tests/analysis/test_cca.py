@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 
 from innerloop.analysis import canonical_correlations, mean_cca, pwcca, svcca
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
+from naming import names
 from planting import plants
 
 seeds = st.integers(0, 99)
@@ -178,7 +180,7 @@ def test_svcca_of_everything_is_cca_and_takes_more_neurons_than_points() -> None
     assert svcca(x, y, keep=1.0) == pytest.approx(mean_cca(x, y))
     wide = torch.cat([x @ normal(5, 60), torch.zeros(40, 9)], 1)  # 69 neurons, rank 5
     assert svcca(wide, y, keep=1.0) == pytest.approx(mean_cca(x, y))
-    with pytest.raises(ValueError, match=r"39 directions kept needs 78 data points .* got 40.*keep"):
+    with pytest.raises(InnerloopError, match=names(39, 78, 40, "keep")):
         svcca(normal(40, 100), y, keep=1.0)
 
 
@@ -212,13 +214,13 @@ def test_a_constant_has_no_correlation() -> None:
 def test_too_few_points(measure) -> None:
     measure(normal(10, 5), normal(10, 2))
     for x, y in ((normal(9, 5), normal(9, 2)), (normal(9, 2), normal(9, 5))):
-        with pytest.raises(ValueError, match=r"5 neurons needs 10 data points or more, got 9.*query images.*svcca"):
+        with pytest.raises(InnerloopError, match=names(5, 10, 9, "svcca")):
             measure(x, y)
 
 
 @pytest.mark.parametrize("part", [0.0, 1.01, -1.0, math.nan])
 def test_parts_are_parts(part: float) -> None:
-    with pytest.raises(ValueError, match="cut is the part"):
+    with pytest.raises(InnerloopError, match=names("cut", part, 0, 1)):
         mean_cca(normal(9, 1), normal(9, 1), cut=part)
-    with pytest.raises(ValueError, match="keep is the part"):
+    with pytest.raises(InnerloopError, match=names("keep", part, 0, 1)):
         svcca(normal(9, 1), normal(9, 1), keep=part)

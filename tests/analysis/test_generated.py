@@ -10,7 +10,9 @@ from torch import Tensor
 from innerloop.analysis.generated import diversity, look_at_generated, nearest
 from innerloop.core.episodes import ClassImages
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.report.generated import draw_generated, generated_png
+from naming import names
 from tiny import blobs
 
 TRAIN, TEST = blobs().split("train"), blobs().split("test")
@@ -40,7 +42,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
     x = torch.rand(3, 4, 1, 5, 6, generator=stream(0, "x"))
     slow = [sum(float((a - b).square().sum() ** 0.5) for a, b in combinations(one, 2)) / 6 for one in x]
     assert diversity(x).tolist() == pytest.approx(slow, rel=1e-5)
-    with pytest.raises(ValueError, match="2 samples or more, got 1"):
+    with pytest.raises(InnerloopError, match=names("samples", 2, 1)):
         diversity(x[:, :1])
 
 
@@ -101,13 +103,13 @@ def test_conditioning_images_depend_on_the_seed_alone() -> None:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="images must be 2 to 6, the classes of blobs/test; got 7"):
+    with pytest.raises(InnerloopError, match=names("images", 2, 6, "blobs/test", 7)):
         look_at_generated(Copy(), TEST, TRAIN, images=7)
-    with pytest.raises(ValueError, match="samples must be 2 or more"):
+    with pytest.raises(InnerloopError, match=names("samples", 2, 1)):
         look_at_generated(Copy(), TEST, TRAIN, images=3, samples=1)
-    with pytest.raises(ValueError, match=r"\[3, 16, 16\], those of blobs/train \[1, 16, 16\]"):
+    with pytest.raises(InnerloopError, match=names([3, 16, 16], "blobs/train", [1, 16, 16])):
         nearest(torch.rand(2, 3, 16, 16), TRAIN)
-    with pytest.raises(ValueError, match="a picture needs"):
+    with pytest.raises(InnerloopError, match=names([2, 1, 4, 4], [2, 3, 1, 4, 4], [2, 1, 1, 4, 4])):
         generated_png(
             *(t.numpy() for t in (torch.rand(2, 1, 4, 4), torch.rand(2, 3, 1, 4, 4), torch.rand(2, 1, 1, 4, 4)))
         )

@@ -18,12 +18,14 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import accuracy
 from innerloop.core.random import stream
 from innerloop.data.sinusoid import Sinusoid
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.attention import cosine_attention, euclidean_means
 from innerloop.methods.gradient import body_features, predictor
 from innerloop.methods.named import ANIL, MAML, NIL
 from innerloop.models import conv4, mlp
 from innerloop.training import setup
+from naming import names
 from planting import plants
 from tiny import CONFIG, blobs
 
@@ -156,11 +158,11 @@ def test_fresh_head_within_a_block_and_without() -> None:
     weights = fresh_head(plain, slow_weights(plain), stream(0, "head"), outputs=3)
     assert weights["top.1.weight"].shape == (3, 5)
     assert forward(plain, weights, {}, torch.ones(1, 2, 4)).shape == (1, 2, 3)
-    with pytest.raises(ValueError, match="1 or more outputs, got 0"):
+    with pytest.raises(InnerloopError, match=names("outputs", 1, 0)):
         fresh_head(plain, slow_weights(plain), stream(0, "head"), outputs=0)
     for more, n in ((nn.Linear(2, 2), 2), (nn.LayerNorm(2), 1)):
         other = net(more)
-        with pytest.raises(ValueError, match=f"'top' is a Sequential with {n} linear layers"):
+        with pytest.raises(InnerloopError, match=names("top", "Sequential", n, "nn.Linear")):
             fresh_head(other, slow_weights(other), stream(0, "head"))
 
 
@@ -277,14 +279,14 @@ def test_some_permutations_of_many() -> None:
 
 def test_what_cannot_be_permuted_is_refused(model) -> None:
     slow = slow_weights(model)
-    with pytest.raises(ValueError, match="2 or more permutations, got 1"):
+    with pytest.raises(InnerloopError, match=names("permutations", 2, 1)):
         label_permutations(model, slow, FAMILY, INNER, SETTINGS, permutations=1)
-    with pytest.raises(ValueError, match="3 columns and the episodes have 2 classes"):
+    with pytest.raises(InnerloopError, match=names(3, 2, "fresh_head")):
         label_permutations(model, slow, replace(FAMILY, way=2), INNER, SETTINGS)
     single = fresh_head(model, slow, stream(0, "head"), outputs=1)
-    with pytest.raises(ValueError, match="2 or more ways"):
+    with pytest.raises(InnerloopError, match=names("one", 2, "ways")):
         label_permutations(model, single, replace(FAMILY, way=1), INNER, SETTINGS)
-    with pytest.raises(ValueError, match="regressions"):
+    with pytest.raises(InnerloopError, match=names("regressions")):
         label_permutations(model, slow, Sinusoid(3, 3), INNER, SETTINGS)
 
 

@@ -15,6 +15,7 @@ from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import predictor
+from naming import names
 from planting import but, plants
 from small import small_mlp, targets
 
@@ -140,7 +141,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(bad: float, clip: s
     p = leaves()
     gradient = {**GRADIENT, "a": torch.tensor([1.0, bad], dtype=torch.float64)}
     outer = OuterLoop(clip="none" if clip == "none" else "value" if clip == "value" else "norm")
-    with pytest.raises(FloatingPointError, match=r"outer step 7 is not finite .* lower the inner or outer rate"):
+    with pytest.raises(FloatingPointError, match=names(7, bad)):
         outer_step(torch.optim.Adam(p.values()), p, gradient, outer, 7)
     for n, t in p.items():
         assert torch.equal(t, leaves()[n])
@@ -149,7 +150,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(bad: float, clip: s
 def test_a_misspelt_reduction_is_refused() -> None:
     model, episodes = small_mlp(), targets()
     predict = predictor(model, InnerLoop("none"), loss=mean_squared_error)
-    with pytest.raises(ValueError, match="reduction must be mean or sum; got 'avg'"):
+    with pytest.raises(InnerloopError, match=names("reduction", "avg", "mean", "sum")):
         inspect.unwrap(objective_gradient)(predict, slow_weights(model), episodes, reduction="avg")
 
 
@@ -165,7 +166,7 @@ def test_parameters_that_do_not_learn() -> None:
     assert out.gradient["rate:head"][0] != 0
     assert out.gradient["rate:head"][1] == 0
     nothing = {n: p.detach() for n, p in frozen.items()}
-    with pytest.raises(ValueError, match="no parameter requires a gradient"):
+    with pytest.raises(InnerloopError, match=names("parameter", "gradient")):
         meta_gradient(
             predictor(model, InnerLoop("head", 1), loss=mean_squared_error), nothing, episodes, mean_squared_error
         )
@@ -235,7 +236,7 @@ def test_the_rates_of_parameter_groups_are_kept() -> None:
 def test_two_answers_to_one_rate_are_refused() -> None:
     """OuterLoop's and the optimizer's; a schedule of each. With the constant schedule a torch scheduler decides."""
     p = leaves()
-    with pytest.raises(InnerloopError, match=r"9.*0\.1"):
+    with pytest.raises(InnerloopError, match=names("lr", 9, 0.1)):
         outer_step(torch.optim.SGD(p.values(), lr=9.0), p, GRADIENT, OuterLoop(lr=0.1), 0)
     for schedule in ("constant", "cosine"):
         p = leaves()
@@ -249,7 +250,7 @@ def test_two_answers_to_one_rate_are_refused() -> None:
             outer_step(optimizer, p, GRADIENT, outer, 1)
             torch.testing.assert_close(before - p["a"].detach(), 0.05 * GRADIENT["a"])
         else:
-            with pytest.raises(InnerloopError, match=r"0\.05.*cosine"):
+            with pytest.raises(InnerloopError, match=names(0.05, "cosine")):
                 outer_step(optimizer, p, GRADIENT, outer, 1)
             assert torch.equal(p["a"], before)
 

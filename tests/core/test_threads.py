@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from innerloop.core.threads import use_threads
+from innerloop.errors import InnerloopError
+from naming import names
 
 
 def test_threads_are_used_and_0_changes_nothing() -> None:
@@ -26,6 +28,6 @@ def test_threads_are_used_and_0_changes_nothing() -> None:
 def test_far_too_many_are_refused(threads: int) -> None:
     """PyTorch itself would end the process without a word."""
     before = torch.get_num_threads()
-    with pytest.raises(ValueError, match=rf"--threads {threads} cannot be: this machine has {os.cpu_count()} core"):
+    with pytest.raises(InnerloopError, match=names("--threads", threads, os.cpu_count())):
         use_threads(threads)
     assert torch.get_num_threads() == before

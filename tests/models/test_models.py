@@ -7,7 +7,9 @@ from torch.nn import functional as F
 import reference
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.models import conv4, mlp, resnet12
+from naming import names
 from planting import but, plants
 from small import conv_model, images, small_mlp, stock_model
 
@@ -46,9 +48,9 @@ def test_sizes_and_names() -> None:
     net = resnet12(5, filters=(4, 5, 6, 7), image_size=19)
     assert block_names(net) == ("block1", "block2", "block3", "block4", "head")
     assert net(torch.zeros(2, 3, 19, 19)).shape == (2, 5)
-    with pytest.raises(ValueError, match="images of 10 pixels are too small for four halvings; use 16 or more"):
+    with pytest.raises(InnerloopError, match=names(10, 16)):
         conv4(5, image_size=10, downsample="max_pool")
-    with pytest.raises(ValueError, match="images of 10 pixels are too small for 4 halvings; use 16 or more"):
+    with pytest.raises(InnerloopError, match=names(10, 16)):
         resnet12(5, image_size=10)
 
 
