@@ -6,7 +6,6 @@ Every gradient-based method of this library is this one function with another an
 ANIL the head, BOIL the body, NIL none. Training, evaluation and analysis all call it.
 """
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,7 @@ from innerloop.core.functional import (
     resolve_blocks,
     split_model,
 )
+from innerloop.core.linear_head import linear_head_path
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.errors import InnerloopError
 from innerloop.validated import Natural, NonNegative, Validated
@@ -91,10 +91,19 @@ def adapt(
     weights that differ from step to step, [steps, *parameter] (the per-step batch norm of MAML++; the last row
     serves any further steps); what adapts cannot be among them.
     """
-    path = adapt_path(
-        model, slow, support_x, support_y, inner, loss=loss, rates=rates, start=start, step_weights=step_weights
+    (last,) = adapt_path(
+        model,
+        slow,
+        support_x,
+        support_y,
+        inner,
+        loss=loss,
+        rates=rates,
+        start=start,
+        step_weights=step_weights,
+        each_step=False,
     )
-    return deque(path, maxlen=1)[0]  # the steps before the last are let go as they come
+    return last
 
 
 def adapt_path(
@@ -108,8 +117,13 @@ def adapt_path(
     rates: Mapping[str, Tensor] | None = None,
     start: Weights | None = None,
     step_weights: Weights | None = None,
+    each_step: bool = True,
 ) -> Iterator[dict[str, Tensor]]:
-    """The fast weights after 0, 1, …, `inner.steps` steps, one after the other (arguments as for `adapt`)."""
+    """The fast weights after 0, 1, …, `inner.steps` steps, one after the other (arguments as for `adapt`).
+
+    Without `each_step` those after the last step alone. Where a linear head alone adapts (`core.linear_head`), its
+    steps are taken in closed form: the same to rounding, and faster.
+    """
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
     tasks = support_x.shape[0]
@@ -121,7 +135,8 @@ def adapt_path(
     begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
     fast = begin if track else {n: w.detach() for n, w in begin.items()}
     anchor = fast
-    yield fast
+    if each_step or not names or not inner.steps:
+        yield fast
     if not names or not inner.steps:
         return
 
@@ -130,6 +145,22 @@ def adapt_path(
     h = forward(before, slow, {}, support_x) if len(before) else support_x
     if not track or inner.first_order:
         h = h.detach()
+    if not inner.proximal and not inner.recompute:
+        path = linear_head_path(
+            rest,
+            {n: (start or {}).get(n, slow[n]) for n in names},
+            h,
+            support_y,
+            loss,
+            steps=inner.steps,
+            lr=inner.lr,
+            rates=rates or {},
+            first_order=inner.first_order,
+            each_step=each_step,
+        )
+        if path is not None:
+            yield from path
+            return
     own = {n: slow[n] for n, _ in rest.named_parameters() if n not in fast}
 
     for step in range(inner.steps):
@@ -155,7 +186,8 @@ def adapt_path(
             # the gradient of λ/2 ‖θ_m − θ‖², with the rate of the step
             pull = {n: inner.proximal * (w - anchor[n]) for n, w in before_step.items()}
             fast = {n: w - step_rates[n] * pull[n] for n, w in fast.items()}
-        yield fast
+        if each_step or step + 1 == inner.steps:
+            yield fast
 
 
 def at_step(slow: Weights, step_weights: Weights | None, step: int) -> dict[str, Tensor]:

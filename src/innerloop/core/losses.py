@@ -40,6 +40,14 @@ def cross_entropy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tas
     r × way here. Labels are int64, 0 to way − 1.
     """
     tasks, n, way = logits.shape
+    check_labels(logits, labels)
+    flat = F.cross_entropy(logits.reshape(tasks * n, way), labels.reshape(tasks * n), reduction="none")
+    return flat.view(tasks, n).mean(1)
+
+
+def check_labels(logits: Float[Tensor, "tasks n way"], labels: Tensor) -> None:
+    """Raise unless `labels` are int64 [tasks, n], each 0 to way − 1 (on a GPU without waiting for it)."""
+    tasks, n, way = logits.shape
     if labels.dtype != torch.int64 or labels.shape != (tasks, n):
         raise InnerloopError(
             f"labels must be int64 [{tasks} tasks, {n} examples] as the logits are; got {labels.dtype} "
@@ -52,8 +60,6 @@ def cross_entropy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tas
             f"labels must be 0 to {way - 1}, since the model tells {way} classes apart; got {int(labels.min())} to "
             f"{int(labels.max())}"
         )
-    flat = F.cross_entropy(logits.reshape(tasks * n, way), labels.reshape(tasks * n), reduction="none")
-    return flat.view(tasks, n).mean(1)
 
 
 def mean_squared_error(

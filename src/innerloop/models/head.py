@@ -32,7 +32,11 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """[n, …] -> [n, outputs]"""
-        return super().forward(features(x, self.readout))
+        return super().forward(self.linear_features(x))
+
+    def linear_features(self, x: Tensor) -> Tensor:
+        """[n, …] -> [n, inputs]: what the linear layer is given (`innerloop.core.linear_head`)"""
+        return features(x, self.readout)
 
 
 class CosineLinear(nn.Module):

@@ -252,7 +252,6 @@ def _more_head_steps(config: Config) -> Config:
         inner=replace(config.inner, steps=20, lr=0.1 if config.way == 5 else config.inner.lr),
         outer=replace(config.outer, steps=7_000),
         test=replace(config.test, inner_steps=30),
-        task_chunk=config.outer.meta_batch,
     )
     if config.way == 5:
         return config
