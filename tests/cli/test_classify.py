@@ -350,7 +350,11 @@ def test_a_classifier_that_is_kept(capsys: pytest.CaptureFixture[str], monkeypat
     assert value["settings"]["support"] is None
     assert value["method"] == "anil"
     assert (Path("again") / "gallery.html").read_text().count("data:image/jpeg") == 12 + 9
-    capsys.readouterr()
+    assert cli.run(["classify", "--support", "gone", "--check"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "9 of 9 examples are named right from the others: 100.0 % (Wilson's 95 % interval 70.1 % to 100.0 %)" in out
+    assert "More examples would hardly help" in out
+    fails(["--support", "gone", "--check", "--method", "finetune"], "fine-tune once for each example", capsys)
     Path("model.innerloop").write_bytes(Path("model.innerloop").read_bytes()[:-1])
     fails(["--model", "model.innerloop", "new"], r"model\.innerloop is no saved classifier: its checksum", capsys)
     fails(["--model", "modle.innerloop", "new"], r"did you mean 'model\.innerloop'", capsys)

@@ -4,7 +4,7 @@ import datetime
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +22,7 @@ from innerloop.runs.files import as_json, locked, write_all
 
 if TYPE_CHECKING:
     from innerloop.estimator import Example, FewShotClassifier
+    from innerloop.estimator.check import Check
     from innerloop.estimator.sorting import NotUsed, Support
 
 ABOUT = """Sort pictures by a few examples of each class: which others are of this kind?
@@ -59,6 +60,8 @@ class ClassifyArgs:
     method: Literal["auto", "nil", "means", "anil", "finetune", "maml"] = "auto"
     """auto: the one that best names each example from the others; nil: each example votes by cosine; means: nearest
     class mean; anil: a head adapts; finetune: all blocks adapt, takes minutes; maml: the run's own inner loop"""
+    check: bool = False
+    """also tell how often the examples are named right from the others, what is confused, whether more would help"""
     out: Path = Path("classified")
     """where the results go"""
     top: int = 2
@@ -130,10 +133,12 @@ def _check(asked: ClassifyArgs) -> None:
         raise InnerloopError(f"--threads must be 0 or more, got {asked.threads}")
     if (asked.support is None) == (asked.model is None):
         raise InnerloopError("by which examples? Give either --support DIR or --model FILE")
-    if asked.model and (asked.run or asked.save or asked.method != "auto"):
-        given = "--run" if asked.run else "--save" if asked.save else "--method"
+    if asked.check and asked.method == "finetune":
+        raise InnerloopError("--check would fine-tune once for each example, for hours; check another --method")
+    if asked.model and (asked.run or asked.save or asked.check or asked.method != "auto"):
+        given = "--run" if asked.run else "--save" if asked.save else "--check" if asked.check else "--method"
         raise InnerloopError(f"{given} goes with --support DIR: a saved classifier stays as it is")
-    if not asked.all_images and not asked.save:
+    if not asked.all_images and not asked.save and not asked.check:
         raise InnerloopError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
     options.check_out(asked.out)
     if asked.save:
@@ -172,6 +177,10 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
     with show.progress() as bar:
         bar("learning from the examples", 0, 1)
         classifier, support, choice = _learn(asked)
+        found_out = None
+        if asked.check:
+            bar("examples named from the others", 0, 1)
+            found_out = _look_over(asked, support, choice)
         own = [asked.out / name for name in FILES]
         at_hand = () if asked.model else support.files
         files, not_used = find_pictures(asked.all_images, examples=at_hand, without=own)
@@ -191,8 +200,10 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
         classifier.save(asked.save, examples=_examples(support))
         size = asked.save.stat().st_size / 1e6
         show.console.print(f"the classifier is kept in {shown(asked.save)} ({size:.1f} MB)", markup=False)
-        if not asked.all_images:
-            return 0
+    if found_out:
+        _print_check(found_out)
+    if not asked.all_images:
+        return 0
     if not rows:
         for line in _left_out(not_used):
             show.console.print(line)
@@ -201,6 +212,8 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
     marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
     rows = [Row(r.name, r.guesses, r.nearest, i in marked) for i, r in enumerate(rows)]
     summary = _summary(asked, support, choice, rows, not_used, time.perf_counter() - began)
+    if found_out:
+        summary["check"] = asdict(found_out) | {"wilson95": found_out.right.wilson95}
     gallery = page(_gallery(asked, support, rows, small, summary)).encode() if asked.gallery else None
     contents = (as_json(summary), _csv(support, rows, asked.top).encode(), gallery)  # an old page shows other guesses
     with locked(asked.out / ".lock"):
@@ -214,16 +227,58 @@ def _learn(asked: ClassifyArgs) -> "tuple[FewShotClassifier, Support, Choice]":
     from innerloop.estimator import FewShotClassifier
     from innerloop.estimator.sorting import read_support, saved_support
 
-    setting: dict[str, Any] = {"cache": asked.cache or cache_root() / "features", "device": asked.device}
     if asked.model:
+        setting = {name: value for name, value in _setting(asked).items() if name != "model"}
         classifier = FewShotClassifier.load(asked.model, **setting)
         return classifier, saved_support(classifier), Choice(classifier.method, f"that of {shown(asked.model)}", {})
     assert asked.support is not None
     support = read_support(asked.support)
-    setting["model"] = "pretrained" if asked.run is None else str(asked.run)
+    setting = _setting(asked)
     choice = _choose(asked.method, support, setting)
     classifier = FewShotClassifier(method=choice.method, **setting)
     return classifier.fit(list(support.images), list(support.labels)), support, choice
+
+
+def _setting(asked: ClassifyArgs) -> dict[str, Any]:
+    return {
+        "model": "pretrained" if asked.run is None else str(asked.run),
+        "cache": asked.cache or cache_root() / "features",
+        "device": asked.device,
+    }
+
+
+def _look_over(asked: ClassifyArgs, support: "Support", choice: Choice) -> "Check":
+    from innerloop.estimator.check import check
+
+    methods = tuple(choice.shares) or (choice.method,)
+    given = list(support.images), list(support.labels)
+    return check(*given, methods=methods, seed=asked.seed, **_setting(asked))
+
+
+def _print_check(found: "Check") -> None:
+    low, high = (in_percent(v) for v in found.right.wilson95)
+    of = f"{found.right.count} of {found.right.n} examples are named right from the others"
+    show.console.print(f"{of}: {in_percent(found.right.value)} (Wilson's 95 % interval {low} to {high})")
+    if len(found.methods) > 1:
+        show.console.print("each by the method that is right most often on the other examples")
+    if found.confused:
+        pairs = [(a, b, str(n)) for a, b, n in found.confused[:SHOWN]]
+        show.table("what is confused", ("class", "taken for", "examples"), pairs)
+    curve = [(str(shot), in_percent(share)) for shot, share in found.curve]
+    show.table("with fewer examples", ("examples a class", "named right"), curve)
+    gained = ""
+    if found.gain:
+        mean, low, high = (f"{100 * v:+.1f}" for v in found.gain)
+        gained = f": the last doubling brought {mean} points (95 % interval over examples {low} to {high})"
+    show.console.print(_ADVICE[found.advice] + gained)
+
+
+_ADVICE = {
+    "more help": "More examples would probably help",
+    "few gained": "More examples would hardly help",
+    "not clear": "Whether more examples would help is not clear",
+    "too few to tell": "Whether more examples would help cannot be told from two a class: give three or more",
+}
 
 
 def _examples(support: "Support") -> list["Example"]:

@@ -41,6 +41,27 @@ def paired_difference(a: Float[Tensor, " episodes"], b: Float[Tensor, " episodes
     return over_episodes(a.double() - b.double())
 
 
+@dataclass(frozen=True)
+class Share:
+    """How many of n, and Wilson's 95 % interval of their share (Wilson 1927), as if they were independent."""
+
+    count: int
+    n: int
+
+    @property
+    def value(self) -> float:
+        """0 to 1"""
+        return self.count / self.n
+
+    @property
+    def wilson95(self) -> tuple[float, float]:
+        """Low and high, within 0..1."""
+        p, n, z = self.value, self.n, 1.96
+        middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
+        half = z / (1 + z**2 / n) * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+        return max(0.0, middle - half), min(1.0, middle + half)
+
+
 def seed_std(values: Sequence[float]) -> float:
     """Standard deviation over seeds (n − 1), the ± of Raghu et al. 2020."""
     n = len(values)

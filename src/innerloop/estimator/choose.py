@@ -1,6 +1,7 @@
 """Which method suits a support set, by leaving out one of its images at a time."""
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -28,32 +29,47 @@ def choose_method(
 
     The share is measured on few images (n left out: its standard error is up to 0.5/√n): a hint, no test result.
     """
-    y = column_or_1d(y, warn=True)
-    options = {name: value for name, value in options.items() if name != "method"}
-    first = FewShotClassifier(model, method="nil", **options).fit(X, y)
-    methods = first.fitting_methods() if methods is None else tuple(methods)
+    refits = Refits(X, y, model, **options)
+    methods = refits.first.fitting_methods() if methods is None else tuple(methods)
     if not methods:
         raise InnerloopError("methods is empty; name one or more, or leave it out for all that fit")
+    y = refits.y
     if min(np.unique(y, return_counts=True)[1]) < 2:
         return DEFAULT, {}
-    shares: dict[str, float] = {}
     left_out = left_out_rows(y)
-    for method in methods:
-        given: Any = X
-        changes: dict[str, Any] = {"method": method}
-        if first.has_fixed_features and not first.adapts_network(method):  # they are made once
-            given = _turned(first.support_features_)
-            changes["model"] = "pretrained"
-            if method == "nil":
-                changes["temperature"] = first.temperature_
-        right = 0
-        for i in left_out:
-            rest = np.delete(np.arange(len(y)), i)
-            trial = FewShotClassifier(**{"model": model, **options, **changes}).fit(_take(given, rest), y[rest])
-            found = trial.predict(_take(given, np.array([i])))
-            right += int(found[0] == y[i])
-        shares[method] = right / len(left_out)
+    shares = {method: float((refits.left_out(method, left_out) == y[left_out]).mean()) for method in methods}
     return max(shares, key=lambda m: shares[m]), shares
+
+
+class Refits:
+    """Fits on parts of a support set; features that depend on an image alone are made once."""
+
+    def __init__(self, X: Any, y: Any, model: Any, **options: Any) -> None:
+        self.X, self.y, self.model = X, column_or_1d(y, warn=True), model
+        self.options = {name: value for name, value in options.items() if name != "method"}
+        self.first = FewShotClassifier(model, method="nil", **self.options).fit(X, self.y)
+
+    def predict(self, method: str, support: NDArray[np.int64], query: NDArray[np.int64]) -> NDArray[Any]:
+        """Labels of the rows `query`, named from the rows `support`."""
+        given, changes = self._given(method)
+        trial = FewShotClassifier(**{"model": self.model, **self.options, **changes, "method": method})
+        return trial.fit(_take(given, support), self.y[support]).predict(_take(given, query))
+
+    def left_out(self, method: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """The label of each of these rows, named from all other rows."""
+        every = np.arange(len(self.y))
+        return np.array([self.predict(method, np.delete(every, i), np.array([i]))[0] for i in rows])
+
+    def _given(self, method: str) -> tuple[Any, dict[str, Any]]:
+        """What is fitted: turned features where they can be had, else X; and the parameters that go with it."""
+        if not self.first.has_fixed_features or self.first.adapts_network(method):
+            return self.X, {}
+        changes = {"model": "pretrained"}
+        return self._turned, changes | ({"temperature": self.first.temperature_} if method == "nil" else {})
+
+    @cached_property
+    def _turned(self) -> NDArray[np.float64]:
+        return _turned(self.first.support_features_)
 
 
 def left_out_rows(y: NDArray[Any], most: int = MOST) -> NDArray[np.int64]:
