@@ -171,7 +171,7 @@ def test_help_of_evaluate_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "says"),
     [
         (["trian"], "did you mean 'train'"),
-        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, dagan, rl, data"),
+        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, dagan, rl, playground, data"),
         (["train", "--inner.lrr", "1"], "--inner.lr"),
         (["train", "--methd", "anil"], "--method"),
         (["train", "--method", "anli"], "anil"),
