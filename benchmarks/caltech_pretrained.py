@@ -21,7 +21,7 @@ from PIL import Image
 
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
-from innerloop.data.places import data_root, find
+from innerloop.data.paths import data_root, find
 from innerloop.estimator import FewShotClassifier
 from innerloop.runs import environment, write_json
 

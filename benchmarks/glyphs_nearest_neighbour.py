@@ -18,7 +18,7 @@ from PIL import Image
 from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
-from innerloop.data.glyphs import VERSION, load_glyphs
+from innerloop.data.glyphs import GLYPHS, VERSION
 from innerloop.methods.attention import nearest_neighbour
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--picture", type=Path)
     given = parser.parse_args()
-    data = load_glyphs()
+    data = GLYPHS.load()
     if given.picture:
         sheet(data).save(given.picture, optimize=True)
     rows = []

@@ -16,6 +16,7 @@ import torch
 from innerloop.core.statistics import paired_difference
 from innerloop.rl.catalogue import find
 from innerloop.rl.config import Config as PolicyConfig
+from innerloop.runs import RunFolder
 from innerloop.studies import EXPERIMENTS
 
 ROOT = Path(__file__).parents[1]
@@ -53,9 +54,9 @@ def accuracy_rows(*, earlier: bool) -> list[str]:
         config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
         if config["data"] == "sinusoid":
             continue
-        for e in read(folder / "eval.json")["evaluations"]:
+        for e in RunFolder(folder).evaluations:
             statistics = e["settings"]["statistics"]
-            if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600 or e.get("enlarged"):
+            if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600 or e.get("augment_support"):
                 continue
             steps = len(e["steps"]) - 1
             body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
@@ -72,21 +73,21 @@ def accuracy_rows(*, earlier: bool) -> list[str]:
     return rows
 
 
-def enlarged_rows() -> list[str]:
-    """Accuracy with an enlarged support set, and the paired difference to the plain one on the same episodes."""
+def augmented_rows() -> list[str]:
+    """Accuracy with an augmented support set, and the paired difference to the plain one on the same episodes."""
     rows = []
     for folder in sorted(RESULTS.iterdir()):
         if not (folder / "eval.json").exists():
             continue
         config = read(folder / "config.json")
-        found = read(folder / "eval.json")["evaluations"]
+        found = RunFolder(folder).evaluations
         for e in found:
-            if not e.get("enlarged"):
+            if not e.get("augment_support"):
                 continue
             same = ("method", "checkpoint", "step", "split", "shot", "query", "settings")
-            (plain,) = (p for p in found if not p.get("enlarged") and all(p[k] == e[k] for k in same))
+            (plain,) = (p for p in found if not p.get("augment_support") and all(p[k] == e[k] for k in same))
             gap = paired_difference(torch.tensor(e["per_episode"]), torch.tensor(plain["per_episode"]))
-            by, copies = e["enlarged"].rsplit(" × ", 1)
+            by, copies = e["augment_support"].rsplit(" × ", 1)
             by = by if by in ("affine", "elastic", "crop", "flip") else "DAGAN"
             body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
             rows.append(
@@ -97,12 +98,12 @@ def enlarged_rows() -> list[str]:
     return rows
 
 
-def enlarged_lines() -> list[str]:
-    """The table of enlarged support sets."""
-    if not (rows := enlarged_rows()):
+def augmented_lines() -> list[str]:
+    """The table of augmented support sets."""
+    if not (rows := augmented_rows()):
         return []
     return [
-        "New images beside each support image, at test only (`innerloop evaluate RUN --enlarge`): accuracy (%) ± ci95 over test episodes without and with them, and the "
+        "New images beside each support image, at test only (`innerloop evaluate RUN --augment-support`): accuracy (%) ± ci95 over test episodes without and with them, and the "
         "difference on the same episodes ± its ci95. The DAGAN: [results/dagan-omniglot](results/dagan-omniglot) (its samples: `generated.png`), trained on the same training "
         "classes; affine copies are the honest baseline.",
         "",
@@ -120,7 +121,7 @@ def sinusoid_rows() -> list[str]:
         if not (folder / "eval.json").exists() or read(folder / "config.json")["data"] != "sinusoid":
             continue
         env = read(folder / "env.json")
-        for e in read(folder / "eval.json")["evaluations"]:
+        for e in RunFolder(folder).evaluations:
             if (
                 e["split"] != "test"
                 or e["checkpoint"] != "best"
@@ -459,7 +460,7 @@ def page() -> str:
         "",
         *families_lines(),
         "",
-        *(["## Data augmentation", "", *lines] if (lines := enlarged_lines()) else []),
+        *(["## Data augmentation", "", *lines] if (lines := augmented_lines()) else []),
         "## Domain shift",
         "",
         "`innerloop reproduce shift`: accuracy (%) on classes of another data set, ± ci95 over episodes of one model a seed, and the drop from in-domain ± its ci95. "

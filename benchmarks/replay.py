@@ -121,10 +121,10 @@ RUNS = {
         f"{MAML} --data folder --folder.root ../../pictures/classes --folder.size 20",
         "evaluate run --split val --shot 2",
     ],
-    "enlarge": [
+    "augment-support": [
         MAML,
         f"{DAGAN} --steps 2 --every 1 --out dagan",
-        *(f"evaluate run --enlarge {how} --copies 2" for how in ("affine", "elastic", "crop", "flip", "dagan")),
+        *(f"evaluate run --augment-support {how} --copies 2" for how in ("affine", "elastic", "crop", "flip", "dagan")),
     ],
     "dagan": [f"{DAGAN} --steps 4 --every 2 --sizes.inner 2 --seed 1 --out run"],
     **{
@@ -157,6 +157,12 @@ UNTOLD = re.compile(r"seconds|^(command|commit|config|date|env|innerloop|cost|no
 UNTOLD_FILES = re.compile(r"(^|/)(env|config)\.json$|/cost/")
 TENSOR = re.compile(r"(\w+ \[[\dx]*\]) (\S+) (\w{16})")
 """what `described` says"""
+RENAMED = {
+    '"enlarged":': '"augment_support":',
+    "--enlarge ": "--augment-support ",
+    '"enlarge":': '"augment-support":',
+}
+"""entries, options and runs that have another name in records of earlier versions"""
 TOLERANCE = 1e-3
 """of numbers between two machines, relative above 1 and absolute below"""
 LINES = 6
@@ -321,8 +327,12 @@ def pack(out: Path, file: Path) -> None:
 def read(path: Path) -> dict[str, Any]:
     """The records of a folder or of a packed file, by name."""
     if path.is_file():
-        return json.loads(gzip.decompress(path.read_bytes()))
-    found = {p.stem: json.loads(p.read_text()) for p in sorted(path.glob("*.json"))}
+        text = gzip.decompress(path.read_bytes()).decode()
+    else:
+        text = json.dumps({p.stem: json.loads(p.read_text()) for p in sorted(path.glob("*.json"))})
+    for old, new in RENAMED.items():
+        text = text.replace(old, new)
+    found = json.loads(text)
     if not found:
         raise SystemExit(f"{path} holds no records; make them with 'record {path}'")
     return found

@@ -12,6 +12,8 @@ import torch
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import OuterLoop
 from innerloop.core.random import stream
+from innerloop.data import catalogue
+from innerloop.data.glyphs import GLYPHS
 from innerloop.evaluation import EvalSettings
 from innerloop.runs import RunFolder
 from innerloop.training import Config, Inner, Model, Validation, setup
@@ -53,6 +55,11 @@ def blobs(size: int = 16, channels: int = 1, classes: int = 6, images: int = 8) 
     pixels = ((0.6 * pattern + 0.4 * noise) * 255).to(torch.uint8)
     splits = {s: range(i * classes, (i + 1) * classes) for i, s in enumerate(("train", "val", "test"))}
     return ClassImages.from_tensors("blobs", list(pixels), [f"class {i}" for i in range(n)], splits)
+
+
+def glyphs_of_16_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From here on, glyphs is a data set of 16×16 images, as `blobs`."""
+    monkeypatch.setattr(catalogue, "DATASETS", (replace(GLYPHS, shape=(1, 16, 16)),))
 
 
 def load_blobs(config: Config, data_dir: Path | None = None) -> ClassImages | None:

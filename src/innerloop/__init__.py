@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from innerloop.core.outer import outer_step as outer_step
     from innerloop.core.random import stream as stream
     from innerloop.data.catalogue import load as load
+    from innerloop.data.dataset import Dataset as Dataset
+    from innerloop.data.dataset import Download as Download
     from innerloop.data.sinusoid import Sinusoid as Sinusoid
     from innerloop.estimator import FewShotClassifier as FewShotClassifier
     from innerloop.estimator import choose_method as choose_method
@@ -41,6 +43,7 @@ _WHERE = {
     "core.outer": ("OuterLoop", "meta_gradient", "outer_step"),
     "core.random": ("stream",),
     "data.catalogue": ("load",),
+    "data.dataset": ("Dataset", "Download"),
     "data.sinusoid": ("Sinusoid",),
     "estimator": ("FewShotClassifier", "choose_method"),
     "evaluation": ("EvalSettings", "evaluate"),

@@ -36,7 +36,7 @@ from PIL import Image
 
 from innerloop.data.caltech101 import read_pictures as caltech
 from innerloop.data.cifar import read_official as cifar
-from innerloop.data.folder import FolderOptions, load_folder
+from innerloop.data.folder import Folder
 from innerloop.data.mini_imagenet import read_pickles
 from innerloop.data.picture import picture
 from innerloop.errors import InnerloopError
@@ -722,7 +722,7 @@ def cells_are_safe(_: Path) -> bool:
 
 
 def read_zip(folder: Path) -> bool:
-    data = load_folder(folder / "hostile.zip", FolderOptions(size=8, split_seed=0), cache_dir=folder / "cache")
+    data = Folder(str(folder / "hostile.zip"), size=8).dataset().load(cache_dir=folder / "cache")
     return len(data.class_names) >= 3
 
 
@@ -738,9 +738,9 @@ def read_cifar(folder: Path) -> bool:
     return cifar(folder / "cifar").count.tolist() == [1, 2]
 
 
-def read_folder(folder: Path, options: FolderOptions | None = None) -> bool:
-    options = options or FolderOptions(size=8, split_seed=0)
-    return len(load_folder(folder / "hostile", options, cache_dir=folder / "cache").class_names) >= 3
+def read_folder(folder: Path) -> bool:
+    data = Folder(str(folder / "hostile"), size=8).dataset()
+    return len(data.load(cache_dir=folder / "cache").class_names) >= 3
 
 
 def read_folder_as_nobody(folder: Path) -> bool:
@@ -909,13 +909,11 @@ def attacks() -> Iterator[Attack]:
     yield Attack("folder: a pipe", with_pipe, read_folder)
     yield Attack("folder: a link to /dev/zero", with_device, read_folder)
     yield Attack("folder: a class that may not be read", closed, read_folder_as_nobody, "hostile/c")
-    yield Attack("folder: names that are no UTF-8", not_text, partial(read_folder, options=FolderOptions(size=8)))
+    yield Attack("folder: names that are no UTF-8", not_text, read_folder)
     yield Attack("folder: a bad picture whose name is no UTF-8", bad_not_text, read_folder, "a/caf\\udce9\\x1b[2J.png")
     yield Attack("folder: two classes that look alike", twins, read_folder, "caf\\udce9")
     yield Attack("folder: a picture of 6 GB of holes", holes, read_folder, "a/holes.png")
-    yield Attack(
-        "folder: a list of 6 GB of holes", long_list, partial(read_folder, options=FolderOptions(size=8)), "train.txt"
-    )
+    yield Attack("folder: a list of 6 GB of holes", long_list, read_folder, "train.txt")
     yield Attack("folder: is a pipe", pipe_as_root, read_folder, "hostile")
     yield Attack(
         "folder: is /dev/zero", lambda folder: (folder / "hostile").symlink_to("/dev/zero"), read_folder, "hostile"

@@ -21,7 +21,7 @@ from innerloop import cli
 from innerloop.estimator import FewShotClassifier, bodies
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
 from innerloop.training import setup, train
-from tiny import CONFIG
+from tiny import CONFIG, glyphs_of_16_pixels
 
 COLOURS = {"blue": (20, 30, 220), "green": (20, 200, 40), "red": (220, 30, 20)}
 
@@ -307,7 +307,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
 def test_a_run_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its network takes grey pictures of 16 pixels; guesses are those of the estimator on that run."""
     train(CONFIG, Path("run"))
-    monkeypatch.setitem(bodies._SIZE, CONFIG.data, 16)
+    glyphs_of_16_pixels(monkeypatch)
     monkeypatch.setattr(setup, "load_images", None)
     g = np.random.default_rng(0)
     for k in range(3):

@@ -17,7 +17,7 @@ from PIL import Image
 import innerloop
 from innerloop import cli
 from innerloop.cli.evaluate import printed_steps
-from innerloop.data.sources import SOURCES
+from innerloop.data.catalogue import DATASETS
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder, read_json
 from innerloop.training import PRESETS, setup
@@ -206,7 +206,7 @@ def test_data_list_and_check_without_data(
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.run(["data", "list", f"--data-dir={tmp_path}"]) == 0
     out = capsys.readouterr().out
-    assert all(s.name in out for s in SOURCES)
+    assert all(s.name in out for s in DATASETS)
     assert "innerloop data fetch omniglot" in out
     assert cli.run(["data", "check", "omniglot", "--data-dir", str(tmp_path)]) == 1
     assert "omniglot: NOT OK" in capsys.readouterr().out

@@ -12,9 +12,9 @@ import torch
 
 from innerloop.core.episodes import SPLITS
 from innerloop.data import caltech101
-from innerloop.data.caltech101 import TOGETHER, draw_split, load_caltech101, read_pictures, recipe, square
-from innerloop.data.lists import split_lines
-from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.data.caltech101 import CALTECH101, TOGETHER, draw_split, read_pictures, square
+from innerloop.data.paths import DataCorrupt, DataMissing
+from innerloop.data.splits import split_lines
 
 Png = Callable[..., bytes]
 
@@ -107,11 +107,11 @@ def test_bad_archives_are_named(tmp_path: Path, png: Png) -> None:
 def test_a_part_of_the_data_set_is_refused(tmp_path: Path, png: Png) -> None:
     (tmp_path / "101_ObjectCategories.tar.gz").write_bytes(packed(files(png)))
     with pytest.raises(DataCorrupt, match=r"holds 3 images in 2 classes .* has 8677 in 101"):
-        recipe(8).load(tmp_path, tmp_path / "cache")
+        caltech101.caltech101(8).load(tmp_path, tmp_path / "cache")
     with pytest.raises(DataMissing, match=r"caltech-101\.zip or 101_ObjectCategories\.tar\.gz"):
-        load_caltech101(data_dir=tmp_path / "none", cache_dir=tmp_path / "cache")
+        CALTECH101.load(tmp_path / "none", tmp_path / "cache")
     with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
-        load_caltech101(0)
+        caltech101.caltech101(0)
 
 
 def test_each_size_has_its_own_cache(tmp_path: Path, png: Png, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,9 +120,11 @@ def test_each_size_has_its_own_cache(tmp_path: Path, png: Png, monkeypatch: pyte
     monkeypatch.setattr(caltech101, "IMAGES", 3)
     (tmp_path / "caltech101").mkdir()
     (tmp_path / "caltech101" / "101_ObjectCategories.tar.gz").write_bytes(packed(files(png)))
-    shapes = [recipe(size).load(tmp_path, tmp_path / "cache").image_shape for size in (8, 6, 8)]
+    monkeypatch.setattr(caltech101, "split_lines", lambda _: {"train": ["apple"], "test": ["zebra"]})
+    small = caltech101.caltech101
+    shapes = [small(size).load(tmp_path, tmp_path / "cache").image_shape for size in (8, 6, 8)]
     assert shapes == [(3, 8, 8), (3, 6, 6), (3, 8, 8)]
-    again = recipe(6).load(tmp_path / "gone", tmp_path / "cache")
+    again = small(6).load(tmp_path / "gone", tmp_path / "cache")
     assert torch.equal(again.images, read_pictures(tmp_path / "caltech101" / "101_ObjectCategories.tar.gz", 6).images)
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.data.cifar import load_cifar_fs, load_fc100, read, read_official, read_pictures
-from innerloop.data.lists import split_lines
-from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.data.cifar import CIFAR_FS, FC100, read, read_official, read_pictures
+from innerloop.data.paths import DataCorrupt, DataMissing
+from innerloop.data.splits import split_lines
 
 Png = Callable[..., bytes]
 NAMES = ("zebra", "apple", "tulip")
@@ -102,10 +102,10 @@ def test_the_shipped_splits() -> None:
 
 
 def test_missing_names_both_layouts(tmp_path: Path) -> None:
-    for load in (load_cifar_fs, load_fc100):
+    for data in (CIFAR_FS, FC100):
         with pytest.raises(DataMissing, match=r"cifar-100-python\.tar\.gz or cifar100\.zip") as caught:
-            load(data_dir=tmp_path, cache_dir=tmp_path / "cache")
-        assert "innerloop data fetch cifar_fs" in str(caught.value)
+            data.load(tmp_path, tmp_path / "cache")
+        assert f"innerloop data fetch {data.name}" in str(caught.value)
 
 
 def test_a_second_file_of_one_name_is_not_silently_taken(tmp_path: Path) -> None:

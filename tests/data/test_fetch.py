@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 
 from innerloop.data import fetch as fetching
+from innerloop.data.dataset import Download
 from innerloop.data.fetch import FetchError, download, fetch
-from innerloop.data.sources import OMNIGLOT, Archive
+from innerloop.data.glyphs import GLYPHS
+from innerloop.data.mini_imagenet import MINI_IMAGENET
+from innerloop.data.omniglot import OMNIGLOT
 
 CONTENT = bytes(range(256)) * 2000  # 512,000 bytes
 OTHER = CONTENT[::-1]
@@ -81,8 +84,8 @@ def server() -> Iterator[Behaviour]:
         thread.join()
 
 
-def archive(server: Behaviour, content: bytes = CONTENT) -> Archive:
-    return Archive("made.zip", server.url, len(content), hashlib.md5(content).hexdigest())
+def archive(server: Behaviour, content: bytes = CONTENT) -> Download:
+    return Download("made.zip", server.url, len(content), hashlib.md5(content).hexdigest())
 
 
 def names(folder: Path) -> set[str]:
@@ -231,7 +234,7 @@ def test_refusals_are_one_sentence(server: Behaviour, tmp_path: Path, status: in
 
 
 def test_no_network(tmp_path: Path) -> None:
-    nobody = Archive("made.zip", "http://127.0.0.1:9/made.zip", 3, "0" * 32)
+    nobody = Download("made.zip", "http://127.0.0.1:9/made.zip", 3, "0" * 32)
     with pytest.raises(FetchError, match=r"cannot reach http://127\.0\.0\.1:9/made\.zip .* by hand"):
         download(nobody, tmp_path / "made.zip")
 
@@ -282,15 +285,13 @@ def test_fetch_gets_only_what_is_missing(server: Behaviour, tmp_path: Path, monk
     (tmp_path / "images_evaluation").mkdir()  # unpacked already
     asked: list[str] = []
     monkeypatch.setattr(fetching, "download", lambda a, to, progress: asked.append(f"{a.url} {to}"))
-    paths = fetch("omniglot", tmp_path)
+    paths = fetch(OMNIGLOT, tmp_path)
     background = tmp_path / "omniglot" / "images_background.zip"
     assert paths == [background, tmp_path / "images_evaluation"]
-    assert asked == [f"{OMNIGLOT.archives[0].url} {background}"]
+    assert asked == [f"{OMNIGLOT.files[0].url} {background}"]
 
 
 def test_what_cannot_be_fetched_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(FetchError, match=r"no lawful direct download.*mini-imagenet-cache"):
-        fetch("mini_imagenet", tmp_path)
-    assert fetch("glyphs", tmp_path) == []
-    with pytest.raises(ValueError, match="there is no data set 'imagenet'; there are omniglot"):
-        fetch("imagenet", tmp_path)
+        fetch(MINI_IMAGENET, tmp_path)
+    assert fetch(GLYPHS, tmp_path) == []

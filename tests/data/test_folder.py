@@ -4,15 +4,17 @@ import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from innerloop.core.episodes import ImageTasks
+from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
-from innerloop.data.folder import FolderOptions, load_folder, share_out
-from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.data.folder import Folder
+from innerloop.data.paths import DataCorrupt, DataMissing
+from innerloop.data.splits import shared_out
 from innerloop.errors import InnerloopError
 
 Png = Callable[..., bytes]
@@ -32,12 +34,12 @@ def root(tmp_path: Path, png: Png) -> Path:
     return root
 
 
-def by_seed(**more: object) -> FolderOptions:
-    return FolderOptions(size=8, split_seed=0, **more)  # pyright: ignore[reportArgumentType]
+def load(root: Path, cache: Path, size: int = 8, **more: Any) -> ClassImages:
+    return Folder(str(root), size=size, **more).dataset().load(cache_dir=cache)
 
 
 def test_classes_counts_and_pixels(root: Path, tmp_path: Path) -> None:
-    data = load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+    data = load(root, tmp_path / "cache")
     assert data.name == "mine"
     assert data.class_names == tuple(f"class {i}" for i in range(10))
     assert data.count.tolist() == [3, 4] * 5
@@ -45,7 +47,7 @@ def test_classes_counts_and_pixels(root: Path, tmp_path: Path) -> None:
     for i in range(10):
         first = int(data.first[i])
         assert data.images[first : first + 3, 0, 0, 0].tolist() == [10 * i, 10 * i + 1, 10 * i + 2]
-    grey = load_folder(root, by_seed(channels=1), cache_dir=tmp_path / "cache")
+    grey = load(root, tmp_path / "cache", channels=1)
     assert grey.images.shape == (35, 1, 8, 8), "the cache of another shape was taken"
     episodes = ImageTasks(data.split("train"), 5, 1, 2).sample(2, stream(0))
     assert episodes.support_x.shape == (2, 5, 3, 8, 8)
@@ -53,60 +55,56 @@ def test_classes_counts_and_pixels(root: Path, tmp_path: Path) -> None:
 
 def test_a_seeded_split_shares_all_classes_out(root: Path, tmp_path: Path) -> None:
     def splits(seed: int) -> dict[str, tuple[int, ...]]:
-        options = FolderOptions(size=8, split_seed=seed, fractions=(0.6, 0.2, 0.2))
-        return {s: tuple(c) for s, c in load_folder(root, options, cache_dir=tmp_path).splits.items()}
+        return {s: tuple(c) for s, c in load(root, tmp_path, split_seed=seed).splits.items()}
 
     assert {s: len(c) for s, c in splits(0).items()} == {"train": 6, "val": 2, "test": 2}
     assert sorted(c for classes in splits(0).values() for c in classes) == list(range(10))
     assert splits(0) == splits(0)
     assert any(splits(0) != splits(seed) for seed in (1, 2))
-    assert set(share_out(10, (0.5, 0.0, 0.5), 0)) == {"train", "test"}
-    assert sum(map(len, share_out(7, (0.1, 0.2, 0.7), 3).values())) == 7
+    assert set(shared_out(0, (0.5, 0.0, 0.5))("abcdefghij")) == {"train", "test"}
+    assert sum(map(len, shared_out(3, (0.1, 0.2, 0.7))("abcdefg").values())) == 7
     with pytest.raises(ValueError, match=r"3 classes are too few: a share of 0\.1 leaves none for (val|test)"):
-        share_out(3, (0.8, 0.1, 0.1), 0)
+        shared_out(0, (0.8, 0.1, 0.1))("abc")
+    with pytest.raises(ValueError, match="fractions must be three shares that sum to 1"):
+        shared_out(0, (0.5, 0.1, 0.1))
 
 
 def test_lists_decide_the_split(root: Path, tmp_path: Path) -> None:
     (root / "train.txt").write_text("class 3\nclass 1\n\n")
     (root / "test.txt").write_text("class 9\r\n")
-    data = load_folder(root, FolderOptions(size=8), cache_dir=tmp_path / "cache")
+    data = load(root, tmp_path / "cache")
     assert data.splits == {"train": (3, 1), "test": (9,)}
     elsewhere = tmp_path / "lists"
     elsewhere.mkdir()
     with pytest.raises(DataMissing, match=r"no train\.txt, val\.txt or test\.txt in"):
-        load_folder(root, FolderOptions(size=8, split_dir=elsewhere), cache_dir=tmp_path / "cache")
+        load(root, tmp_path / "cache", split_dir=str(elsewhere))
     for text, problem in (
-        ("class 3\nclass 77\n", "names 1 classes that have no images, for instance 'class 77'"),
+        ("class 3\nclass 77\n", "name 1 classes that have no images, for instance class 77"),
         ("class 3\nclass 3\n", "names class 'class 3' twice"),
         ("class 9\n", "splits must not share classes"),
     ):
         (root / "train.txt").write_text(text)
         with pytest.raises(ValueError, match=problem):
-            load_folder(root, FolderOptions(size=8), cache_dir=tmp_path / "cache")
-
-
-def test_no_split_is_an_error_not_a_guess(root: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"no split is given .* train\.txt"):
-        load_folder(root, FolderOptions(size=8), cache_dir=tmp_path)
+            load(root, tmp_path / "cache")
 
 
 def test_a_changed_folder_is_read_again(root: Path, tmp_path: Path, png: Png) -> None:
     cache = tmp_path / "cache"
-    load_folder(root, by_seed(), cache_dir=cache)
+    load(root, cache)
     picture = root / "class 0" / "0.bmp"  # every picture of a size takes the same bytes as BMP
     for value in (50, 77):
         picture.write_bytes(png(np.full((9, 7, 3), value), kind="BMP"))
         os.utime(picture, ns=(value * 10**9, value * 10**9))
-        data = load_folder(root, by_seed(), cache_dir=cache)
+        data = load(root, cache)
         assert value in data.images[:4, 0, 0, 0].tolist()
     picture.unlink()
-    assert load_folder(root, by_seed(), cache_dir=cache).count[0] == 3
+    assert load(root, cache).count[0] == 3
 
 
 def test_an_unreadable_image_is_named(root: Path, tmp_path: Path) -> None:
     (root / "class 4" / "bad.jpg").write_bytes(b"\xff\xd8 not a photograph")
     with pytest.raises(DataCorrupt, match=r"cannot read the image class 4/bad\.jpg in .*mine") as caught:
-        load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+        load(root, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path).glob("cache/*")), "half a data set was kept"
 
@@ -116,25 +114,25 @@ def test_a_zip_is_as_good_as_a_folder(root: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(archive, "w") as file:
         for path in root.rglob("*.PNG"):
             file.write(path, f"top/{path.relative_to(root).as_posix()}")
-    packed = load_folder(archive, by_seed(), cache_dir=tmp_path / "cache")
-    loose = load_folder(root, by_seed(), cache_dir=tmp_path / "cache")
+    packed = load(archive, tmp_path / "cache")
+    loose = load(root, tmp_path / "cache")
     assert packed.class_names == loose.class_names
     assert torch.equal(packed.images, loose.images)
 
 
 def test_errors_for_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DataMissing, match="there is no"):
-        load_folder(tmp_path / "nowhere", by_seed())
+        load(tmp_path / "nowhere", tmp_path)
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "1.png").write_bytes(b"")
     with pytest.raises(DataCorrupt, match="no images laid out as CLASS/IMAGE"):
-        load_folder(tmp_path / "flat", by_seed(), cache_dir=tmp_path)
+        load(tmp_path / "flat", tmp_path)
     with pytest.raises(ValueError, match="channels must be 1"):
-        FolderOptions(channels=2)
-    with pytest.raises(ValueError, match="fractions must be three shares that sum to 1"):
-        FolderOptions(fractions=(0.5, 0.1, 0.1))
+        Folder(channels=2)
+    with pytest.raises(ValueError, match=r"give --folder\.root"):
+        Folder().dataset()
     with pytest.raises(ValueError, match="size must be at least 1"):
-        FolderOptions(size=0)
+        Folder(size=0)
 
 
 def test_names_that_are_no_text(tmp_path: Path, png: Png) -> None:
@@ -145,7 +143,7 @@ def test_names_that_are_no_text(tmp_path: Path, png: Png) -> None:
         (root / os.fsdecode(name) / os.fsdecode(b"\xff.png")).write_bytes(png(np.full((4, 4), name[0])))
     (root / "train.txt").write_bytes(b"na\xefve\ncaf\xe9\n")
     for _ in range(2):  # read, and then from the cache
-        data = load_folder(root, FolderOptions(size=4), cache_dir=tmp_path / "cache")
+        data = load(root, tmp_path / "cache", 4)
         assert data.name == "m\\udcfcll"
         assert data.class_names == ("caf\\udce9", "na\\udcefve", "zoë")
         assert data.splits == {"train": (1, 0)}
@@ -157,11 +155,11 @@ def test_two_classes_that_are_written_alike_are_an_error(tmp_path: Path, png: Pn
         (tmp_path / "mine" / name).mkdir(parents=True)
         (tmp_path / "mine" / name / "0.png").write_bytes(png(np.zeros((4, 4))))
     with pytest.raises(InnerloopError, match=r"mine has two classes .*caf\\udce9"):
-        load_folder(tmp_path / "mine", by_seed(), cache_dir=tmp_path / "cache")
+        load(tmp_path / "mine", tmp_path / "cache")
 
 
 def test_a_link_that_leads_nowhere_near_a_picture_is_passed_over(root: Path, tmp_path: Path) -> None:
     (root / "class 1" / "zero.png").symlink_to("/dev/zero")
     (root / "class 1" / "again").symlink_to(root)
     os.mkfifo(root / "class 1" / "pipe.png")
-    assert load_folder(root, by_seed(), cache_dir=tmp_path / "cache").count[1] == 4
+    assert load(root, tmp_path / "cache").count[1] == 4

@@ -22,7 +22,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def data(cache: Path) -> ClassImages:
     """The whole data set, rendered once, as a user gets it."""
-    return glyphs.load_glyphs(cache)
+    return glyphs.GLYPHS.load(cache_dir=cache)
 
 
 @pytest.fixture(scope="module")
@@ -41,13 +41,13 @@ def assert_same(a: ClassImages, b: ClassImages) -> None:
 def test_a_second_render_and_the_cache_are_the_same(data: ClassImages, cache: Path, monkeypatch):
     # catches global randomness, an order that depends on a set, splits lost on the way through the cache
     torch.manual_seed(123)
-    assert_same(data, glyphs.render_glyphs())
+    assert_same(data, glyphs.GLYPHS.split(glyphs.render_glyphs()))
 
     def forbidden() -> ClassImages:
         raise AssertionError("rendered although the cache is good")
 
     monkeypatch.setattr(glyphs, "render_glyphs", forbidden)
-    assert_same(data, glyphs.load_glyphs(cache))
+    assert_same(data, glyphs.GLYPHS.load(cache_dir=cache))
 
 
 def test_another_seed_gives_other_samples_of_the_same_letters(drawings: glyphs.Drawings, monkeypatch):
@@ -64,22 +64,22 @@ def test_another_seed_gives_other_samples_of_the_same_letters(drawings: glyphs.D
 def test_a_corrupt_or_foreign_cache_is_rebuilt(data: ClassImages, tmp_path: Path, monkeypatch):
     # catches a cache that is taken unread: a flipped byte, and fonts that are not those it was made from
     monkeypatch.setattr(glyphs, "render_glyphs", lambda: data)
-    glyphs.load_glyphs(tmp_path)
+    glyphs.GLYPHS.load(cache_dir=tmp_path)
     (file,) = tmp_path.iterdir()
     good = file.read_bytes()
     broken = bytearray(good)
     broken[-1000] ^= 0xFF
     file.write_bytes(bytes(broken))
-    assert_same(data, glyphs.load_glyphs(tmp_path))
+    assert_same(data, glyphs.GLYPHS.load(cache_dir=tmp_path))
     assert file.read_bytes()[-1000] == good[-1000]
 
     marked = data.images.clone()
     marked[0] = 7
     other = ClassImages.from_tensors("glyphs", list(marked.split(20)), data.class_names)
     monkeypatch.setattr(glyphs, "render_glyphs", lambda: other)
-    assert_same(data, glyphs.load_glyphs(tmp_path))  # still from the cache
+    assert_same(data, glyphs.GLYPHS.load(cache_dir=tmp_path))  # still from the cache
     monkeypatch.setattr(glyphs, "font_fingerprint", lambda: "other fonts")
-    assert torch.equal(glyphs.load_glyphs(tmp_path).images, marked)
+    assert torch.equal(glyphs.GLYPHS.load(cache_dir=tmp_path).images, marked)
 
 
 def test_shape_and_sizes(data: ClassImages):

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.data.mini_imagenet import load_mini_imagenet, locate, ravi, read, read_pickles, read_pictures
-from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.data.mini_imagenet import MINI_IMAGENET, locate, ravi, read, read_pickles, read_pictures
+from innerloop.data.paths import DataCorrupt, DataMissing
 
 Png = Callable[..., bytes]
 
@@ -65,12 +65,12 @@ def test_the_common_pickles(tmp_path: Path) -> None:
     (tmp_path / "mini_imagenet").mkdir()
     for path in paths:
         path.rename(tmp_path / "mini_imagenet" / path.name)
-    assert [p.name.split("-")[-1] for p in locate(tmp_path)] == ["train.pkl", "val.pkl", "test.pkl"]
+    assert [p.name.split("-")[-1] for p in locate(MINI_IMAGENET, tmp_path)] == ["train.pkl", "val.pkl", "test.pkl"]
     with pytest.raises(DataCorrupt, match="7 images in 4 classes; mini-ImageNet has 100 classes × 600"):
-        read(locate(tmp_path))
+        read(locate(MINI_IMAGENET, tmp_path))
     (tmp_path / "mini_imagenet" / "mini-imagenet-cache-val.pkl").unlink()
     with pytest.raises(DataMissing, match=r"mini-imagenet-cache-val\.pkl is missing"):
-        locate(tmp_path)
+        locate(MINI_IMAGENET, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_other_pickles_are_refused(tmp_path: Path, changes: dict[str, object]) -
 def test_missing_says_what_to_put_where(tmp_path: Path) -> None:
     (tmp_path / "mini_imagenet").mkdir()
     with pytest.raises(DataMissing) as caught:
-        load_mini_imagenet(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+        MINI_IMAGENET.load(tmp_path, tmp_path / "cache")
     for part in ("images", "mini-imagenet-cache-train.pkl", str(tmp_path / "mini_imagenet")):
         assert part in str(caught.value)
     assert "data fetch" not in str(caught.value), "there is nothing to fetch"

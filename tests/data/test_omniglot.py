@@ -10,9 +10,9 @@ import torch
 
 from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
-from innerloop.data.lists import split_lines
-from innerloop.data.omniglot import character_names, load_omniglot, read, read_characters
-from innerloop.data.places import DataCorrupt, DataMissing
+from innerloop.data.omniglot import OMNIGLOT, character_names, read, read_characters
+from innerloop.data.paths import DataCorrupt, DataMissing
+from innerloop.data.splits import split_lines
 
 Png = Callable[..., bytes]
 
@@ -45,7 +45,7 @@ def spelt(x: torch.Tensor) -> int:
 
 def test_both_splits_from_made_archives(made: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    data = load_omniglot(data_dir=made, cache_dir=cache)
+    data = OMNIGLOT.load(made, cache)
     assert {s: len(c) for s, c in data.splits.items()} == {"train": 4112, "val": 688, "test": 1692}
     assert data.images.shape == (32460, 1, 28, 28)
     names = sorted({name.rsplit("/", 1)[0] for name in data.class_names})
@@ -60,7 +60,7 @@ def test_both_splits_from_made_archives(made: Path, tmp_path: Path) -> None:
         assert spelt(torch.rot90(x, -int(rotation) // 90, dims=(1, 2))) == names.index(character)
     for name in ("images_background.zip", "images_evaluation.zip"):
         (made / "omniglot" / name).unlink()  # offline, from the cache alone
-    lake = load_omniglot("lake", data_dir=made, cache_dir=cache)
+    lake = OMNIGLOT.with_scheme("lake").load(made, cache)
     assert {s: len(c) for s, c in lake.splits.items()} == {"train": 813, "val": 151, "test": 659}
     assert not lake.turns.any()
     alphabets = {s: {lake.class_names[c].split("/")[0] for c in classes} for s, classes in lake.splits.items()}
@@ -117,7 +117,7 @@ def test_what_is_not_whole_is_refused(tmp_path: Path, png: Png) -> None:
 def test_missing_says_what_where_and_how(tmp_path: Path) -> None:
     (tmp_path / "images_background.zip").touch()
     with pytest.raises(DataMissing) as caught:
-        load_omniglot(data_dir=tmp_path, cache_dir=tmp_path / "cache")
+        OMNIGLOT.load(tmp_path, tmp_path / "cache")
     message = str(caught.value)
     for part in (
         "images_evaluation.zip is missing",
@@ -132,4 +132,4 @@ def test_missing_says_what_where_and_how(tmp_path: Path) -> None:
 
 def test_unknown_scheme() -> None:
     with pytest.raises(ValueError, match="no split scheme 'koch'; it has vinyals, lake"):
-        load_omniglot("koch")
+        OMNIGLOT.with_scheme("koch")

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from innerloop.data.caltech101 import square
+from innerloop.data.paths import DataCorrupt
 from innerloop.data.picture import picture
-from innerloop.data.places import DataCorrupt
 from planting import but, plants
 
 Png = Callable[..., bytes]

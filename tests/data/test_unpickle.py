@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from innerloop.data.places import DataCorrupt
+from innerloop.data.paths import DataCorrupt
 from innerloop.data.unpickle import unpickle
 
 

@@ -14,7 +14,7 @@ from innerloop.estimator import FewShotClassifier, choose_method
 from innerloop.methods.gradient import predictor
 from innerloop.runs import RunError
 from innerloop.training import Config, load_run, setup, train
-from tiny import CONFIG, SINES, blobs
+from tiny import CONFIG, SINES, blobs, glyphs_of_16_pixels
 
 
 def episode(way: int = 3) -> Episodes:
@@ -29,7 +29,7 @@ def made(path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
         raise FileNotFoundError("the data is not here")
 
     monkeypatch.setattr(setup, "load_images", gone)
-    monkeypatch.setitem(__import__("innerloop.estimator.bodies", fromlist=["_SIZE"])._SIZE, "glyphs", 16)
+    glyphs_of_16_pixels(monkeypatch)
     return path
 
 

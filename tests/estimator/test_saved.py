@@ -22,7 +22,7 @@ from innerloop.estimator import Example, FewShotClassifier, bodies, saved
 from innerloop.models import conv4
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
 from innerloop.training import setup, train
-from tiny import CONFIG, blobs
+from tiny import CONFIG, blobs, glyphs_of_16_pixels
 
 RNG = np.random.default_rng(0)
 CENTRES = RNG.random((3, 6, 6, 3)).astype(np.float32)
@@ -125,7 +125,7 @@ def test_the_pretrained_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, me
 @pytest.mark.parametrize("trained", ["maml++", "proto-maml", "matching"])
 def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str) -> None:
     """Without its folder: config, weights, learned rates, batch statistics are in the file."""
-    monkeypatch.setitem(bodies._SIZE, "glyphs", 16)
+    glyphs_of_16_pixels(monkeypatch)
     run = tmp_path / "run"
     train(replace(CONFIG, method=trained, outer=replace(CONFIG.outer, steps=2)), run)  # type: ignore[arg-type]
     e = ImageTasks(blobs(16).split("test"), 3, 2, 4).sample(1, stream(0, "test episode"))
@@ -258,7 +258,7 @@ def test_a_hostile_network_is_refused_before_it_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, made_images: object
 ) -> None:
     """Catches a config of a network that would fill the memory, and weights, statistics of another."""
-    monkeypatch.setitem(bodies._SIZE, "glyphs", 16)
+    glyphs_of_16_pixels(monkeypatch)
     train(CONFIG, tmp_path / "run")
     x = blobs(16).images[:6].numpy()
     path = tmp_path / "a.innerloop"

@@ -19,7 +19,6 @@ import innerloop
 from innerloop.cli.dagan import DaganArgs
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
-from innerloop.data.folder import FolderOptions
 from innerloop.errors import InnerloopError, quoted
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
@@ -67,10 +66,6 @@ EDGES: dict[type, dict[str, tuple[tuple[Any, ...], tuple[Any, ...]]]] = {
     few_shot.Config: {
         **{"way": WAY, "shot": COUNT, "query": COUNT, "train_way": ((1, -1, 65_537), (0,))},
         **{"seed": SEED, "task_chunk": NATURAL, "threads": THREADS},
-    },
-    FolderOptions: {
-        **{"size": WIDTH, "channels": CHANNELS, "split_seed": SEED},
-        "fractions": (((0.5, 0.5), (1.5, -0.5, 0.0), (0.5, 0.5, float("nan"))), ((1, 0, 0), (0.5, 0.25, 0.25))),
     },
     Sizes: {"widths": WIDTHS, "inner": NATURAL, "critic_inner": NATURAL, "noise": WIDTH},
     DaganConfig: {

@@ -3,7 +3,6 @@
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -14,7 +13,6 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.errors import InnerloopError
-from innerloop.estimator import bodies
 from innerloop.methods.gradient import predictor, step_predictions
 from innerloop.methods.heads import normalised, support_logits
 from innerloop.methods.starts import head_start
@@ -25,11 +23,10 @@ from innerloop.rl import setup as rl_setup
 from innerloop.rl.config import Config as RlConfig
 from innerloop.rl.policy import Layer
 from innerloop.rl.surrogate import inner_loss
-from innerloop.runs import RunFolder
 from innerloop.studies.budget import budget_config
-from innerloop.studies.shift import unseen_classes
-from innerloop.training import presets, setup, train
-from innerloop.training.config import Arch, Config, DataName, Model
+from innerloop.studies.shift import find_target
+from innerloop.training import presets, setup
+from innerloop.training.config import Arch, Model
 from tiny import CONFIG, blobs, made_images  # noqa: F401
 
 X, Y = torch.rand(1, 3, 4), torch.tensor([[0, 1, 2]])
@@ -84,7 +81,7 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
         ),
         (lambda: bare(inner_loss)("ratios"), "ratios", ("ratio", "log_probability")),
         (lambda: bare(budget_config)("glyphs", "gpu", 5, 1, "maml", 0), "gpu", ("smoke", "cpu", "paper")),
-        (lambda: bare(unseen_classes)(CONFIG, blobs(), "cifar"), "cifar", ("glyphs", "caltech101", "fc100")),
+        (lambda: find_target("cifar"), "cifar", ("glyphs", "caltech101", "omniglot-lake", "did you mean 'cifar_fs'")),
         (
             lambda: bare(setup.build_model)(with_name(CONFIG, model=with_name(Model(), arch="vit")), blobs()),
             "vit",
@@ -108,19 +105,3 @@ def test_heads_of_pairs_and_contexts_read_features_too() -> None:
     for kind in (PairHead, FullContext):
         with pytest.raises(InnerloopError, match="'meen'"):
             block(kind, 3, readout="meen")
-
-
-def test_every_data_set_and_network_is_known_to_the_estimator() -> None:
-    assert {*bodies._SIZE, "folder", "sinusoid"} == set(get_args(DataName))
-    assert set(bodies._FIRST) == set(get_args(Arch))
-
-
-@pytest.mark.usefixtures("made_images")
-def test_a_run_that_the_estimator_does_not_know_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(CONFIG, tmp_path / "r")
-    for table, name in (("_SIZE", "glyphs"), ("_FIRST", "conv4")):
-        with monkeypatch.context() as m:
-            m.delitem(getattr(bodies, table), name)
-            with pytest.raises(InnerloopError, match=name):
-                bodies.resolve(tmp_path / "r", None, "cpu")
-    assert RunFolder(tmp_path / "r").config_as(Config.from_json) == CONFIG

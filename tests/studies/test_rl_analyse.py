@@ -163,7 +163,7 @@ def test_the_paper_s_numbers_are_numbers() -> None:
     [
         ("evaluate", "rl", "innerloop rl evaluate"),
         ("analyse", "rl", "innerloop rl analyse"),
-        ("evaluate", "dagan", "innerloop evaluate RUN --enlarge"),
+        ("evaluate", "dagan", "innerloop evaluate RUN --augment-support"),
         ("analyse", "dagan", "innerloop dagan --samples-only"),
     ],
 )

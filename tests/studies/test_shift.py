@@ -14,13 +14,21 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.data.convert import as_shape
-from innerloop.data.within import WithinAlphabet
+from innerloop.data.dataset import Dataset
+from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.report.shift import markdown, rows, write_shift
 from innerloop.runs import RunError, read_json
 from innerloop.studies import shift as study
 from innerloop.studies.bench import Bench
-from innerloop.studies.shift import domain_shift, independent_difference, shift, task_families, unseen_classes
+from innerloop.studies.shift import (
+    domain_shift,
+    find_target,
+    independent_difference,
+    shift,
+    task_families,
+    unseen_classes,
+)
 from innerloop.training import Config, load_run, setup, train
 from tiny import CONFIG, SINES
 
@@ -73,8 +81,8 @@ def load_source(config: Config, data_dir: Path | None = None) -> ClassImages | N
     return None if config.regression else ALL[config.data]
 
 
-def load_target(name: str, **_: Any) -> ClassImages:
-    return TARGETS[name]
+def load_target(data: Dataset, **_: Any) -> ClassImages:
+    return TARGETS[data.name]
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +112,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 def test_characters_that_were_trained_on_are_not_tested() -> None:
     """Catches: leaks through rotations, through the validation split, and classes left out for nothing."""
-    found = unseen_classes(OMNIGLOT, VINYALS, "omniglot-lake")
+    found = unseen_classes(OMNIGLOT, VINYALS, find_target("omniglot-lake"))
     assert found.data.class_names == ("Bb/character06", *(c for c in CHARACTERS if c.startswith("Cc")))
     assert found.left_out == tuple(f"Bb/character{i:02}" for i in range(1, 6))
     for i, name in enumerate(found.data.class_names):
@@ -114,26 +122,29 @@ def test_characters_that_were_trained_on_are_not_tested() -> None:
 
 def test_scripts_and_things_that_were_trained_on_are_not_tested() -> None:
     latin = replace(VINYALS, class_names=tuple(n.replace("Aa/", "Latin/") for n in VINYALS.class_names))
-    assert unseen_classes(OMNIGLOT, latin, "glyphs").data.class_names == GLYPHS.class_names[2:]
-    assert unseen_classes(OMNIGLOT, VINYALS, "glyphs").left_out == ()
-    found = unseen_classes(replace(CONFIG, data="cifar_fs"), CIFAR, "caltech101")
+    assert unseen_classes(OMNIGLOT, latin, find_target("glyphs")).data.class_names == GLYPHS.class_names[2:]
+    assert unseen_classes(OMNIGLOT, VINYALS, find_target("glyphs")).left_out == ()
+    found = unseen_classes(replace(CONFIG, data="cifar_fs"), CIFAR, find_target("caltech101"))
     assert found.left_out == ("Faces", "chair")
 
 
 def test_too_few_classes_are_an_error() -> None:
     with pytest.raises(ValueError, match=r"of the 1 classes of glyphs .* 1 are left, too few for 3 ways"):
-        unseen_classes(OMNIGLOT, VINYALS, "glyphs", split="test")
+        unseen_classes(OMNIGLOT, VINYALS, find_target("glyphs"), split="test")
 
 
 def test_a_model_of_another_data_set_is_not_tested_on_fc100() -> None:
     """Its own test classes were, under the name of fc100."""
-    with pytest.raises(ValueError, match="a model of cifar_fs cannot be tested on fc100"):
-        unseen_classes(replace(CONFIG, data="cifar_fs"), CIFAR, "fc100")
-    assert unseen_classes(replace(CONFIG, data="fc100"), FC, "fc100").data.class_names == FC.split("test").class_names
+    with pytest.raises(ValueError, match="model of cifar_fs itself cannot be tested on fc100"):
+        unseen_classes(replace(CONFIG, data="cifar_fs"), CIFAR, find_target("fc100"))
+    assert (
+        unseen_classes(replace(CONFIG, data="fc100"), FC, find_target("fc100")).data.class_names
+        == FC.split("test").class_names
+    )
 
 
 def test_the_target_takes_the_shape_of_the_source() -> None:
-    found = unseen_classes(OMNIGLOT, VINYALS, "glyphs").data
+    found = unseen_classes(OMNIGLOT, VINYALS, find_target("glyphs")).data
     assert found.image_shape == VINYALS.image_shape == (1, 16, 16)
     assert torch.equal(found.images, as_shape(GLYPHS, 1, 16).images)
 
@@ -141,12 +152,13 @@ def test_the_target_takes_the_shape_of_the_source() -> None:
 def test_way_shot_and_query_are_the_same_on_both_sides() -> None:
     """The poorer side has 6 images a class: 5 query images beside 1 shot, though the run asks for 7."""
     config = replace(OMNIGLOT, test=replace(OMNIGLOT.test, query=7))
-    expected: dict[study.Target, int] = {"glyphs": 5, "omniglot-lake": 7, "omniglot-within": 1}
-    for target, query in expected.items():
+    expected = {"glyphs": 5, "omniglot-lake": 7, "omniglot-within": 1}
+    for name, query in expected.items():
+        target = find_target(name)
         unseen = unseen_classes(config, VINYALS, target)
         home, away = task_families(config, VINYALS, target, unseen)
         assert isinstance(home, ImageTasks)
-        assert isinstance(away, WithinAlphabet if target == "omniglot-within" else ImageTasks)
+        assert isinstance(away, WithinAlphabet if target.within else ImageTasks)
         assert (home.way, home.shot, home.query) == (away.way, away.shot, away.query) == (3, 1, query)
         assert home.data.class_names == tuple(VINYALS.class_names[c] for c in VINYALS.splits["test"])
 
@@ -159,9 +171,9 @@ def scored(values: Sequence[float]) -> Evaluation:
 def test_one_shot_within_an_alphabet_is_not_called_five() -> None:
     """The episodes had one shot, and eval.json said five."""
     five = replace(OMNIGLOT, shot=5)
-    unseen = unseen_classes(five, VINYALS, "omniglot-within")
+    unseen = unseen_classes(five, VINYALS, find_target("omniglot-within"))
     with pytest.raises(ValueError, match="one-shot protocol; it cannot be had with 5 shots"):
-        task_families(five, VINYALS, "omniglot-within", unseen)
+        task_families(five, VINYALS, find_target("omniglot-within"), unseen)
 
 
 def test_the_drop_has_the_interval_of_independent_means() -> None:
@@ -224,10 +236,10 @@ def test_superclasses_compare_two_models(runs: dict[str, Path], tmp_path: Path) 
 
 
 def test_runs_that_do_not_go_together_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
-    def refused(match: str, target: study.Target = "glyphs", **change: Any) -> None:
+    def refused(match: str, target: str = "glyphs", **change: Any) -> None:
         other = replace(OMNIGLOT, **change)
         with pytest.raises(ValueError, match=match):
-            study.check_alike({Path("first"): OMNIGLOT, Path("other"): other}, target)
+            study.check_alike({Path("first"): OMNIGLOT, Path("other"): other}, find_target(target))
 
     refused("other and first differ in way: 2 and 3", way=2, method="anil")
     refused("differ in the seed of the test", method="anil", test=replace(OMNIGLOT.test, seed=5))
@@ -235,13 +247,13 @@ def test_runs_that_do_not_go_together_are_refused(runs: dict[str, Path], tmp_pat
     refused("other and first are both maml with seed 0")
     refused("omniglot, which has no target caltech101; its targets: glyphs", target="caltech101", seed=1)
     with pytest.raises(ValueError, match="is a regression"):
-        study.check_alike({Path("sines"): SINES}, "glyphs")
+        study.check_alike({Path("sines"): SINES}, find_target("glyphs"))
     with pytest.raises(ValueError, match="own test split, not a shift"):
-        study.check_alike({Path("lake"): replace(OMNIGLOT, split_scheme="lake")}, "omniglot-lake")
+        study.check_alike({Path("lake"): replace(OMNIGLOT, split_scheme="lake")}, find_target("omniglot-lake"))
     with pytest.raises(ValueError, match=r"one-shot protocol; .* 5 shots"):
-        study.check_alike({Path("five"): replace(OMNIGLOT, shot=5)}, "omniglot-within")
+        study.check_alike({Path("five"): replace(OMNIGLOT, shot=5)}, find_target("omniglot-within"))
     with pytest.raises(ValueError, match="mini_imagenet, which has no target glyphs; its targets: none"):
-        study.check_alike({Path("mini"): replace(CONFIG, data="mini_imagenet")}, "glyphs")
+        study.check_alike({Path("mini"): replace(CONFIG, data="mini_imagenet")}, find_target("glyphs"))
     with pytest.raises(ValueError, match="no run is given"):
         shift([], "glyphs", tmp_path)
     unfinished = tmp_path / "unfinished"

@@ -17,7 +17,7 @@ from innerloop.data.distort import Affine, Crop, Elastic, Flip
 from innerloop.models.dagan import Critic, Generator, Sizes
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, dagan, setup
-from innerloop.training.dagan import DaganConfig, DaganProgress, enlarger, load_dagan, same_class_pairs, train_dagan
+from innerloop.training.dagan import DaganConfig, DaganProgress, augmentation, load_dagan, same_class_pairs, train_dagan
 from tiny import blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -216,13 +216,13 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypa
     assert RunFolder(tmp_path / "r").load("last").step == 2
 
 
-def test_enlarger_by_name_or_folder(tmp_path: Path) -> None:
-    assert [enlarger(n) for n in ("affine", "elastic", "crop", "flip")] == [Affine(), Elastic(), Crop(), Flip()]
+def test_an_augmentation_by_name_or_folder(tmp_path: Path) -> None:
+    assert [augmentation(n) for n in ("affine", "elastic", "crop", "flip")] == [Affine(), Elastic(), Crop(), Flip()]
     train_dagan(replace(CONFIG, steps=1), tmp_path / "r")
     x = torch.rand(2, 1, 16, 16, generator=stream(0, "x"))
-    assert torch.equal(enlarger(str(tmp_path / "r"))(x, stream(0)), load_dagan(tmp_path / "r")(x, stream(0)))
+    assert torch.equal(augmentation(str(tmp_path / "r"))(x, stream(0)), load_dagan(tmp_path / "r")(x, stream(0)))
     with pytest.raises(ValueError, match="no augmentation 'afine'; give affine, elastic, crop, flip, or the folder"):
-        enlarger("afine")
+        augmentation("afine")
 
 
 def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
-from innerloop.data.places import cache_root
+from innerloop.data.paths import cache_root
 from innerloop.errors import InnerloopError, shown
 from innerloop.report.formats import duration, in_percent
 from innerloop.report.gallery import Gallery, Guess, page, thumbnail

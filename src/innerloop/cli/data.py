@@ -8,21 +8,23 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
-from innerloop.data.check import check, recipe_of
+from innerloop.data.catalogue import DATASETS, FOLDER, REGRESSIONS, find_images
+from innerloop.data.check import check
+from innerloop.data.dataset import Dataset
 from innerloop.data.fetch import fetch
-from innerloop.data.places import DataMissing, data_root
-from innerloop.data.sources import SOURCES, source
+from innerloop.data.paths import DataMissing, data_root
 from innerloop.errors import InnerloopError
 
-USAGE = """usage: innerloop data list
+USAGE = """usage: innerloop data list [NAME]
        innerloop data fetch NAME [--data-dir DIR]
        innerloop data check [NAME] [--data-dir DIR]
 
-list    what there is: classes, images, licence, and whether its files are here
-fetch   download the archives of NAME (goes on where an earlier download was cut off)
+list    what there is (or NAME alone): classes, images, licence, and whether its files are here
+fetch   download the files of NAME (goes on where an earlier download was cut off)
 check   open every image, count them, compare checksums (without NAME: all that are here)
 
-DIR is by default INNERLOOP_DATA, else the user's data folder."""
+NAME is a data set of ours, or module:attribute for one of your own. DIR is by default INNERLOOP_DATA, else the user's
+data folder."""
 
 
 ACTIONS = ("list", "fetch", "check")
@@ -33,7 +35,7 @@ class DataArgs:
     """Options of an action."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """the data set"""
+    """the data set, or module:attribute"""
     data_dir: Path | None = None
     """the folder of downloads"""
 
@@ -47,61 +49,53 @@ def run(args: Sequence[str]) -> int:
     if action not in ACTIONS:
         return options.no_action("data", action, ACTIONS)
     asked = options.parse(DataArgs, rest, f"data {action}", makes_data_dir=action == "fetch")
-    if asked.name:
-        source(asked.name)
+    given = [find_images(asked.name)] if asked.name else []
     if action == "check":
-        return show_check([asked.name] if asked.name else [], asked.data_dir)
+        return show_check(given, asked.data_dir)
     if action == "list":
-        if asked.name:
-            raise InnerloopError(f"'data list' shows all data sets, and takes no name; got {asked.name}")
-        return show_list(asked.data_dir)
-    if not asked.name:
-        raise InnerloopError(f"which data set? Give its NAME: {', '.join(s.name for s in SOURCES)}")
+        return show_list(given or DATASETS, asked.data_dir)
+    if not given:
+        raise InnerloopError(f"which data set? Give its NAME: {', '.join(d.name for d in DATASETS)}")
     with show.progress() as bar:
-        paths = fetch(asked.name, asked.data_dir, bar)
+        paths = fetch(given[0], asked.data_dir, bar)
     for path in paths:
-        print(f"{asked.name}: {path}")
+        print(f"{given[0].name}: {path}")
     if not paths:
-        print(f"{asked.name} needs no download")
+        print(f"{given[0].name} needs no download")
     return 0
 
 
-def show_list(data_dir: Path | None) -> int:
+def show_list(datasets: Sequence[Dataset], data_dir: Path | None) -> int:
     """What there is, and what of it is here."""
     root = data_root(data_dir)
     rows, how = [], []
-    for s in SOURCES:
+    for d in datasets:
         try:
-            recipe = recipe_of(s.name)
-            here = "drawn here"
-            if recipe is not None:
-                recipe.locate(root)
-                here = "here"
+            here = "here" if d.locate(d, root) else "drawn here"
         except DataMissing:
-            here = "to fetch" if any(a.url for a in s.archives) else "by hand"
-            how.append(
-                f"{s.name}: innerloop data fetch {s.name}"
-                if here == "to fetch"
-                else f"{s.name}: {s.by_hand} into {root}"
-            )
-        c, h, w = s.shape
-        rows.append((s.name, str(s.classes), str(s.images), f"{c}×{h}×{w}", here))
+            fetched = any(file.url for file in d.files)
+            here = "to fetch" if fetched else "by hand"
+            how.append(f"{d.name}: " + (f"innerloop data fetch {d.name}" if fetched else d.how_by_hand(root)))
+        count = ("not known" if n is None else str(n) for n in (d.classes, d.images))
+        rows.append((d.name, *count, "×".join(map(str, d.shape)), here))
     show.table("data sets", ("name", "classes", "images", "shape", "where"), rows, f"data folder: {root}")
     for line in how:
         print(line)
-    for s in SOURCES:
-        print(f"{s.name}: licence: {s.licence}")
-    print("Also: sinusoid (regression, no files) and folder (your own ROOT/CLASS/IMAGE, --folder.root ROOT).")
+    for d in datasets:
+        print(f"{d.name}: licence: {d.licence}")
+    others = ", ".join(r.name for r in REGRESSIONS)
+    print(f"Also: {others} (regression, no files) and {FOLDER} (your own ROOT/CLASS/IMAGE, --folder.root ROOT).")
     return 0
 
 
-def show_check(names: Sequence[str], data_dir: Path | None) -> int:
+def show_check(given: Sequence[Dataset], data_dir: Path | None) -> int:
     """Open everything; status 1 if something that was asked for is not whole."""
     bad = False
-    for name in names or [s.name for s in SOURCES]:
+    for data in given or DATASETS:
         with show.progress() as bar:
-            found = check(name, data_dir, bar)
-        if not names and not found.files and found.problems:
+            found = check(data, data_dir, bar)
+        name = data.name
+        if not given and not found.files and found.problems:
             print(f"{name}: not here")
             continue
         bad = bad or not found.ok

@@ -9,14 +9,14 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.core.threads import use_threads
-from innerloop.data.enlarge import Enlarged
+from innerloop.data.augment import AugmentedSupport
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment
-from innerloop.studies.shift import Target, task_families, unseen_classes
+from innerloop.studies.shift import find_target, task_families, unseen_classes
 from innerloop.training import Config, load_run, setup
-from innerloop.training.dagan import enlarger
+from innerloop.training.dagan import augmentation
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
 
@@ -26,7 +26,7 @@ Options that are left out are those the run was trained with. The result is adde
 INSTEAD = {
     "rl": "test it with 'innerloop rl evaluate {run}'",
     "dagan": "see what it makes with 'innerloop dagan --samples-only --out {run}', or test another run with "
-    "'innerloop evaluate RUN --enlarge {run}'",
+    "'innerloop evaluate RUN --augment-support {run}'",
 }
 """for runs of other commands"""
 
@@ -43,16 +43,17 @@ class EvaluateArgs:
     """which checkpoint: best, last, or stepN where training kept it (--validation.keep-every)"""
     split: Literal["train", "val", "test"] = "test"
     """which classes"""
-    data: Target | None = None
-    """test on another data set instead (domain shift), on classes that the training cannot have met, in the shape of
-    the run's images: omniglot-lake and omniglot-within are its evaluation alphabets, the second within one alphabet"""
+    data: str = ""
+    """test on another data set instead (domain shift), on classes that the training cannot have seen, in the shape of
+    the run's images: a name of `innerloop data list`, module:attribute, omniglot-lake or omniglot-within (its
+    evaluation alphabets, the second within one alphabet)"""
     shot: int | None = None
     """support images a class"""
-    enlarge: str = ""
-    """enlarge each support set by new images of its own: affine, elastic, crop, flip, or a run folder of `innerloop
+    augment_support: str = ""
+    """add new images to each support set, made of its own: affine, elastic, crop, flip, or a run folder of `innerloop
     dagan`"""
     copies: int = 4
-    """with --enlarge: new images beside each support image"""
+    """with --augment-support: new images beside each support image"""
     episodes: int | None = None
     """test episodes"""
     query: int | None = None
@@ -80,7 +81,7 @@ def run(args: Sequence[str]) -> int:
         split=asked.split,
         shot=asked.shot,
         other=asked.data,
-        enlarge=asked.enlarge,
+        augment_support=asked.augment_support,
         copies=asked.copies,
         change={k: v for k, v in change.items() if v is not None},
         data_dir=asked.data_dir,
@@ -106,8 +107,8 @@ def evaluate_run(
     which: str = "best",
     split: str = "test",
     shot: int | None = None,
-    other: Target | None = None,
-    enlarge: str = "",
+    other: str = "",
+    augment_support: str = "",
     copies: int = 4,
     change: dict[str, Any] | None = None,
     data_dir: Path | None = None,
@@ -127,7 +128,7 @@ def evaluate_run(
     name = method_name or config.method
     kind = setup.how_tested(config, name)
     kinds = setup.losses(config)
-    if other is None:
+    if not other:
         family = setup.tasks(config, images, split, settings.query)
     else:
         if images is None:
@@ -136,14 +137,15 @@ def evaluate_run(
             raise InnerloopError(
                 f"--split {split} names classes of the run's own data; leave it out with --data {other}"
             )
-        unseen = unseen_classes(config, images, other, data_dir=data_dir)
-        family = task_families(replace(config, test=settings), images, other, unseen)[1]
-    if enlarge:
+        target = find_target(other)
+        unseen = unseen_classes(config, images, target, data_dir=data_dir)
+        family = task_families(replace(config, test=settings), images, target, unseen)[1]
+    if augment_support:
         if images is None:
-            raise InnerloopError(f"{path} is a regression; only images can be enlarged by {enlarge}")
+            raise InnerloopError(f"{path} is a regression; only images can be augmented, not by {augment_support}")
         if copies < 1:
             raise InnerloopError(f"--copies must be at least 1 new image for each support image, got {copies}")
-        family = Enlarged(family, enlarger(enlarge), copies)
+        family = AugmentedSupport(family, augmentation(augment_support), copies)
     where = setup.choose_device(config.device)
     chunk = setup.chunk_size(config, where)
     with show.progress() as bar:
@@ -168,7 +170,7 @@ def evaluate_run(
         "step": checkpoint.step,
         "split": split,
         "data": other or config.data,
-        "enlarged": f"{enlarge} × {copies}" if enlarge else "",
+        "augment_support": f"{augment_support} × {copies}" if augment_support else "",
         "metric": "mean squared error" if config.regression else "accuracy",
         "shot": config.shot,
         "query": getattr(family, "query", settings.query),
@@ -177,8 +179,8 @@ def evaluate_run(
         "commit": env["commit"],
         **result.to_json(),
     }
-    keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings", "data", "enlarged")
-    folder.add_evaluation(row, keys, data=config.data, enlarged="")
+    keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings", "data", "augment_support")
+    folder.add_evaluation(row, keys, data=config.data, augment_support="")
     return row
 
 
@@ -209,7 +211,7 @@ def print_evaluation(path: Path, row: dict[str, Any]) -> None:
     what = f"{row['query']} query points" if regression else f"{row['query']} query a class, {settings['statistics']}"
     what += "" if regression else f" statistics ({norm})"
     which = f"{row['checkpoint']} checkpoint, step {row['step']}"
-    more = f", support enlarged by {row['enlarged']}" if row["enlarged"] else ""
+    more = f", support augmented by {row['augment_support']}" if row["augment_support"] else ""
     show.table(
         f"{row['method']} on {row['data']}, {row['split']} classes ({which})",
         ("inner steps", f"{row['metric']} ± ci95"),

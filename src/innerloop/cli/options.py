@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_h
 
 import tyro
 
-from innerloop.data.places import data_root
+from innerloop.data.paths import data_root
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder

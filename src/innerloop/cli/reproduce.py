@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
@@ -48,8 +48,8 @@ class ReproduceArgs:
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
     """which table or figure, or all"""
-    data: Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet"] = "glyphs"
-    """data set; `innerloop data list` describes them"""
+    data: str = "glyphs"
+    """data set: one of `innerloop data list`, or module:attribute for one of your own"""
     budget: Budget = "cpu"
     """smoke: seconds, to see that it runs; cpu: all names in about three hours on two cores; paper: 30,000 steps"""
     way: int = 5

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from innerloop.data.places import DataCorrupt
+from innerloop.data.paths import DataCorrupt
 from innerloop.errors import brief, shown
 
 PIXELS = 100_000_000

@@ -1,67 +1,86 @@
-"""Every source of image classes by its name."""
+"""Every data set that has a name, and the one place where names become values."""
 
 from pathlib import Path
 
 from innerloop.core.episodes import ClassImages
-from innerloop.data.caltech101 import load_caltech101
-from innerloop.data.cifar import load_cifar_fs, load_fc100
-from innerloop.data.folder import FolderOptions, load_folder
-from innerloop.data.mini_imagenet import load_mini_imagenet
-from innerloop.data.omniglot import load_omniglot
-from innerloop.data.places import cache_root
+from innerloop.data.caltech101 import CALTECH101
+from innerloop.data.cifar import CIFAR_FS, FC100
+from innerloop.data.dataset import Dataset, Regression
+from innerloop.data.folder import Folder
+from innerloop.data.glyphs import GLYPHS
+from innerloop.data.mini_imagenet import MINI_IMAGENET
+from innerloop.data.omniglot import OMNIGLOT
 from innerloop.data.progress import Progress, silent
+from innerloop.data.sinusoid import SINUSOID
 from innerloop.errors import InnerloopError, did_you_mean, quoted
+from innerloop.reference import is_reference, load_reference
 
-NAMES = ("omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "glyphs", "folder")
+DATASETS = (OMNIGLOT, CIFAR_FS, FC100, MINI_IMAGENET, CALTECH101, GLYPHS)
+REGRESSIONS = (SINUSOID,)
+FOLDER = "folder"
+"""the name of a tree of images of the user's, which `Folder` describes"""
+
+
+def find(name: str, *, split_scheme: str = "", folder: Folder | None = None) -> Dataset | Regression:
+    """The data set, or family of regressions, of that name: one of ours, or ``module:attribute`` of the user's.
+
+    Raises InnerloopError for a name that is not known, for a value that is neither, and for options that have no
+    effect on it.
+    """
+    if folder is not None and folder.root and name != FOLDER:
+        raise InnerloopError(f"folder.root {folder.root!r} is for data 'folder', not {name}: add --data folder")
+    if is_reference(name):
+        value = load_reference(name, "data set")
+        if not isinstance(value, Dataset | Regression):
+            raise InnerloopError(
+                f"{name} is a {type(value).__name__}; a data set is an innerloop.Dataset (classes of images), or a "
+                "Regression"
+            )
+    elif name == FOLDER:
+        value = (folder or Folder()).dataset()
+    else:
+        values = {value.name: value for value in (*DATASETS, *REGRESSIONS)}
+        if name not in values:
+            known = (*values, FOLDER)
+            raise InnerloopError(
+                f"there is no data set {quoted(name)}; there are {', '.join(known)}, and module:attribute of your own"
+                f"{did_you_mean(name, known)}"
+            )
+        value = values[name]
+    if isinstance(value, Dataset):
+        return value.with_scheme(split_scheme)
+    if split_scheme:
+        raise InnerloopError(f"{name} has no classes, so split_scheme {split_scheme!r} has no effect on it")
+    return value
+
+
+def find_images(name: str, *, split_scheme: str = "", folder: Folder | None = None) -> Dataset:
+    """`find`, for what needs classes of images. Raises InnerloopError for a regression."""
+    value = find(name, split_scheme=split_scheme, folder=folder)
+    if isinstance(value, Regression):
+        raise InnerloopError(f"{name} is a regression, which has no images; give a data set of images")
+    return value
 
 
 def load(
-    name: str,
+    data: str | Dataset,
     *,
     split_scheme: str | None = None,
     data_dir: Path | str | None = None,
     cache_dir: Path | str | None = None,
-    folder: FolderOptions | None = None,
     size: int | None = None,
     progress: Progress = silent,
 ) -> ClassImages:
-    """The classes, with their splits train, val and test, of the data set `name`.
+    """The classes, with their splits train, val and test, of a data set or of the one with that name.
 
-    `split_scheme` is for omniglot alone ("vinyals" or "lake"), `size` (pixels a side; 84) for caltech101 alone; to
-    bring another set to another size, see `convert.as_shape`. For the name "folder", `data_dir` is the
-    folder of classes itself, and `folder` says how it is read. Raises ValueError for an unknown name or
-    scheme, DataMissing (a FileNotFoundError) for files that are not there, DataCorrupt (a ValueError) for
-    files that are not whole.
+    `split_scheme` is for data sets with several published splits (omniglot: "vinyals" or "lake"), `size` (pixels a
+    side; 84) for caltech101; to bring another set to another size, see `convert.as_shape`. Images in a folder of your
+    own: ``load(Folder("pictures").dataset())``. Raises InnerloopError for an unknown name or scheme, DataMissing (a
+    FileNotFoundError) for files that are not there, DataCorrupt (an InnerloopError) for files that are not whole.
     """
-    if split_scheme is not None and name in NAMES and name != "omniglot":
-        raise InnerloopError(f"{name} has one split only; split_scheme {split_scheme!r} is for omniglot")
-    if size is not None and name in NAMES and name != "caltech101":
-        raise InnerloopError(
-            f"{name} has one size only; size {size} is for caltech101 (convert.as_shape resizes any set)"
-        )
-    match name:
-        case "omniglot":
-            return load_omniglot(split_scheme or "vinyals", data_dir=data_dir, cache_dir=cache_dir, progress=progress)
-        case "cifar_fs":
-            return load_cifar_fs(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
-        case "fc100":
-            return load_fc100(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
-        case "mini_imagenet":
-            return load_mini_imagenet(data_dir=data_dir, cache_dir=cache_dir, progress=progress)
-        case "caltech101":
-            return load_caltech101(
-                84 if size is None else size, data_dir=data_dir, cache_dir=cache_dir, progress=progress
-            )
-        case "glyphs":
-            from innerloop.data.glyphs import load_glyphs  # brings matplotlib, which takes its time
-
-            return load_glyphs(cache_root(cache_dir))
-        case "folder":
-            if data_dir is None:
-                raise InnerloopError("folder: name the folder of classes (ROOT/CLASS/IMAGE) as the data folder")
-            return load_folder(data_dir, folder, cache_dir=cache_dir, progress=progress)
-        case "sinusoid":
-            raise InnerloopError("sinusoid has no images: use innerloop.data.sinusoid.Sinusoid(shot, query)")
-        case _:
-            near = did_you_mean(name, NAMES)
-            raise InnerloopError(f"there is no data set {quoted(name)}; there are {', '.join(NAMES)}{near}")
+    data = find_images(data) if isinstance(data, str) else data
+    if size is not None:
+        if data.sized is None:
+            raise InnerloopError(f"{data.name} has one size only, not {size} (convert.as_shape resizes any set)")
+        data = data.sized(size)
+    return data.with_scheme(split_scheme or "").load(data_dir, cache_dir, progress)

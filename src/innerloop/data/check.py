@@ -1,17 +1,13 @@
 """Is a data set whole? Its files are hashed, every image is read, and classes and images are counted."""
 
 import hashlib
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from innerloop.core.episodes import ClassImages
-from innerloop.data import caltech101, cifar, mini_imagenet, omniglot
+from innerloop.data.dataset import Dataset
 from innerloop.data.fetch import md5
-from innerloop.data.places import DataCorrupt, DataMissing, data_root
+from innerloop.data.paths import DataMissing, data_root
 from innerloop.data.progress import Progress, silent
-from innerloop.data.recipe import Recipe
-from innerloop.data.sources import Source, source
 from innerloop.errors import InnerloopError
 
 
@@ -45,64 +41,36 @@ class Check:
         return not self.problems
 
 
-def check(name: str, data_dir: Path | str | None = None, progress: Progress = silent) -> Check:
-    """Check the data set `name` under the data folder; raises ValueError for an unknown name only."""
-    data, root = source(name), data_root(data_dir)
-    recipe = recipe_of(name)
-    if recipe is None:
-        from innerloop.data.glyphs import load_glyphs  # brings matplotlib, which takes its time
-
-        drawn = load_glyphs()
-        return Check(name, (), len(drawn.class_names), len(drawn.images), (), ("needs no files",))
+def check(data: Dataset, data_dir: Path | str | None = None, progress: Progress = silent) -> Check:
+    """Check a data set under the data folder: what is wrong with it stands in the result."""
+    root = data_root(data_dir)
     try:
-        paths = recipe.locate(root)
+        paths = data.locate(data, root)
     except DataMissing as e:
-        return Check(name, (), 0, 0, (str(e),), ())
+        return Check(data.name, (), 0, 0, (str(e),), ())
     files = tuple(_file(path, data) for path in paths)
-    notes = tuple(
+    notes = [
         f"{file.path}: its checksum is not one that is known; its images were read and counted instead"
         for file in files
         if file.checksum == "unknown"
-    )
-    found, problems = _read(recipe.read, paths, progress)
-    if found is None:
-        return Check(name, files, 0, 0, problems, notes)
-    return Check(name, files, len(found.class_names), len(found.images), problems, notes)
-
-
-def recipe_of(name: str) -> Recipe | None:
-    """How the data set `name` is read; None for one that is drawn; raises ValueError."""
-    match name:
-        case "omniglot":
-            return omniglot.RECIPE
-        case "cifar_fs" | "fc100":
-            return cifar.RECIPE
-        case "mini_imagenet":
-            return mini_imagenet.RECIPE
-        case "caltech101":
-            return caltech101.recipe()
-        case "glyphs":
-            return None
-        case _:
-            raise InnerloopError(f"{name!r} cannot be checked")
-
-
-def _read(
-    read: Callable[[Sequence[Path], Progress], ClassImages], paths: Sequence[Path], progress: Progress
-) -> tuple[ClassImages | None, tuple[str, ...]]:
+    ]
     try:
-        return read(paths, progress), ()
-    except DataCorrupt as e:
-        return None, (str(e),)
+        found = data.read(paths, progress)
+        data.split(found)
+    except InnerloopError as e:
+        return Check(data.name, files, 0, 0, (str(e),), tuple(notes))
+    if not files:
+        notes.append("needs no files")
+    return Check(data.name, files, len(found.class_names), len(found.images), (), tuple(notes))
 
 
-def _file(path: Path, data: Source) -> FileCheck:
+def _file(path: Path, data: Dataset) -> FileCheck:
     if path.is_dir():
         return FileCheck(path, 0, "folder")
     size = path.stat().st_size
-    if md5(path) in {a.md5 for a in data.archives}:
+    if md5(path) in {file.md5 for file in data.files}:
         return FileCheck(path, size, "upstream")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    known = any(digest in a.sha256 for a in data.archives)
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    known = any(digest in file.sha256 for file in data.files)
     return FileCheck(path, size, "known" if known else "unknown")

@@ -15,59 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core.episodes import ClassImages
+from innerloop.data.archive import open_archive
 from innerloop.data.bounded import read_file, tar_files
+from innerloop.data.dataset import Dataset, Download
 from innerloop.data.decode import decode
-from innerloop.data.lists import split_lines
-from innerloop.data.places import DataCorrupt, find
+from innerloop.data.paths import DataCorrupt
 from innerloop.data.progress import Progress, silent
-from innerloop.data.recipe import Recipe
-from innerloop.data.sources import CIFAR_FS, missing
-from innerloop.data.tree import open_tree
+from innerloop.data.splits import split_lines
 from innerloop.data.unpickle import unpickle
 
 T = TypeVar("T", int, str)
 CLASSES, PER_CLASS = 100, 600
 PICKLE = 1 << 29
 """bytes of a pickle: 154 MB of pixels, at three times their size in the oldest protocol"""
-
-
-def load_cifar_fs(
-    *,
-    data_dir: Path | str | None = None,
-    cache_dir: Path | str | None = None,
-    progress: Progress = silent,
-) -> ClassImages:
-    """CIFAR-100 with the CIFAR-FS split, 64/16/20 classes. Raises DataMissing, DataCorrupt."""
-    lists = split_lines("cifar_fs")
-    return _with_splits("cifar_fs", RECIPE.load(data_dir, cache_dir, progress), lists)
-
-
-def load_fc100(
-    *,
-    data_dir: Path | str | None = None,
-    cache_dir: Path | str | None = None,
-    progress: Progress = silent,
-) -> ClassImages:
-    """CIFAR-100 with the FC100 split, 60/20/20 classes. Raises DataMissing, DataCorrupt."""
-    lists = {
-        split: [name for line in lines for name in line.split(" ")[1:]]  # SUPERCLASS CLASS CLASS …
-        for split, lines in split_lines("fc100").items()
-    }
-    return _with_splits("fc100", RECIPE.load(data_dir, cache_dir, progress), lists)
-
-
-def _with_splits(name: str, data: ClassImages, lists: dict[str, list[str]]) -> ClassImages:
-    number = {c: i for i, c in enumerate(data.class_names)}
-    return replace(data, name=name, splits={s: tuple(number[c] for c in sorted(names)) for s, names in lists.items()})
-
-
-def locate(root: Path) -> list[Path]:
-    """The archive (or folder) with CIFAR-100 in either layout; raises DataMissing."""
-    archive = CIFAR_FS.archives[0]
-    path = find(root, CIFAR_FS.folders, (archive.file, *archive.alternatives))
-    if path is None:
-        raise missing(CIFAR_FS, archive.file, root)
-    return [path]
 
 
 def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
@@ -83,17 +43,14 @@ def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
     return data
 
 
-RECIPE = Recipe(CIFAR_FS, "32x32 rgb by file name 1", "cifar100-32.safetensors", locate, read)
-
-
 def read_pictures(path: Path, progress: Progress = silent) -> ClassImages:
     """The layout of CIFAR-FS: …/data/CLASS/FILE.png in a zip or a folder; sorted by class, then file."""
-    with open_tree(path) as tree:
+    with open_archive(path) as archive:
         files = {}
-        for name in tree.paths:
+        for name in archive.paths:
             parts = name.split("/")
             if len(parts) >= 2 and name.endswith(".png"):
-                files.setdefault(parts[-2], []).append((tree, name))
+                files.setdefault(parts[-2], []).append((archive, name))
         ordered = {name: files[name] for name in sorted(files)}
         return decode("cifar100", ordered, size=32, channels=3, progress=progress)
 
@@ -169,3 +126,48 @@ def _members(path: Path) -> dict[str, bytes]:
     if absent := [name for name in wanted if name not in content]:
         raise DataCorrupt(f"{path} has no {' and no '.join(absent)} in it: it is not CIFAR-100 for Python")
     return content
+
+
+def by_superclass(_: Sequence[str]) -> dict[str, list[str]]:
+    """The split of FC100, from lines SUPERCLASS CLASS CLASS …"""
+    lists = split_lines("fc100")
+    return {split: sorted(name for line in lines for name in line.split(" ")[1:]) for split, lines in lists.items()}
+
+
+_CITATION = "A. Krizhevsky. Learning multiple layers of features from tiny images. Technical report, 2009. "
+CIFAR_FS = Dataset(
+    name="cifar_fs",
+    title="CIFAR-FS: CIFAR-100, 64/16/20 classes at random",
+    shape=(3, 32, 32),
+    read=read,
+    splits=lambda _: split_lines("cifar_fs"),
+    domain="objects",
+    version="32x32 rgb by file name 1",
+    cache="cifar100-32.safetensors",
+    folders=("cifar_fs", "fc100", "cifar100"),
+    files=(
+        Download(
+            "cifar-100-python.tar.gz",
+            "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+            169_001_437,
+            "eb9058c3a382ffc7106e4002c42a8d85",
+            ("9c2e5ed68595c209aac11c6a7a705d325172fc92813f9de0d9ba2aa39f4e52d8",),  # re-packed as cifar100.zip
+            ("cifar100.zip", "cifar-100-python", "cifar100"),
+        ),
+    ),
+    by_hand="put cifar-100-python.tar.gz (official), or cifar100.zip as CIFAR-FS lays it out (data/CLASS/FILE.png), "
+    "or either unpacked,",
+    classes=CLASSES,
+    images=CLASSES * PER_CLASS,
+    licence="none stated by upstream, which asks for the citation",
+    citation=_CITATION + "Split: L. Bertinetto, J. F. Henriques, P. H. S. Torr, A. Vedaldi. "
+    "Meta-learning with differentiable closed-form solvers. ICLR 2019.",
+)
+FC100 = replace(
+    CIFAR_FS,
+    name="fc100",
+    title="FC100: CIFAR-100, 60/20/20 classes by superclass",
+    splits=by_superclass,
+    citation=_CITATION + "Split: B. N. Oreshkin, P. Rodriguez, A. Lacoste. TADAM: Task dependent adaptive "
+    "metric for improved few-shot learning. NeurIPS 2018.",
+)

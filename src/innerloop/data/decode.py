@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from innerloop.core.episodes import ClassImages
+from innerloop.data.archive import Archive
 from innerloop.data.picture import picture
 from innerloop.data.progress import Progress, silent
-from innerloop.data.tree import Tree
 from innerloop.errors import brief, shown
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
@@ -16,7 +16,7 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".
 
 def decode(
     name: str,
-    files: Mapping[str, Sequence[tuple[Tree, str]]],
+    files: Mapping[str, Sequence[tuple[Archive, str]]],
     *,
     size: int,
     channels: int,
@@ -29,8 +29,8 @@ def decode(
     """
     everything = [file for group in files.values() for file in group]
     images = torch.empty(len(everything), channels, size, size, dtype=torch.uint8)
-    for i, (tree, path) in enumerate(everything):
-        pixels = picture(tree.read(path), size, channels, f"{brief(path)} in {shown(tree.root)}")
+    for i, (archive, path) in enumerate(everything):
+        pixels = picture(archive.read(path), size, channels, f"{brief(path)} in {shown(archive.root)}")
         images[i] = torch.from_numpy(255 - pixels if invert else pixels)
         if i % 500 == 0:
             progress(f"reading {name}", i, len(everything))

@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from innerloop.data.places import data_root, find
+from innerloop.data.dataset import Dataset, Download
+from innerloop.data.paths import data_root, find
 from innerloop.data.progress import Progress, silent
-from innerloop.data.sources import Archive, by_hand, source
 from innerloop.runs.files import locked
 
 BLOCK = 1 << 16
@@ -25,21 +25,21 @@ class FetchError(OSError):
     """A download did not succeed; the message is one sentence that says why and what to do."""
 
 
-def fetch(name: str, data_dir: Path | str | None = None, progress: Progress = silent) -> list[Path]:
-    """Download the archives of data set `name` that are not there yet; returns where each one lies.
+def fetch(data: Dataset, data_dir: Path | str | None = None, progress: Progress = silent) -> list[Path]:
+    """Download the files of a data set that are not there yet; returns where each one lies.
 
     What came before a lost connection is kept beside it as FILE.part and gone on from by the next call.
-    Raises FetchError, and ValueError for an unknown name.
+    Raises FetchError.
     """
-    data, root = source(name), data_root(data_dir)
-    if data.archives and not any(a.url for a in data.archives):
-        raise FetchError(f"{name} has no lawful direct download: {by_hand(data, root)}")
+    root = data_root(data_dir)
+    if data.files and not any(file.url for file in data.files):
+        raise FetchError(f"{data.name} has no lawful direct download: {data.how_by_hand(root)}")
     paths: list[Path] = []
-    for archive in data.archives:
-        present = find(root, data.folders, (archive.file, *archive.alternatives))
+    for file in data.files:
+        present = find(root, data.places, (file.file, *file.alternatives))
         if present is None:
-            present = root / data.folders[0] / archive.file
-            download(archive, present, progress)
+            present = root / data.places[0] / file.file
+            download(file, present, progress)
         paths.append(present)
     return paths
 
@@ -55,10 +55,10 @@ class _Begun:
     """bytes of the whole file"""
 
 
-def download(archive: Archive, to: Path, progress: Progress = silent, timeout: float = TIMEOUT) -> None:
-    """Download one archive to the path `to`; raises FetchError."""
-    if archive.url is None:
-        raise FetchError(f"{archive.file} has no download address")
+def download(wanted: Download, to: Path, progress: Progress = silent, timeout: float = TIMEOUT) -> None:
+    """Download one file to the path `to`; raises FetchError."""
+    if wanted.url is None:
+        raise FetchError(f"{wanted.file} has no download address")
     part, note = to.with_name(to.name + ".part"), to.with_name(to.name + ".part.json")
     with ExitStack() as held:
         with _disk(part):
@@ -66,15 +66,15 @@ def download(archive: Archive, to: Path, progress: Progress = silent, timeout: f
         held.callback(_remove_if_empty, part)
         if to.exists():  # another process has been quicker
             return
-        begun = _begun(part, note, archive.url)
+        begun = _begun(part, note, wanted.url)
         have = part.stat().st_size if begun else 0
         if not (begun and have and have == begun.total):
-            _receive(archive, begun, have, part, note, progress, timeout)
-        if archive.md5 is not None and (found := md5(part)) != archive.md5:
+            _receive(wanted, begun, have, part, note, progress, timeout)
+        if wanted.md5 is not None and (found := md5(part)) != wanted.md5:
             part.unlink()
             note.unlink(missing_ok=True)
             raise FetchError(
-                f"{archive.url} gave a file with the checksum {found} instead of {archive.md5}; it was thrown "
+                f"{wanted.url} gave a file with the checksum {found} instead of {wanted.md5}; it was thrown "
                 "away: try again, and if it stays so, the file upstream has changed"
             )
         with _disk(part):
@@ -98,7 +98,7 @@ def _begun(part: Path, note: Path, url: str) -> _Begun | None:
 
 
 def _receive(
-    archive: Archive,
+    wanted: Download,
     begun: _Begun | None,
     have: int,
     part: Path,
@@ -107,7 +107,7 @@ def _receive(
     timeout: float,
 ) -> None:
     """Get the bytes that `part` lacks (all of them, if the server has another version or cannot go on)."""
-    url = str(archive.url)
+    url = str(wanted.url)
     headers = {"User-Agent": "innerloop", "Accept-Encoding": "identity"}
     if begun and have:
         headers |= {"Range": f"bytes={have}-", "If-Range": begun.validator}
@@ -116,7 +116,7 @@ def _receive(
     except urllib.error.HTTPError as e:
         e.close()
         if e.code == 416 and begun and have:  # the server's file has no such bytes: another file
-            return _receive(archive, None, 0, part, note, progress, timeout)
+            return _receive(wanted, None, 0, part, note, progress, timeout)
         raise FetchError(f"{url} answered {e.code} {e.reason}; nothing was downloaded") from e
     except (OSError, http.client.HTTPException) as e:
         raise FetchError(
@@ -125,7 +125,7 @@ def _receive(
     with response:
         if response.status == 206 and begun:
             if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                return _receive(archive, None, 0, part, note, progress, timeout)
+                return _receive(wanted, None, 0, part, note, progress, timeout)
             total = begun.total
         else:
             length = response.headers.get("Content-Length")
@@ -137,7 +137,7 @@ def _receive(
                 with _disk(part):
                     note.write_text(json.dumps(vars(_Begun(url, _validator(response.headers), total))))
             while True:
-                progress(f"downloading {archive.file}", have, total or archive.size)
+                progress(f"downloading {wanted.file}", have, total or wanted.size)
                 try:
                     block = response.read(BLOCK)
                 except (OSError, http.client.HTTPException) as e:

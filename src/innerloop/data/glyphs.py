@@ -13,22 +13,21 @@ training letter.
 import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
-from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from innerloop.core.episodes import SPLITS, ClassImages
+from innerloop.core.episodes import ClassImages
 from innerloop.core.random import stream
-from innerloop.data.places import cache_root
-from innerloop.data.store import cached
+from innerloop.data.dataset import Dataset
+from innerloop.data.progress import Progress
+from innerloop.data.splits import by_group, group
 from innerloop.errors import InnerloopError
 
 VERSION = "1"
@@ -122,6 +121,8 @@ class Letter:
 
 def font_path(face: str) -> Path:
     """Where matplotlib keeps a face."""
+    import matplotlib  # takes its time, and a cache needs it not
+
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / face
 
 
@@ -186,6 +187,8 @@ def draw_letters() -> Drawings:
 
     A face is only asked for code points in its character map, so that no "missing glyph" box is ever drawn.
     """
+    from matplotlib.ft2font import FT2Font
+
     layout = ImageFont.Layout.BASIC
     fonts = [ImageFont.truetype(font_path(face), 128, layout_engine=layout) for face in FACES]
     maps = [{c for c, glyph in FT2Font(font_path(face)).get_charmap().items() if glyph} for face in FACES]
@@ -285,16 +288,7 @@ def render_glyphs(style: Style | None = None) -> ClassImages:
         generator = stream(style.seed, "glyphs", letter.code)
         face = torch.randint(len(own), (style.samples,), generator=generator)
         per_letter.append(vary(own[face], style, generator)[:, None])
-    return with_splits(ClassImages.from_tensors("glyphs", per_letter, [letter.name for letter in drawings.letters]))
-
-
-def with_splits(data: ClassImages) -> ClassImages:
-    """The same classes, in the splits of their scripts."""
-    split_of = {_folder(script): split for script, split in SCRIPTS.items()}
-    splits: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for c, name in enumerate(data.class_names):
-        splits[split_of[name.split("/")[0]]].append(c)
-    return replace(data, splits=splits)
+    return ClassImages.from_tensors("glyphs", per_letter, [letter.name for letter in drawings.letters])
 
 
 def font_fingerprint() -> str:
@@ -305,14 +299,61 @@ def font_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
-def load_glyphs(cache_dir: Path | str | None = None) -> ClassImages:
-    """The data set with its splits: from the cache, or else rendered and kept there.
-
-    The cache folder is `cache_dir`, else INNERLOOP_CACHE, else the user's cache folder.
-    """
-    path = cache_root(cache_dir) / "glyphs.safetensors"
-    return with_splits(cached(path, VERSION, font_fingerprint(), render_glyphs))
-
-
 def _folder(script: str) -> str:
     return script.lower().replace(" ", "-")
+
+
+_GEORGIAN = ("Asomtavruli_(Georgian)", "Mkhedruli_(Georgian)")
+_CANADIAN = (
+    "Blackfoot_(Canadian_Aboriginal_Syllabics)",
+    "Inuktitut_(Canadian_Aboriginal_Syllabics)",
+    "Ojibwe_(Canadian_Aboriginal_Syllabics)",
+)
+
+ALPHABETS = {
+    "latin": ("Latin",),
+    "greek": ("Greek",),
+    "coptic": (),
+    "cyrillic": ("Cyrillic", "Old_Church_Slavonic_(Cyrillic)"),
+    "canadian-syllabics": _CANADIAN,
+    "lisu": ("Latin",),  # Latin capitals, many of them turned, and rotations are classes of omniglot
+    "old-italic": (),
+    "ogham": (),
+    "georgian": _GEORGIAN,
+    "lao": (),
+    "armenian": ("Armenian",),
+    "hebrew": ("Hebrew",),
+    "nko": ("N_Ko",),
+    "tifinagh": ("Tifinagh",),
+    "arabic": ("Malay_(Jawi_-_Arabic)",),
+}
+"""script -> alphabets of Omniglot with the same letters. Of Coptic and Old Italic, there are only letters here
+that do not look like Greek or Latin ones."""
+
+
+def concepts(name: str, across: bool) -> frozenset[str]:
+    """The letter; across data sets its script, by Omniglot's names of alphabets and by its own."""
+    return frozenset((group(name), *ALPHABETS[group(name)]) if across else (name,))
+
+
+def read(_paths: Sequence[Path], _progress: Progress) -> ClassImages:
+    """Draw them."""
+    return render_glyphs()
+
+
+GLYPHS = Dataset(
+    name="glyphs",
+    title="letters of many scripts, drawn from fonts that are installed with the library: no download",
+    shape=(1, SIDE, SIDE),
+    drawn=True,
+    read=read,
+    splits=lambda names: by_group(names, {_folder(script): split for script, split in SCRIPTS.items()}),
+    domain="letters",
+    concepts=concepts,
+    version=VERSION,
+    cache="glyphs.safetensors",
+    stamp=lambda _: font_fingerprint(),
+    classes=670,
+    images=13_400,
+    licence="the fonts' own (DejaVu, STIX): free use",
+)

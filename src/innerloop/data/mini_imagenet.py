@@ -5,7 +5,6 @@ layouts.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +13,13 @@ import torch
 from numpy.typing import NDArray
 
 from innerloop.core.episodes import SPLITS, ClassImages
+from innerloop.data.archive import open_archive
 from innerloop.data.bounded import read_file
+from innerloop.data.dataset import Dataset, Download, path_of
 from innerloop.data.decode import decode
-from innerloop.data.lists import numbered, split_lines
-from innerloop.data.places import DataCorrupt, find
+from innerloop.data.paths import DataCorrupt, find
 from innerloop.data.progress import Progress, silent
-from innerloop.data.recipe import Recipe
-from innerloop.data.sources import MINI_IMAGENET, missing
-from innerloop.data.tree import open_tree
+from innerloop.data.splits import numbered, split_lines
 from innerloop.data.unpickle import unpickle
 from innerloop.errors import brief
 
@@ -29,19 +27,6 @@ SIZE = 84
 PICKLE = 1 << 31
 """bytes of a pickle: 813 MB of pixels, at half as much again in protocol 2"""
 PICKLES = tuple(f"mini-imagenet-cache-{split}.pkl" for split in SPLITS)
-
-
-def load_mini_imagenet(
-    *,
-    data_dir: Path | str | None = None,
-    cache_dir: Path | str | None = None,
-    progress: Progress = silent,
-) -> ClassImages:
-    """mini-ImageNet, 64/16/20 classes, 1.3 GB in memory. Raises DataMissing, DataCorrupt."""
-    data = RECIPE.load(data_dir, cache_dir, progress)
-    number = {name: i for i, name in enumerate(data.class_names)}
-    splits = {split: tuple(number[c] for c in classes) for split, classes in ravi().items()}
-    return replace(data, splits=splits)
 
 
 def ravi() -> dict[str, dict[str, list[str]]]:
@@ -52,18 +37,15 @@ def ravi() -> dict[str, dict[str, list[str]]]:
     }
 
 
-def locate(root: Path) -> list[Path]:
+def locate(data: Dataset, root: Path) -> list[Path]:
     """The three pickles, or else the folder (or zip) of images; raises DataMissing."""
-    pickles = [find(root, MINI_IMAGENET.folders, (name,)) for name in PICKLES]
-    if all(pickles):
-        return [path for path in pickles if path is not None]
-    if any(pickles):
-        raise missing(MINI_IMAGENET, PICKLES[pickles.index(None)], root)
-    folders = [root / folder for folder in MINI_IMAGENET.folders]
+    if any(find(root, data.places, (name,)) for name in PICKLES):
+        return [path_of(data, Download(name), root) for name in PICKLES]
+    folders = [root / place for place in data.places]
     for path in (place for f in folders for place in (f / "images", f / "images.zip", f)):
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             return [path]
-    raise missing(MINI_IMAGENET, MINI_IMAGENET.archives[0].file, root)
+    return [path_of(data, data.files[0], root)]
 
 
 def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
@@ -80,20 +62,17 @@ def read(paths: Sequence[Path], progress: Progress = silent) -> ClassImages:
     return data
 
 
-RECIPE = Recipe(MINI_IMAGENET, "84x84 rgb lanczos 1", "mini-imagenet-84.safetensors", locate, read)
-
-
 def read_pictures(path: Path, lists: Mapping[str, Sequence[str]], progress: Progress = silent) -> ClassImages:
     """The named files of class -> file names, wherever under `path` (a folder or a zip) they lie."""
-    with open_tree(path) as tree:
-        place = {name.rsplit("/", 1)[-1]: name for name in tree.paths}
+    with open_archive(path) as archive:
+        place = {name.rsplit("/", 1)[-1]: name for name in archive.paths}
         wanted = [name for names in lists.values() for name in names]
         absent = [name for name in wanted if name not in place]
         if absent:
             raise DataCorrupt(
                 f"{path} lacks {len(absent)} of the {len(wanted)} images of mini-ImageNet, for instance {absent[0]}"
             )
-        files = {wnid: [(tree, place[name]) for name in sorted(lists[wnid])] for wnid in sorted(lists)}
+        files = {wnid: [(archive, place[name]) for name in sorted(lists[wnid])] for wnid in sorted(lists)}
         return decode("mini_imagenet", files, size=SIZE, channels=3, progress=progress)
 
 
@@ -143,3 +122,25 @@ def _rows(rows: Any, images: int) -> NDArray[np.int64] | None:
     if not isinstance(rows, np.ndarray) or rows.ndim != 1 or rows.dtype.kind not in "iu":
         return None
     return rows.astype(np.int64) if ((rows >= 0) & (rows < images)).all() else None
+
+
+MINI_IMAGENET = Dataset(
+    name="mini_imagenet",
+    title="mini-ImageNet, 84×84 RGB, split of Ravi & Larochelle",
+    shape=(3, SIZE, SIZE),
+    read=read,
+    splits=lambda _: {split: list(classes) for split, classes in ravi().items()},
+    version="84x84 rgb lanczos 1",
+    cache="mini-imagenet-84.safetensors",
+    folders=("mini_imagenet", "mini-imagenet", "miniImageNet"),
+    files=(Download("images", alternatives=("images.zip", *PICKLES)),),
+    locate=locate,
+    by_hand="put the folder images/ (or images.zip) with the files of Ravi & Larochelle's lists, as "
+    "n0153282900000005.jpg, or the three pickles mini-imagenet-cache-{train,val,test}.pkl,",
+    classes=100,
+    images=60_000,
+    licence="ImageNet's terms of access (research, non-commercial); the images may not be passed on",
+    citation="O. Vinyals, C. Blundell, T. Lillicrap, K. Kavukcuoglu, D. Wierstra. Matching networks for one "
+    "shot learning. NeurIPS 2016. Split: S. Ravi, H. Larochelle. Optimization as a model for few-shot "
+    "learning. ICLR 2017.",
+)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from innerloop.data.bounded import PIXELS
-from innerloop.data.places import DataCorrupt
+from innerloop.data.paths import DataCorrupt
 from innerloop.errors import InnerloopError, brief
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from innerloop.core.episodes import Episodes
+from innerloop.data.dataset import Regression
 from innerloop.errors import InnerloopError
 
 
@@ -45,3 +46,6 @@ class Sinusoid:
 def _uniform(bounds: tuple[float, float], shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     low, high = bounds
     return torch.rand(shape, generator=generator, device=generator.device) * (high - low) + low
+
+
+SINUSOID = Regression("sinusoid", Sinusoid)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from innerloop.data.places import DataCorrupt
+from innerloop.data.paths import DataCorrupt
 from innerloop.errors import brief
 
 STEPS = 2_000_000

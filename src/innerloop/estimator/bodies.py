@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import block_names
 from innerloop.core.inner import InnerLoop, at_step, with_steps
+from innerloop.data.dataset import Regression
 from innerloop.errors import InnerloopError
 from innerloop.estimator.inputs import Wanted
 from innerloop.methods.gradient import learned
@@ -24,25 +25,8 @@ from innerloop.models.pretrained import ImageFeatures, pretrained, without_weigh
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, check_shapes
 from innerloop.training import Config
-from innerloop.training.config import Arch, DataName
 from innerloop.training.setup import choose_device, how_tested
 from innerloop.training.train import from_checkpoint
-
-_SIZE: dict[DataName, int] = {
-    "omniglot": 28,
-    "glyphs": 28,
-    "cifar_fs": 32,
-    "fc100": 32,
-    "mini_imagenet": 84,
-    "caltech101": 84,
-}
-_FIRST: dict[Arch, str] = {
-    "conv4": "conv1.conv.weight",
-    "resnet12": "block1.conv1.weight",
-    "mlp": "hidden1.linear.weight",
-}
-"""the first weights of each network"""
-_WHITE_ON_BLACK = ("omniglot", "glyphs")
 
 
 @dataclass(frozen=True)
@@ -208,16 +192,16 @@ def _run(path: Path, image_size: int | None, device: torch.device) -> Body:
 
 
 def _of_run(config: Config, checkpoint: Checkpoint, image_size: int | None, device: torch.device, path: str) -> Body:
-    if config.regression:
+    data = config.dataset
+    if isinstance(data, Regression):
         raise InnerloopError(f"{path} was trained for a regression ({config.data}); it cannot classify")
-    size = config.folder.size if config.data == "folder" else _SIZE.get(config.data)
-    if size is None:
-        raise InnerloopError(f"{path} was trained on {config.data}, whose image size is known to no estimator")
+    channels, size, width = data.shape
+    if size != width:
+        raise InnerloopError(f"{path} was trained on images of {size}×{width} pixels; this takes square ones only")
     if image_size not in (None, size):
         raise InnerloopError(f"{path} was trained on images of {size} pixels; image_size {image_size} does not fit it")
     checkpoint = replace(checkpoint, optimizer={})
     weights = checkpoint.weights
-    channels = _trained_channels(config, weights, size)
     made = _shapes(config, weights, channels, size)
     model, parameters = from_checkpoint(replace(config, device=str(device)), checkpoint, made)
     model.eval()
@@ -234,30 +218,19 @@ def _of_run(config: Config, checkpoint: Checkpoint, image_size: int | None, devi
             testing.start,
             config.method,
         )
-    wanted = Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=config.data in _WHITE_ON_BLACK)
+    wanted = Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=data.drawn)
     temperature = config.test.temperature
     return Body(model, True, wanted, device, trained, temperature, False, path, "run", config.to_json(), checkpoint)
-
-
-def _trained_channels(config: Config, weights: dict[str, Tensor], size: int) -> int:
-    """Image channels that a run was trained on, from the shape of its first weights."""
-    name = _FIRST.get(config.model.arch)
-    if name is None:
-        raise InnerloopError(
-            f"a run of model.arch {config.model.arch!r} cannot be used as a body; {', '.join(_FIRST)} can"
-        )
-    for needed in (name, "head.weight") if method(config.method).trains_on == "classes" else (name,):
-        if needed not in weights or weights[needed].ndim < 2:
-            raise RunError(f"the checkpoint is of another model: it lacks {needed!r}")
-    width = weights[name].shape[1]
-    return width // (size * size) if config.model.arch == "mlp" else width
 
 
 def _shapes(config: Config, weights: dict[str, Tensor], channels: int, size: int) -> ClassImages:
     """One empty image, and as many training classes as the head has outputs: all of the data that decides the
     network's shapes, so that a run can be used where its data is not."""
-    # only methods that train on all classes have an output for each
-    classes = len(weights["head.weight"]) if method(config.method).trains_on == "classes" else 1
+    classes = 1
+    if method(config.method).trains_on == "classes":  # only these have an output for each
+        if "head.weight" not in weights or weights["head.weight"].ndim < 2:
+            raise RunError("the checkpoint is of another model: it lacks 'head.weight'")
+        classes = len(weights["head.weight"])
     zeros = torch.zeros(classes, dtype=torch.int64)
     return ClassImages(
         config.data,

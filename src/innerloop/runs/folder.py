@@ -42,6 +42,8 @@ from innerloop.runs.files import (
 
 T = TypeVar("T")
 Kind = type | tuple[type, ...] | list[type]
+_EVALUATION_KEYS = {"enlarged": "augment_support"}
+"""entries of eval.json that had another name in earlier versions"""
 WEIGHTS, OPTIMIZER = "weights.safetensors", "optimizer.safetensors"
 
 
@@ -314,7 +316,7 @@ class RunFolder:
         rows = read_object(path).get("evaluations") if path.exists() else []
         if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
             raise RunError(f"{path} does not hold evaluations; move it away")
-        return rows
+        return [{_EVALUATION_KEYS.get(k) or k: v for k, v in row.items()} for row in rows]
 
     def add_evaluation(self, row: dict[str, Any], same: Sequence[str], **before: Any) -> None:
         """Add a row to eval.json in the place of one that is equal in the entries `same`.

@@ -21,7 +21,6 @@ from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.result import Result, SeedValue, described, what_counts
 from innerloop.studies.study import Stage
 from innerloop.training import Config, Progress, load_run, setup, train
-from innerloop.training.config import DataName
 
 SHARE_MULTICLASS = ("baseline", "finetune", "centroid")
 """methods whose training is multiclass's; they differ at test"""
@@ -53,7 +52,8 @@ class Trained:
 class Bench:
     """The runs and test episodes of one data set, way, shot and budget."""
 
-    data: DataName
+    data: str
+    """its name, or module:attribute"""
     budget: Budget
     out: Path
     """the folder under which runs/ lies"""
@@ -70,7 +70,7 @@ class Bench:
     @property
     def title(self) -> str:
         """What a folder of its results is called."""
-        return f"{self.data}-{self.way}way-{self.shot}shot-{self.budget}"
+        return f"{self.data.replace(':', '.')}-{self.way}way-{self.shot}shot-{self.budget}"
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -104,7 +104,7 @@ class Bench:
         if not self._images:
             found = setup.load_images(self.config("maml", 0), self.data_dir)
             if found is None:
-                raise InnerloopError("the paper's image experiments need image classes; sinusoid is a regression")
+                raise InnerloopError(f"the paper's image experiments need image classes; {self.data} is a regression")
             self._images.append(found)
         return self._images[0]
 

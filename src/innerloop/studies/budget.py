@@ -4,17 +4,17 @@ from dataclasses import replace
 from typing import Literal
 
 from innerloop.core.outer import OuterLoop
+from innerloop.data.catalogue import find_images
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
 from innerloop.training import Config, Inner, Model, Validation, for_method, preset
-from innerloop.training.config import DataName
 from innerloop.validated import checked
 
 Budget = Literal["smoke", "cpu", "paper"]
 
 
-def budget_config(data: DataName, budget: Budget, way: int, shot: int, method: MethodName, seed: int) -> Config:
+def budget_config(data: str, budget: Budget, way: int, shot: int, method: MethodName, seed: int) -> Config:
     """The training of `method` at that budget. All methods share model, data, inner steps, rate and outer loop.
 
     smoke: a few steps of a small net, to see that all runs. cpu: 1,500 outer steps of 4 tasks, above 5 ways 1,000 of
@@ -34,10 +34,10 @@ def default_seeds(budget: Budget) -> tuple[int, ...]:
     return (0, 1, 2) if budget == "paper" else (0, 1)
 
 
-def _smoke(data: DataName, way: int, shot: int) -> Config:
+def _smoke(data: str, way: int, shot: int) -> Config:
     return Config(
         data=data,
-        split_scheme="vinyals" if data == "omniglot" else "",
+        split_scheme=find_images(data).scheme,
         way=way,
         shot=shot,
         query=2,
@@ -50,15 +50,14 @@ def _smoke(data: DataName, way: int, shot: int) -> Config:
     )
 
 
-def _cpu(data: DataName, way: int, shot: int) -> Config:
-    colour = data not in ("omniglot", "glyphs")
+def _cpu(data: str, way: int, shot: int) -> Config:
     return Config(
         data=data,
-        split_scheme="vinyals" if data == "omniglot" else "",
+        split_scheme=find_images(data).scheme,
         way=way,
         shot=shot,
         query=5,
-        augment="none" if colour else "affine",
+        augment="affine" if find_images(data).drawn else "none",
         model=Model(filters=64, downsample="stride", readout="mean", affine=True),
         inner=Inner(steps=5, lr=0.1 * way / 5),  # of the mean loss: each class's share of it is 1 / way
         outer=OuterLoop(
@@ -74,25 +73,21 @@ def _cpu(data: DataName, way: int, shot: int) -> Config:
     )
 
 
-def _paper(data: DataName, way: int, shot: int) -> Config:
-    ways = (5, 20) if data in ("omniglot", "glyphs") else (5,)
+def _paper(data: str, way: int, shot: int) -> Config:
+    source = find_images(data)
+    ways = (5, 20) if source.drawn else (5,)
     if way not in ways or shot not in (1, 5):
         raise InnerloopError(
             f"the papers give rates for {' and '.join(map(str, ways))} ways with 1 and 5 shots on this data, not for "
             f"{way}-way {shot}-shot; give --way and --shot from these, or --budget cpu"
         )
-    if data in ("omniglot", "glyphs"):
-        config = preset(f"omniglot-{way}way-{shot}shot")
-        split = "vinyals" if data == "omniglot" else ""
-        config = replace(config, data=data, split_scheme=split)
-    else:
-        config = preset(f"mini-imagenet-5way-{shot}shot")
-        config = replace(config, data=data, model=replace(config.model, filters=32 if data == "mini_imagenet" else 64))
+    config = preset(f"omniglot-{way}way-{shot}shot" if source.drawn else f"mini-imagenet-{way}way-{shot}shot")
+    if config.data != data and not source.drawn:  # mini-ImageNet's 32 filters are against overfitting on it
+        config = replace(config, model=replace(config.model, filters=64))
     return replace(
         config,
-        way=way,
-        shot=shot,
-        query=shot if data in ("omniglot", "glyphs") else config.query,
+        data=data,
+        split_scheme=source.scheme,
         outer=replace(config.outer, steps=30_000),
         validation=replace(config.validation, keep_every=10_000),
     )

@@ -1,7 +1,7 @@
 """Domain shift: models trained on one data set, tested on another with the same way, shot and queries.
 
 Not in Raghu et al. 2020; the question is that of Chen, Liu, Kira, Wang, Huang (ICLR 2019, section 4.3). Only classes
-that the training cannot have met are tested (`data.kin`).
+that the training cannot have seen are tested (`data.overlap`).
 """
 
 import datetime
@@ -10,17 +10,23 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
 from innerloop.core.statistics import Estimate
-from innerloop.data.catalogue import load
+from innerloop.data.caltech101 import CALTECH101
+from innerloop.data.catalogue import DATASETS, find_images, load
+from innerloop.data.cifar import CIFAR_FS, FC100
 from innerloop.data.convert import as_shape
-from innerloop.data.kin import CIFAR, met
-from innerloop.data.within import WithinAlphabet
+from innerloop.data.dataset import Dataset
+from innerloop.data.glyphs import GLYPHS
+from innerloop.data.omniglot import OMNIGLOT
+from innerloop.data.overlap import seen_classes
+from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.methods.named import MethodName
+from innerloop.reference import is_reference
 from innerloop.runs import RunError, RunFolder, environment, write_json
 from innerloop.studies.bench import Bench, Trained, difference, seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series
@@ -28,23 +34,79 @@ from innerloop.studies.study import Stage
 from innerloop.training import Config, load_run, setup
 from innerloop.version import __version__
 
-Target = Literal["glyphs", "omniglot-lake", "omniglot-within", "caltech101", "fc100"]
-TARGETS: tuple[Target, ...] = get_args(Target)
-ABOUT: dict[Target, str] = {
-    "glyphs": "printed letters of scripts that omniglot has not",
-    "omniglot-lake": "upright characters of omniglot's evaluation alphabets",
-    "omniglot-within": "the same characters, each episode within one alphabet: support by one drawer, query by another",
-    "caltech101": "photographs of objects, all classes, resized to the shape that the model was trained on",
-    "fc100": "test classes of other superclasses than the training classes: a model trained on fc100 against one of "
-    "cifar_fs, where both are at random",
-}
-OF: dict[str, tuple[Target, ...]] = {
-    "omniglot": ("glyphs", "omniglot-lake", "omniglot-within"),
-    "glyphs": ("omniglot-lake", "omniglot-within"),
-    "cifar_fs": ("caltech101",),
-    "fc100": ("fc100", "caltech101"),
-}
-"""training data -> where its models can be tested"""
+
+@dataclass(frozen=True)
+class Target:
+    """Where models are tested that were trained elsewhere."""
+
+    name: str
+    about: str
+    data: Dataset
+    of: tuple[str, ...] = ()
+    """the training data in whose tables it stands; (): any of which it is known which classes it shares"""
+    split: str = ""
+    """whose classes are tested; "" is all"""
+    within: bool = False
+    """episodes are within one alphabet, one-shot: support by one drawer, query by another"""
+    sibling: Dataset | None = None
+    """the same images in other splits: its models are tested in-domain, those of `data` on the target"""
+    note: str = ""
+    """to be said of models of the same data set in another split"""
+
+
+_UPRIGHT = (
+    "The unseen characters of the evaluation alphabets are the very test characters of the vinyals split, here upright "
+    "only: what changes is the task, not the kind of character."
+)
+_LAKE = Target(
+    "omniglot-lake",
+    "upright characters of omniglot's evaluation alphabets",
+    OMNIGLOT.with_scheme("lake"),
+    ("omniglot", "glyphs"),
+    split="test",
+    note=_UPRIGHT,
+)
+TARGETS = (
+    Target("glyphs", "printed letters of scripts that omniglot has not", GLYPHS, ("omniglot",)),
+    _LAKE,
+    replace(
+        _LAKE,
+        name="omniglot-within",
+        about="the same characters, each episode within one alphabet: support by one drawer, query by another",
+        within=True,
+    ),
+    Target(
+        "fc100",
+        "test classes of other superclasses than the training classes: a model trained on fc100 against one of "
+        "cifar_fs, where both are at random",
+        FC100,
+        ("fc100",),
+        split="test",
+        sibling=CIFAR_FS,
+    ),
+    Target(
+        "caltech101",
+        "photographs of objects, all classes, resized to the shape that the model was trained on",
+        CALTECH101,
+        ("cifar_fs", "fc100"),
+    ),
+)
+
+
+def find_target(name: str) -> Target:
+    """The target of that name, or all classes of the data set of that name (ours or module:attribute)."""
+    by_name = {d.name: Target(d.name, d.title, d) for d in DATASETS} | {target.name: target for target in TARGETS}
+    if is_reference(name):
+        data = find_images(name)
+        return Target(name, data.title, data)
+    if name not in by_name:
+        near = did_you_mean(name, by_name)
+        raise InnerloopError(
+            f"there is no target {name!r}; there are {', '.join(by_name)}, and module:attribute of your own{near}"
+        )
+    return by_name[name]
+
+
 METHODS: tuple[MethodName, ...] = ("maml", "anil", "nil", "proto", "matching", "baseline", "baseline++", "centroid")
 """the methods of `reproduce`'s table: those that Chen et al. compare, and this paper's"""
 
@@ -56,7 +118,7 @@ class Unseen:
     data: ClassImages
     """in the shape of the model's input, without splits"""
     left_out: tuple[str, ...]
-    """classes that the training has met"""
+    """classes that the training has seen"""
 
 
 @dataclass(frozen=True)
@@ -82,7 +144,7 @@ def independent_difference(a: Evaluation, b: Evaluation) -> Estimate:
 
 def shift(
     runs: Sequence[Path],
-    target: Target,
+    name: str,
     out: Path,
     *,
     which: str = "best",
@@ -91,19 +153,17 @@ def shift(
     device: str | None = None,
     report: Callable[[Stage], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Test finished `runs` (of one data set, way and shot; any methods and seeds) in their own domain and on `target`.
+    """Test finished `runs` (of one data set, way and shot; any methods and seeds) in their own domain and on the target
+    of that name.
 
     Writes ``out/result.json`` and returns it; `report.shift.write_shift` makes table and figure of it.
 
-    The target "fc100" takes runs of fc100 and of cifar_fs, of the same methods and seeds. `split` restricts glyphs or
-    caltech101 to the classes of one of their splits, to compare with models that were trained there; "" is all.
+    A target with a sibling (fc100) takes runs of both, of the same methods and seeds. `split` restricts a target to the
+    classes of one of its splits, to compare with models that were trained there; "" is all.
     Raises ValueError for runs that do not go together, RunError for one that is not finished.
     """
     began = time.perf_counter()
-    if target not in TARGETS:
-        raise InnerloopError(
-            f"there is no target {target!r}; there are {', '.join(TARGETS)}{did_you_mean(target, TARGETS)}"
-        )
+    target = find_target(name)
     if not runs:
         raise InnerloopError("no run is given: name one run folder or more")
     for path in runs:
@@ -131,9 +191,9 @@ def shift(
     env = environment()
     value = {
         "name": "shift",
-        "title": f"Domain shift: {pairs[0][0].config.data} to {target}",
-        "about": ABOUT[target],
-        "target": target,
+        "title": f"Domain shift: {pairs[0][0].config.data} to {target.name}",
+        "about": target.about,
+        "target": target.name,
         "target_split": split,
         "data": sorted(by_data),
         "split_scheme": first.split_scheme,
@@ -144,7 +204,7 @@ def shift(
         "seeds_of_episodes": [first.test.seed, first.test.seed + 1],
         "statistics": first.test.statistics,
         "checkpoint": which,
-        "two_models": target == "fc100",
+        "two_models": target.sibling is not None,
         "classes": {
             "in_domain": len(images[pairs[0][0].config.data].splits["test"]),
             "shifted": len(unseen.data.class_names),
@@ -167,31 +227,38 @@ def shift(
 
 def domain_shift(bench: Bench) -> Result:
     """The same for `reproduce`: the bench's methods on every target of its data."""
-    targets: list[Target] = [t for t in OF.get(bench.data, ()) if t != "omniglot-within" or bench.shot == 1]
+    targets = [t for t in TARGETS if bench.data in t.of and (not t.within or bench.shot == 1)]
     if not targets:
-        raise InnerloopError(f"shift: {bench.data} has no target; there are targets for {', '.join(OF)}")
+        known = dict.fromkeys(data for t in TARGETS for data in t.of)
+        raise InnerloopError(
+            f"shift: {bench.data} has no target; there are targets for {', '.join(known)}. 'innerloop evaluate RUN "
+            "--data OTHER' tests one run on any data set of which it is known which classes it shares"
+        )
     rows: list[Row] = []
     claims: list[Claim] = []
     said: list[str] = []
     for target in targets:
-        home = replace(bench, data="cifar_fs", _images=[], _scores={}) if target == "fc100" else bench
+        home = replace(bench, data=target.sibling.name, _images=[], _scores={}) if target.sibling else bench
         pairs = [(home.trained(m, s), bench.trained(m, s)) for m in METHODS for s in bench.seeds]
         config = bench.config("maml", bench.seeds[0])
         unseen = unseen_classes(config, bench.images, target, data_dir=bench.data_dir)
         home_config = home.config("maml", bench.seeds[0])
         families = task_families(home_config, home.images, target, unseen)
         found = measure(pairs, families, bench.report)
-        rows += [_reproduced(row, target) for row in rows_json(found)]
+        rows += [_reproduced(row, target.name) for row in rows_json(found)]
         claims.append(_transfer_wins(found, target))
-        said += [f"{target}: {ABOUT[target]}.", *(f"{target}: {note}" for note in notes(target, unseen, config))]
+        said += [
+            f"{target.name}: {target.about}.",
+            *(f"{target.name}: {note}" for note in notes(target, unseen, config)),
+        ]
     drawing = Drawing(
         "bars",
         "",
         "drop (points)",
         tuple(
-            Series(t, [r.label.split(" → ")[0] for r in own], [r.measured["drop (points)"] for r in own],
+            Series(t.name, [r.label.split(" → ")[0] for r in own], [r.measured["drop (points)"] for r in own],
                    error=[r.measured["drop ci95"] for r in own])
-            for t in targets if (own := [r for r in rows if r.label.endswith(f" → {t}")])
+            for t in targets if (own := [r for r in rows if r.label.endswith(f" → {t.name}")])
         ),
         "ci95 of a difference of independent means",
     )  # fmt: skip
@@ -204,14 +271,14 @@ def _transfer_wins(found: Sequence[Shifted], target: Target) -> Claim:
     gaps = [difference(by["baseline", s].shifted, f.shifted).mean for (m, s), f in by.items() if m == "maml"]
     gap = math.fsum(gaps) / len(gaps)
     return Claim(
-        f"Under domain shift plain transfer does better than MAML (on {target})",
+        f"Under domain shift plain transfer does better than MAML (on {target.name})",
         "mean over seeds of (baseline − maml) on the same episodes > 0",
         gap > 0,
         f"{100 * gap:+.1f} points (Chen et al. 2019: +14.2 from mini-ImageNet to CUB, 5-shot, ResNet-18)",
     )
 
 
-def _reproduced(row: Mapping[str, Any], target: Target) -> Row:
+def _reproduced(row: Mapping[str, Any], target: str) -> Row:
     values = tuple(SeedValue(**v) for v in row["shifted"]["values"])
     drop, other = row["drop"], row["against_first"]
     further = {
@@ -231,26 +298,26 @@ def check_alike(configs: Mapping[Path, Config], target: Target) -> None:
     for other, config in configs.items():
         if config.regression:
             raise InnerloopError(f"{other} is a regression, which has no classes to shift")
-        if target not in OF.get(config.data, ()) and not (target == "fc100" and config.data in CIFAR):
-            known = ", ".join(OF.get(config.data, ())) or "none"
+        if target.of and config.data not in (*target.of, *([target.sibling.name] if target.sibling else [])):
+            known = ", ".join(t.name for t in TARGETS if config.data in t.of) or "none"
             raise InnerloopError(
-                f"{other} was trained on {config.data}, which has no target {target}; its targets: {known}"
+                f"{other} was trained on {config.data}, which has no target {target.name}; its targets: {known}"
             )
         for what, get in _MUST_AGREE.items():
-            if target == "fc100" and what == "split scheme":
+            if target.sibling and what == "split scheme":
                 continue
             if get(config) != get(first):
                 raise InnerloopError(f"{other} and {path} differ in {what}: {get(config)} and {get(first)}")
-        if target != "fc100" and config.data != first.data:
+        if not target.sibling and config.data != first.data:
             raise InnerloopError(f"{other} and {path} were trained on {config.data} and {first.data}; give runs of one")
         key = (config.data, config.method, config.seed)
         if key in seen:
             raise InnerloopError(f"{other} and {seen[key]} are both {config.method} with seed {config.seed}; give one")
         seen[key] = other
-    if target == "omniglot-lake" and first.split_scheme == "lake":
-        raise InnerloopError(f"{path} was trained with split_scheme lake: {target} is its own test split, not a shift")
-    if target == "omniglot-within" and first.shot != 1:
-        raise InnerloopError(f"{target} is a one-shot protocol; {path} was trained with {first.shot} shots")
+    if target.data == first.dataset and not (target.sibling or target.within):
+        raise InnerloopError(f"{path} was trained on {target.name}: that is its own test split, not a shift")
+    if target.within and first.shot != 1:
+        raise InnerloopError(f"{target.name} is a one-shot protocol; {path} was trained with {first.shot} shots")
 
 
 _MUST_AGREE: dict[str, Callable[[Config], Any]] = {
@@ -265,67 +332,70 @@ _MUST_AGREE: dict[str, Callable[[Config], Any]] = {
 
 
 def paired_runs(by_data: Mapping[str, Sequence[Trained]], target: Target) -> list[tuple[Trained, Trained]]:
-    """Which model is tested in-domain and which on the target: the same one, or, for fc100, its sibling of cifar_fs."""
-    if target != "fc100":
+    """Which model is tested in-domain and which on the target: the same one, or its sibling of another split."""
+    if target.sibling is None:
         return [(run, run) for own in by_data.values() for run in own]
-    here = {(r.config.method, r.config.seed): r for r in by_data.get("fc100", ())}
-    home = {(r.config.method, r.config.seed): r for r in by_data.get("cifar_fs", ())}
+    new, old = target.data.name, target.sibling.name
+    here = {(r.config.method, r.config.seed): r for r in by_data.get(new, ())}
+    home = {(r.config.method, r.config.seed): r for r in by_data.get(old, ())}
     if lone := sorted(here.keys() ^ home.keys()):
         name, seed = lone[0]
         raise InnerloopError(
-            f"the target fc100 compares a run of fc100 with one of cifar_fs of the same method and seed; {name} with "
-            f"seed {seed} is there of {'fc100' if lone[0] in here else 'cifar_fs'} only. (A model of cifar_fs itself "
-            "cannot be tested on fc100: most of fc100's test classes are training classes of cifar_fs.)"
+            f"the target {target.name} compares a run of {new} with one of {old} of the same method and seed; {name} "
+            f"with seed {seed} is there of {new if lone[0] in here else old} only. {_met(target)}"
         )
     return [(home[key], here[key]) for key in here]
+
+
+def _met(target: Target) -> str:
+    assert target.sibling is not None
+    old, new = target.sibling.name, target.data.name
+    return (
+        f"A model of {old} itself cannot be tested on {new}, most of whose test classes are training classes of {old}; "
+        f"train on {new} too, and compare the two runs."
+    )
 
 
 def unseen_classes(
     config: Config, source: ClassImages, target: Target, *, split: str = "", data_dir: Path | None = None
 ) -> Unseen:
-    """The target's classes that a model trained as `config` says, on `source` with its splits, has not met.
+    """The target's classes that a model trained as `config` says, on `source` with its splits, has not seen.
 
-    Met are those of the training split and of the validation split, by which the checkpoint was chosen. Raises
-    ValueError if fewer are left than an episode needs, and for fc100 with a model of another data set.
+    Seen are those of the training split and of the validation split, by which the checkpoint was chosen; `split` takes
+    the target's classes of that split only. Raises InnerloopError if fewer are left than an episode needs, for two data
+    sets of which it is not known which classes they share, and for the sibling of the target.
     """
-    if target == "fc100" and config.data != "fc100":
-        raise InnerloopError(
-            f"a model of {config.data} cannot be tested on fc100: most of fc100's test classes are training classes of "
-            "cifar_fs; train on fc100 too, and compare the two runs"
-        )
-    match target:
-        case "omniglot-lake" | "omniglot-within":
-            name, whole, split = "omniglot", load("omniglot", split_scheme="lake", data_dir=data_dir), "test"
-        case "fc100":
-            name, whole, split = "fc100", source, "test"
-        case "caltech101":
-            name, whole = "caltech101", load("caltech101", size=source.image_shape[1], data_dir=data_dir)
-        case "glyphs":
-            name, whole = "glyphs", load("glyphs", data_dir=data_dir)
-        case _:
-            raise InnerloopError(f"there is no target {target!r}; there are {', '.join(get_args(Target))}")
+    data = config.dataset
+    assert isinstance(data, Dataset)
+    if target.sibling and data.name != target.data.name:
+        raise InnerloopError(f"{data.name} is another split of the images of {target.data.name}. {_met(target)}")
+    seen_classes(data, (), target.data, ())  # fail early
+    size = source.image_shape[1] if target.data.sized else None
+    whole = source if target.data == data else load(target.data, size=size, data_dir=data_dir)
+    split = split or target.split
     whole = as_shape(whole, source.image_shape[0], source.image_shape[1]).to(source.images.device)
     part = whole.split(split) if split else whole.select(range(len(whole.class_names)))
     trained_on = [source.class_names[c] for s in ("train", "val") for c in source.splits.get(s, ())]
-    known = set(met(config.data, trained_on, name, part.class_names))
+    known = set(seen_classes(data, trained_on, target.data, part.class_names))
     keep = [i for i, n in enumerate(part.class_names) if n not in known]
     if len(keep) < config.way:
         raise InnerloopError(
-            f"of the {len(part.class_names)} classes of {target} the training on {config.data} has met {len(known)}; "
-            f"{len(keep)} are left, too few for {config.way} ways"
+            f"of the {len(part.class_names)} classes of {target.name} the training on {config.data} has seen "
+            f"{len(known)}; {len(keep)} are left, too few for {config.way} ways"
         )
-    return Unseen(part.select(keep, name=target), tuple(n for n in part.class_names if n in known))
+    return Unseen(part.select(keep, name=target.name), tuple(n for n in part.class_names if n in known))
 
 
 def task_families(config: Config, source: ClassImages, target: Target, unseen: Unseen) -> tuple[TaskFamily, TaskFamily]:
     """In-domain tasks and those of the target, with the same way, shot and query: batch norm by the statistics of the
-    query set would else favour the larger one. Raises ValueError for omniglot-within with more than one shot."""
-    if target == "omniglot-within" and config.shot != 1:
-        raise InnerloopError(f"{target} is a one-shot protocol; it cannot be had with {config.shot} shots")
+    query set would else favour the larger one. Raises InnerloopError for tasks within an alphabet with more than one
+    shot."""
+    if target.within and config.shot != 1:
+        raise InnerloopError(f"{target.name} is a one-shot protocol; it cannot be had with {config.shot} shots")
     home = source.split("test")
     left = [int(d.count.min()) - config.shot for d in (home, unseen.data)]
-    query = 1 if target == "omniglot-within" else max(1, min(config.test.query, *left))
-    if target == "omniglot-within":
+    query = 1 if target.within else max(1, min(config.test.query, *left))
+    if target.within:
         away: TaskFamily = WithinAlphabet(unseen.data, config.way)
     else:
         away = ImageTasks(unseen.data, config.way, config.shot, query)
@@ -403,19 +473,18 @@ def notes(target: Target, unseen: Unseen, config: Config) -> list[str]:
     if out:
         few = ", ".join(out[:4]) + (" …" if len(out) > 4 else "")
         said.append(
-            f"{len(out)} classes that the training on {config.data} has met are left out ({few}); {n} are tested."
+            f"{len(out)} classes that the training on {config.data} has seen are left out ({few}); {n} are tested."
         )
-    if target in ("omniglot-lake", "omniglot-within") and config.split_scheme == "vinyals":
-        said.append(
-            "The unseen characters of the evaluation alphabets are the very test characters of the vinyals split, here "
-            "upright only: what changes is the task, not the kind of character."
-        )
-    if target == "omniglot-within":
+    data = config.dataset
+    if data.name == target.data.name and data != target.data and target.note:
+        said.append(target.note)
+    if target.within:
         said.append("In-domain episodes have one query image a class here too.")
-    if target == "fc100":
+    if target.sibling:
+        old, new = target.sibling.name, target.data.name
         said.append(
-            "Two models: in-domain is the model of cifar_fs on cifar_fs, shifted that of fc100 on fc100; images and "
-            "classes are those of CIFAR-100 in both. A model of cifar_fs on fc100's test classes would have met most."
+            f"Two models: in-domain is the model of {old} on {old}, shifted that of {new} on {new}; images and classes "
+            f"are the same in both. A model of {old} on {new}'s test classes would have seen most."
         )
     return said
 

@@ -67,7 +67,9 @@ def study(
     if config.method != "maml":
         raise InnerloopError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
     if config.regression:
-        raise InnerloopError("the study needs image classes; sinusoid is a regression: use 'innerloop train' for it")
+        raise InnerloopError(
+            f"the study needs image classes; {config.data} is a regression: use 'innerloop train' for it"
+        )
     began = time.perf_counter()
     if (out / "summary.json").exists():
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")

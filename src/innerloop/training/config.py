@@ -5,6 +5,9 @@ from typing import Annotated, Any, Literal
 
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
+from innerloop.data.catalogue import find
+from innerloop.data.dataset import Dataset, Regression
+from innerloop.data.folder import Folder
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.heads import Metric
@@ -14,7 +17,6 @@ from innerloop.models.head import Readout
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Bound,
-    Channels,
     Count,
     Natural,
     NonNegative,
@@ -30,7 +32,6 @@ from innerloop.validated import (
 WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
 """methods that train without an inner loop; some have one at test"""
 Arch = Literal["conv4", "resnet12", "mlp"]
-DataName = Literal["glyphs", "omniglot", "cifar_fs", "fc100", "mini_imagenet", "caltech101", "sinusoid", "folder"]
 
 
 @dataclass(frozen=True)
@@ -84,22 +85,6 @@ class Inner(Validated, at="inner"):
 
 
 @dataclass(frozen=True)
-class Folder(Validated, at="folder"):
-    """For data 'folder': a tree ROOT/CLASS/IMAGE of your own."""
-
-    root: str = ""
-    """the folder (or zip archive) of classes"""
-    size: Width = 84
-    """every image becomes size×size pixels"""
-    channels: Channels = 3
-    """3: RGB, 1: grey"""
-    split_dir: str = ""
-    """where train.txt, val.txt and test.txt (class names) lie; empty: in ROOT, if there"""
-    split_seed: int = 0
-    """without such lists: the seed by which the classes are shared out 64/16/20"""
-
-
-@dataclass(frozen=True)
 class Validation(Validated, at="validation"):
     """Validation on held-out classes, always on the same episodes; chooses the best checkpoint."""
 
@@ -124,8 +109,8 @@ class Validation(Validated, at="validation"):
 class Config(Validated):
     """Everything that decides a training run."""
 
-    data: DataName = "glyphs"
-    """data set; `innerloop data list` describes them"""
+    data: str = "glyphs"
+    """data set: one of `innerloop data list`, or module:attribute for one of your own"""
     folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
@@ -187,17 +172,11 @@ class Config(Validated):
         self._check_inner()
         if self.regression and self.model.arch != "mlp":
             raise InnerloopError(
-                f"{self.model.arch} takes images, sinusoid has none; start from --preset sinusoid-10shot, "
+                f"{self.model.arch} takes images, {self.data} has none; start from --preset sinusoid-10shot, "
                 "or give --model.arch mlp"
-            )
-        if self.folder.root and self.data != "folder":
-            raise InnerloopError(
-                f"folder.root {self.folder.root!r} is for data 'folder', not {self.data}: add --data folder"
             )
         if self.augment != "none" and self.regression:
             raise InnerloopError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
-        if self.split_scheme and self.data != "omniglot":
-            raise InnerloopError(f"{self.data} has one split only; split_scheme {self.split_scheme!r} is for omniglot")
 
     def _check_inner(self) -> None:
         """The inner loop's options against the method."""
@@ -229,9 +208,14 @@ class Config(Validated):
             raise InnerloopError(f"second_order_from {i.second_order_from} is for methods of second order")
 
     @property
+    def dataset(self) -> Dataset | Regression:
+        """The value that `data` names."""
+        return find(self.data, split_scheme=self.split_scheme, folder=self.folder)
+
+    @property
     def regression(self) -> bool:
         """Whether tasks are regressions (scored by mean squared error, smaller is better)."""
-        return self.data == "sinusoid"
+        return isinstance(self.dataset, Regression)
 
     @property
     def inner_loop(self) -> InnerLoop:

@@ -17,14 +17,16 @@ from torch import Tensor
 from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
+from innerloop.data.catalogue import find_images
+from innerloop.data.dataset import Dataset
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
+from innerloop.data.folder import Folder
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
 from innerloop.runs import RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.runs.plain import from_plain
 from innerloop.training import setup
-from innerloop.training.config import Config, DataName, Folder
 from innerloop.training.train import (
     Interrupted,
     optimizer_state,
@@ -44,8 +46,8 @@ _VAL_PAIRS = 256
 class DaganConfig(Validated):
     """Everything that decides the training of a DAGAN."""
 
-    data: DataName = "glyphs"
-    """data set; `innerloop data list` describes them"""
+    data: str = "glyphs"
+    """data set of images: one of `innerloop data list`, or module:attribute for one of your own"""
     folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
@@ -75,13 +77,12 @@ class DaganConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.data == "sinusoid":
-            raise InnerloopError("sinusoid has no images to make others of; give a data set of images")
-        self.source()  # what a data set's options must be is said there
+        _ = self.dataset  # fail early
 
-    def source(self) -> Config:
-        """The data set as `setup.load_images` takes it."""
-        return Config(data=self.data, folder=self.folder, split_scheme=self.split_scheme, device=self.device)
+    @property
+    def dataset(self) -> Dataset:
+        """The value that `data` names."""
+        return find_images(self.data, split_scheme=self.split_scheme, folder=self.folder)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, and the kind of run."""
@@ -243,7 +244,7 @@ def load_dagan(
     return Dagan(network.to(setup.choose_device(device or config.device)).eval().requires_grad_(False))
 
 
-def enlarger(name: str) -> Augmentation:
+def augmentation(name: str) -> Augmentation:
     """An augmentation by its name (affine, elastic, crop, flip), or the DAGAN of the run folder `name`."""
     if name in CLASSICAL:
         return CLASSICAL[name]
@@ -257,9 +258,7 @@ def enlarger(name: str) -> Augmentation:
 
 def load_images(config: DaganConfig, data_dir: Path | None = None) -> ClassImages:
     """The image classes with their splits, on the config's device."""
-    images = setup.load_images(config.source(), data_dir)
-    assert images is not None  # only a regression has none
-    return images
+    return config.dataset.load(data_dir).to(setup.choose_device(config.device))
 
 
 def _networks(config: DaganConfig, images: ClassImages, device: torch.device) -> tuple[Generator, Critic]:

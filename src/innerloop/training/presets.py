@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from innerloop.core.outer import OuterLoop
+from innerloop.data.dataset import Dataset
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.named import MethodName
@@ -230,7 +231,8 @@ def for_method(config: Config, method: MethodName) -> Config:
 
 def _more_ways(config: Config) -> int:
     """Three times the test's ways, at most 60 on drawn characters and 30 on photographs."""
-    drawn = config.data in ("omniglot", "glyphs")
+    data = config.dataset
+    drawn = isinstance(data, Dataset) and data.drawn
     return max(config.way, min(3 * config.way, 60 if drawn else 30))
 
 

@@ -13,12 +13,10 @@ from innerloop.core.inner import InnerLoop, adapted_parameters
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.outer import Objective
 from innerloop.core.random import stream
-from innerloop.data.catalogue import load
+from innerloop.data.batches import ClassBatches
+from innerloop.data.dataset import Regression
 from innerloop.data.distort import Affine, Distorted
-from innerloop.data.folder import FolderOptions
-from innerloop.data.multiclass import AllClasses
 from innerloop.data.pairs import Pairs
-from innerloop.data.sinusoid import Sinusoid
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.gradient import pair_predictor, predictor
 from innerloop.methods.heads import Head, Metric
@@ -68,28 +66,16 @@ def choose_device(name: str) -> torch.device:
 
 def load_images(config: Config, data_dir: Path | None = None) -> ClassImages | None:
     """The image classes with their splits, on the config's device; None for a regression."""
-    if config.regression:
-        return None
-    if config.data == "folder":
-        f = config.folder
-        if not f.root:
-            raise InnerloopError("data 'folder' needs to know which: give --folder.root ROOT, a tree ROOT/CLASS/IMAGE")
-        options = FolderOptions(
-            size=f.size,
-            channels=f.channels,
-            split_dir=Path(f.split_dir) if f.split_dir else None,
-            split_seed=f.split_seed,
-        )
-        images = load("folder", data_dir=Path(f.root), folder=options)
-    else:
-        images = load(config.data, split_scheme=config.split_scheme or None, data_dir=data_dir)
-    return images.to(choose_device(config.device))
+    data = config.dataset
+    return None if isinstance(data, Regression) else data.load(data_dir).to(choose_device(config.device))
 
 
 def tasks(config: Config, images: ClassImages | None, split: str, query: int | None = None) -> TaskFamily:
     """The tasks of one split. At test, `query` is lowered to what the poorest class has left beside the support."""
-    if images is None:
-        return Sinusoid(config.shot, config.query if query is None else query)
+    data = config.dataset
+    if isinstance(data, Regression):
+        return data.tasks(config.shot, config.query if query is None else query)
+    assert images is not None
     part = images.split(split)
     if query is None:
         return ImageTasks(part, config.way, config.shot, config.query)
@@ -109,7 +95,7 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
             )
         plain = tasks(replace(config, way=config.train_way or config.way), images, "train")
     elif kind == "classes":
-        plain = AllClasses(images.split("train"), batch)
+        plain = ClassBatches(images.split("train"), batch)
     elif kind == "pairs":
         plain = Pairs(images.split("train"), max(2, batch))
     else:
@@ -127,10 +113,12 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The same, on PyTorch's default device."""
     generator = stream(config.seed, "init")
     m = config.model
-    if images is None:
-        model = mlp(1, 1, hidden=m.hidden, generator=generator)
+    data = config.dataset
+    if isinstance(data, Regression):
+        model = mlp(data.inputs, data.outputs, hidden=m.hidden, generator=generator)
         _scale_head(model, m.head_scale)
         return model
+    assert images is not None
     channels, height, width = images.image_shape
     all_classes = method(config.method).trains_on == "classes"
     outputs = len(images.splits["train"]) if all_classes else config.way

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from innerloop.core.episodes import Episodes, ImageTasks, TaskFamily
 from innerloop.core.random import stream
+from innerloop.data.augment import AugmentedSupport
 from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Elastic, Flip
-from innerloop.data.enlarge import Enlarged
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.models.dagan import Dagan, Generator, Sizes
 from planting import plants
@@ -27,7 +27,7 @@ class Copy:
         return x
 
 
-@plants("enlarging moves the episodes on", "data.enlarge:_apart", lambda right: lambda generator: generator)
+@plants("enlarging moves the episodes on", "data.augment:_apart", lambda right: lambda generator: generator)
 @pytest.mark.parametrize(
     "make",
     [Affine(), Elastic(), Crop(), Flip(), Chain((Flip(), Crop())), DAGAN, Copy()],
@@ -35,7 +35,7 @@ class Copy:
 )
 def test_queries_and_real_images_are_those_of_the_plain_tasks(make: Augmentation) -> None:
     """At the first draw and at the second: catches an augmentation that moves the generator on."""
-    family = Enlarged(PLAIN, make, copies=3)
+    family = AugmentedSupport(PLAIN, make, copies=3)
     assert isinstance(make, Augmentation)
     assert isinstance(family, TaskFamily)
     ours, theirs = stream(0, "e"), stream(0, "e")
@@ -53,33 +53,33 @@ def test_queries_and_real_images_are_those_of_the_plain_tasks(make: Augmentation
 
 def test_new_images_are_made_of_the_image_before_them() -> None:
     """With copies that return their image each row of four is one image: catches a wrong order of the axes."""
-    x = Enlarged(PLAIN, Copy(), copies=3).sample(2, stream(0, "e")).support_x.unflatten(1, (6, 4))
+    x = AugmentedSupport(PLAIN, Copy(), copies=3).sample(2, stream(0, "e")).support_x.unflatten(1, (6, 4))
     assert torch.equal(x, x[:, :, :1].expand_as(x))
 
 
 def test_new_images_differ_and_depend_on_the_generator_alone() -> None:
-    family = Enlarged(PLAIN, Affine(chance=1.0), copies=2)
+    family = AugmentedSupport(PLAIN, Affine(chance=1.0), copies=2)
     a, b = (family.sample(2, stream(0, "e")).support_x for _ in range(2))
     assert torch.equal(a, b)
     flat = a.reshape(2, 6, 3, -1)
     assert float((flat[:, :, 0] - flat[:, :, 1]).abs().mean()) > 0.01
     assert float((flat[:, :, 1] - flat[:, :, 2]).abs().mean()) > 0.01
     one = stream(0, "e")
-    first, second = (Enlarged(PLAIN, Flip(), 1).sample(40, one).support_x for _ in range(2))
+    first, second = (AugmentedSupport(PLAIN, Flip(), 1).sample(40, one).support_x for _ in range(2))
     flipped = [(x[:, 1::2] != x[:, ::2]).flatten(2).any(2).flatten() for x in (first, second)]
     assert 0.35 < float(flipped[0].float().mean()) < 0.65
     assert not torch.equal(flipped[0], flipped[1])  # chance of its own for each draw
 
 
 def test_without_copies_nothing_is_added() -> None:
-    e, plain = Enlarged(PLAIN, Affine(), 0).sample(2, stream(0, "e")), PLAIN.sample(2, stream(0, "e"))
+    e, plain = AugmentedSupport(PLAIN, Affine(), 0).sample(2, stream(0, "e")), PLAIN.sample(2, stream(0, "e"))
     assert torch.equal(e.support_x, plain.support_x)
     assert torch.equal(e.support_y, plain.support_y)
 
 
 def test_query_is_the_familys_where_it_has_one() -> None:
-    assert Enlarged(PLAIN, Affine()).query == 4
-    assert getattr(Enlarged(Bare(), Affine()), "query", None) is None
+    assert AugmentedSupport(PLAIN, Affine()).query == 4
+    assert getattr(AugmentedSupport(Bare(), Affine()), "query", None) is None
 
 
 @dataclass(frozen=True)
@@ -100,8 +100,8 @@ class Grown:
 
 def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match="copies must be 0 or more, got -1"):
-        Enlarged(PLAIN, Affine(), -1)
+        AugmentedSupport(PLAIN, Affine(), -1)
     with pytest.raises(ValueError, match=r"only images can be augmented, this support set is \[2, 5, 1\]"):
-        Enlarged(Sinusoid(5, 5), Affine()).sample(2, stream(0))
+        AugmentedSupport(Sinusoid(5, 5), Affine()).sample(2, stream(0))
     with pytest.raises(ValueError, match=r"\[12, 1, 16, 32\] for images \[12, 1, 16, 16\]"):
-        Enlarged(PLAIN, Grown()).sample(2, stream(0))
+        AugmentedSupport(PLAIN, Grown()).sample(2, stream(0))

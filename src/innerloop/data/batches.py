@@ -9,7 +9,7 @@ from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
-class AllClasses:
+class ClassBatches:
     """Batches of labelled images of all classes, as episodes without a support set.
 
     A class is drawn uniformly, then an image of it; labels are the classes' own numbers in `data`, the same in every

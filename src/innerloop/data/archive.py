@@ -10,30 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.data import bounded
-from innerloop.data.places import DataCorrupt
+from innerloop.data.paths import DataCorrupt
 from innerloop.errors import brief, shown
 
 TAIL = 4 << 20
 
 
 @dataclass(frozen=True)
-class Tree:
+class Archive:
     """The files under `root` (a folder, or a zip archive), by their path with forward slashes."""
 
     root: Path
     paths: tuple[str, ...]
     """sorted; hidden files and the resource forks of macOS are left out"""
-    archive: zipfile.ZipFile | None = None
+    zipped: zipfile.ZipFile | None = None
 
     def read(self, path: str) -> bytes:
         """The content of a picture's file; raises DataCorrupt if it cannot be read (a zip entry's CRC is checked) or
         is larger than any picture's."""
         name = f"{brief(path)} in {shown(self.root)}"
         try:
-            if self.archive is None:
+            if self.zipped is None:
                 return bounded.read_file(self.root / path, bounded.PICTURE)
             with self.open(path) as file:
-                return bounded.read(file, self.archive.getinfo(path).file_size, bounded.PICTURE, name)
+                return bounded.read(file, self.zipped.getinfo(path).file_size, bounded.PICTURE, name)
         except DataCorrupt:
             raise
         except Exception as e:  # zipfile raises many kinds: OSError, BadZipFile, zlib.error, RuntimeError, struct.error
@@ -41,34 +41,34 @@ class Tree:
 
     def open(self, path: str) -> zipfile.ZipExtFile:
         """An entry of the archive, to be read; only methods that unpack by and by are taken."""
-        assert self.archive is not None
-        if self.archive.getinfo(path).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        assert self.zipped is not None
+        if self.zipped.getinfo(path).compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise DataCorrupt(
                 f"{brief(path)} in {shown(self.root)} is not packed by deflate; pack it again as plain zip"
             )
-        file = self.archive.open(path)
+        file = self.zipped.open(path)
         assert isinstance(file, zipfile.ZipExtFile)
         return file
 
 
 @contextmanager
-def open_tree(root: Path) -> Iterator[Tree]:
+def open_archive(root: Path) -> Iterator[Archive]:
     """Open a folder or a zip archive for reading; raises DataCorrupt for a file that is no whole archive."""
     if root.is_dir():
-        yield Tree(root, tuple(name for name, _ in _files(root)))
+        yield Archive(root, tuple(name for name, _ in _files(root)))
         return
     try:
-        archive = zipfile.ZipFile(root)
+        zipped = zipfile.ZipFile(root)
     except (
         Exception
     ) as e:  # BadZipFile, OSError; of forged entries UnicodeDecodeError, struct.error, NotImplementedError
         raise DataCorrupt(f"{shown(root)} is not a whole zip archive ({brief(e)}); delete it and get it again") from e
-    with archive:
-        names = sorted(i.filename for i in archive.infolist() if not i.is_dir() and _visible(i.filename))
+    with zipped:
+        names = sorted(i.filename for i in zipped.infolist() if not i.is_dir() and _visible(i.filename))
         for one, other in itertools.pairwise(names):
             if one == other:
                 raise DataCorrupt(f"{shown(root)} has two entries called {brief(one)}; pack it again")
-        yield Tree(root, tuple(names), archive)
+        yield Archive(root, tuple(names), zipped)
 
 
 def fingerprint(root: Path) -> str:

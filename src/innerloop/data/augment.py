@@ -12,7 +12,7 @@ from innerloop.errors import InnerloopError
 
 
 @dataclass(frozen=True)
-class Enlarged:
+class AugmentedSupport:
     """The tasks of `tasks`, with `copies` new images of the same label beside each support image.
 
     The support set grows from way·shot to way·shot·(copies + 1) images: each real image, then those made of it, in the

@@ -5,7 +5,7 @@ import torch
 
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.random import stream
-from innerloop.data.within import WithinAlphabet
+from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.evaluation import EvalSettings
 from innerloop.evaluation.evaluate import fixed_episodes
 

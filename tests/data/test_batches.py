@@ -7,19 +7,19 @@ import torch
 from test_sampler import numbered_classes, numbers
 
 from innerloop.core.random import stream
-from innerloop.data.multiclass import AllClasses
+from innerloop.data.batches import ClassBatches
 from planting import plants
 
 
 @plants(
     "labels of other images",
-    "data.multiclass:AllClasses.sample",
+    "data.batches:ClassBatches.sample",
     lambda right: lambda self, n, g: replace(right(self, n, g), query_y=right(self, n, g).query_y.flip(1)),
 )
 def test_every_image_has_the_label_of_its_class() -> None:
     counts = [3, 1, 7, 20]
     data = numbered_classes(counts)
-    e = AllClasses(data, 500).sample(4, stream(0, "t"))
+    e = ClassBatches(data, 500).sample(4, stream(0, "t"))
     assert e.support_x.shape == (4, 0, 1, 2, 2)
     assert e.support_y.shape == (4, 0)
     first = torch.tensor([0, 3, 4, 11])
@@ -32,9 +32,9 @@ def test_every_image_has_the_label_of_its_class() -> None:
 
 
 def test_the_same_stream_gives_the_same_batch() -> None:
-    tasks = AllClasses(numbered_classes([4, 4]), 6)
+    tasks = ClassBatches(numbered_classes([4, 4]), 6)
     a, b, c = (tasks.sample(2, stream(0, "t", i)) for i in (1, 1, 2))
     assert torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.query_y, c.query_y)
     with pytest.raises(ValueError, match="at least 1 image"):
-        AllClasses(numbered_classes([4, 4]), 0)
+        ClassBatches(numbered_classes([4, 4]), 0)
