@@ -26,10 +26,9 @@ from innerloop.cli.memory import keep_freed_memory
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_step
 from innerloop.core.random import stream
-from innerloop.methods.named import MethodName
 from innerloop.training import preset, setup
 
-Cell = tuple[str, MethodName, tuple[int, int, int], int]
+Cell = tuple[str, str, tuple[int, int, int], int]
 
 CELLS: tuple[Cell, ...] = (
     ("omniglot-5way-1shot-cpu", "maml", (1, 28, 28), 10),
@@ -61,7 +60,7 @@ def measure(cell: Cell) -> dict[str, float]:
     images = random_images(shape)
     tasks = setup.training_tasks(config, images)
     model = setup.build_model(config, images)
-    parameters = setup.meta_parameters(config, model)
+    parameters = setup.learner(config, model).init()
     optimizer = torch.optim.Adam(parameters.values(), lr=config.outer.lr, foreach=False)
     chunk = setup.chunk_size(config, torch.device("cpu"))
     score = setup.losses(config).score
@@ -70,7 +69,7 @@ def measure(cell: Cell) -> dict[str, float]:
         if step == 1:  # the one before was to warm up
             began, wall = times(), time.perf_counter()
         batch = tasks.sample(config.outer.meta_batch, stream(0, "episodes", step))
-        objective = setup.objective(config, model, step)
+        objective = setup.learner(config, model, step).objective
         found = objective_gradient(
             objective, parameters, batch, score, task_chunk=chunk, reduction=config.outer.reduction
         )

@@ -171,7 +171,7 @@ LINES = 6
 
 def every_run() -> dict[str, list[str]]:
     """`RUNS`, and one for each method and for each environment that there is."""
-    from innerloop.methods.named import METHODS
+    from innerloop.methods.catalogue import METHODS
     from innerloop.rl.catalogue import ENVIRONMENTS
 
     methods = [m.name for m in METHODS]

@@ -64,6 +64,6 @@ for step in range(outer.steps):
     found = meta_gradient(predict, slow, batch, cross_entropy, accuracy)
     outer_step(optimizer, slow, found.gradient, outer, step)
 
-result = evaluate(model, slow, test, inner, EvalSettings(episodes=200, inner_steps=3))
+result = evaluate(predictor(model, inner), slow, test, EvalSettings(episodes=200, inner_steps=3))
 print("test classes:", result.final)
 assert result.final.mean > 0.5, "chance is 0.2"

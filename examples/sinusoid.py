@@ -33,7 +33,7 @@ for step in range(outer.steps):
     outer_step(optimizer, slow, found.gradient, outer, step)
 
 settings = EvalSettings(episodes=200, inner_steps=5)
-result = evaluate(model, slow, tasks, inner, settings, loss=mean_squared_error, score=mean_squared_error)
+result = evaluate(predictor(model, inner, loss=mean_squared_error), slow, tasks, settings, score=mean_squared_error)
 for m, e in enumerate(result.steps):
     print(f"after {m} inner steps: mean squared error {e.mean:.2f} ± {e.ci95:.2f} (ci95 over {e.episodes} tasks)")
 assert result.steps[-1].mean < result.steps[0].mean, "adaptation should lower the error"

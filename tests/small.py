@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
+from innerloop.core.functional import Weights
+from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
+from innerloop.methods.gradient import step_predictions
 from innerloop.models import conv4, mlp
 
 
@@ -103,3 +106,9 @@ def norm_names(model: nn.Module) -> set[str]:
         if isinstance(layer, kinds)
         for p, _ in layer.named_parameters()
     }
+
+
+@torch.no_grad()
+def step_outputs(model: nn.Sequential, parameters: Weights, episodes: Episodes, inner: InnerLoop, **more) -> Tensor:
+    """`step_predictions` in one tensor [steps, tasks, query, out], without gradients."""
+    return torch.stack(list(step_predictions(model, parameters, episodes, inner, **more)))

@@ -12,6 +12,15 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
+GIVEN = "object:"
+"""begins the name, in config.json, of what was given as an object and has no name to be found by"""
+
+
+def name_given(name: str) -> str:
+    """The name that stands in config.json for an object."""
+    return GIVEN + name
+
+
 def load_reference(name: str, what: str) -> Any:
     """The value `attribute` of the module `module`, for `name` = "module:attribute"; the current folder is searched
     first. `what` ("method", "data set", …) is for messages.
@@ -19,6 +28,11 @@ def load_reference(name: str, what: str) -> Any:
     The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute; an error
     inside the module keeps its traceback.
     """
+    if name.startswith(GIVEN):
+        raise InnerloopError(
+            f"the {what} {quoted(name.removeprefix(GIVEN))} was given as an object: give it again in Python (train, "
+            f"load_run), or name it module:attribute from the start"
+        )
     module_name, _, attribute = name.partition(":")
     parts = (*module_name.split("."), *attribute.split("."))
     if not all(part.isidentifier() for part in parts):

@@ -16,6 +16,7 @@ from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
 from innerloop.evaluation import EvalSettings, evaluate
+from innerloop.methods.method import predictor
 from innerloop.training import setup
 from tiny import CONFIG, blobs
 
@@ -137,7 +138,7 @@ def test_freezing_meets_evaluation_at_both_ends(model) -> None:
     assert all(r.frozen + r.adapted == block_names(model) for r in rows)
     assert seen == [(j, 5) for j in range(1, 6)]
     for row, inner in ((rows[0], INNER), (rows[-1], replace(INNER, blocks="head"))):
-        expected = evaluate(model, slow, FAMILY, inner, SETTINGS)
+        expected = evaluate(predictor(model, inner), slow, FAMILY, SETTINGS)
         assert (row.evaluation.final, row.evaluation.per_episode) == (expected.final, expected.per_episode)
     assert (rows[0].difference.mean, rows[0].difference.ci95) == (0.0, 0.0)
     for r in rows:

@@ -21,8 +21,9 @@ from innerloop.data.sinusoid import Sinusoid
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.attention import cosine_attention, euclidean_means
-from innerloop.methods.gradient import body_features, predictor
-from innerloop.methods.named import ANIL, MAML, NIL
+from innerloop.methods.catalogue import ANIL, MAML, NIL
+from innerloop.methods.gradient import body_features
+from innerloop.methods.method import predictor
 from innerloop.models import conv4, mlp
 from innerloop.training import setup
 from naming import names
@@ -90,7 +91,7 @@ def test_the_euclidean_head_in_prediction_and_evaluation(model, statistics) -> N
         [-(query - support[:, 2 * c : 2 * c + 2].mean(1, keepdim=True)).square().sum(-1) for c in range(3)], dim=-1
     )
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    result = evaluate(model, slow, FAMILY, inner, replace(SETTINGS, statistics=statistics), head="euclidean")
+    result = evaluate(predictor(model, inner, head="euclidean"), slow, FAMILY, replace(SETTINGS, statistics=statistics))
     scores = []
     for b in fixed_episodes(FAMILY, SETTINGS):
         predict = predictor(model, inner, head="euclidean", statistics=statistics)
@@ -173,15 +174,16 @@ def test_table_of_heads(model) -> None:
     assert list(by) == ["as trained", "drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
     assert seen == [(i, 5) for i in range(6)]
     none = NIL.inner(INNER)
-    own = evaluate(model, slow, FAMILY, INNER, SETTINGS)
+    own = evaluate(predictor(model, INNER), slow, FAMILY, SETTINGS)
     assert by["as trained"] == own.per_episode
-    assert by["NIL, cosine"] == evaluate(model, slow, FAMILY, none, SETTINGS, head="cosine").per_episode
+    assert by["NIL, cosine"] == evaluate(predictor(model, none, head="cosine"), slow, FAMILY, SETTINGS).per_episode
     assert (
-        by["NIL, Euclidean class means"] == evaluate(model, slow, FAMILY, none, SETTINGS, head="euclidean").per_episode
+        by["NIL, Euclidean class means"]
+        == evaluate(predictor(model, none, head="euclidean"), slow, FAMILY, SETTINGS).per_episode
     )
     drawn = {n: fresh_head(model, slow, stream(SETTINGS.seed, "fresh head"), zero=n == "zeros") for n in list(by)[1:3]}
     for name, weights in drawn.items():
-        assert by[name] == evaluate(model, weights, FAMILY, INNER, SETTINGS).per_episode
+        assert by[name] == evaluate(predictor(model, INNER), weights, FAMILY, SETTINGS).per_episode
     for r in rows:
         expected = np.array(r.evaluation.per_episode) - np.array(by["as trained"])
         assert r.difference.mean == pytest.approx(expected.mean())
@@ -218,7 +220,7 @@ def test_relabelling_is_permuting_the_rows_of_the_head(model, blocks, statistics
     assert list(found.permutations) == COLUMNS
     for p, row in zip(found.permutations, found.scores, strict=True):
         turned = {n: w[list(p)].detach() if n.startswith("head.") else w for n, w in slow.items()}
-        expected = evaluate(model, turned, FAMILY, inner, settings).per_episode
+        expected = evaluate(predictor(model, inner), turned, FAMILY, settings).per_episode
         assert row.tolist() == pytest.approx(expected, abs=1e-6)
     assert len({tuple(row.tolist()) for row in found.scores}) > 1
 
@@ -274,7 +276,10 @@ def test_some_permutations_of_many() -> None:
     assert all(sorted(q) == [0, 1, 2, 3, 4] for q in p)
     assert other.permutations == p
     assert torch.equal(one.scores, other.scores)
-    assert tuple(one.scores[0].tolist()) == evaluate(net, slow_weights(net), family, INNER, settings).per_episode
+    assert (
+        tuple(one.scores[0].tolist())
+        == evaluate(predictor(net, INNER), slow_weights(net), family, settings).per_episode
+    )
 
 
 def test_what_cannot_be_permuted_is_refused(model) -> None:
@@ -297,7 +302,7 @@ def test_nothing_frozen_is_maml_and_all_but_the_head_is_anil_at_test(model) -> N
     slow = slow_weights(model)
     rows = freezing(model, slow, FAMILY, INNER, SETTINGS)
     for row, kind in ((rows[0], MAML), (rows[-1], ANIL)):
-        expected = evaluate(model, slow, FAMILY, kind.inner(INNER), SETTINGS)
+        expected = evaluate(predictor(model, kind.inner(INNER)), slow, FAMILY, SETTINGS)
         assert row.evaluation.per_episode == expected.per_episode
     # another route to the last row: every block adapts, the body at rate 0
     still = {f"rate:{b}": torch.tensor(0.0) for b in block_names(model)[:-1]}
@@ -307,10 +312,13 @@ def test_nothing_frozen_is_maml_and_all_but_the_head_is_anil_at_test(model) -> N
 
 def test_all_frozen_under_nil_s_head_is_nil(model) -> None:
     slow = slow_weights(model)
-    frozen = evaluate(model, slow, FAMILY, replace(INNER, blocks=()), SETTINGS, head="cosine")
-    assert frozen.per_episode == evaluate(model, slow, FAMILY, NIL.inner(INNER), SETTINGS, head=NIL.head).per_episode
+    frozen = evaluate(predictor(model, replace(INNER, blocks=()), head="cosine"), slow, FAMILY, SETTINGS)
+    assert (
+        frozen.per_episode
+        == evaluate(predictor(model, NIL.inner(INNER), head=NIL.head), slow, FAMILY, SETTINGS).per_episode
+    )
     # the head alone adapts in vain: NIL does not look at it
-    assert frozen == evaluate(model, slow, FAMILY, replace(INNER, blocks="head"), SETTINGS, head="cosine")
+    assert frozen == evaluate(predictor(model, replace(INNER, blocks="head"), head="cosine"), slow, FAMILY, SETTINGS)
 
 
 def test_a_head_that_diverges_is_left_out(model, monkeypatch: pytest.MonkeyPatch) -> None:

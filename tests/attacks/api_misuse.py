@@ -835,11 +835,11 @@ def evaluated(
     inner: Any = INNER,
     **more: Any,
 ) -> Any:
+    own = {k: more.pop(k) for k in ("head", "start", "loss", "metric") if k in more}
     return il.evaluate(
-        net,
+        il.predictor(net, inner, **own),
         slow or weights(net),
         family or tasks(),
-        inner,
         settings or il.EvalSettings(episodes=3, inner_steps=2),
         **more,
     ).per_episode

@@ -19,7 +19,7 @@ from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import MetaGradient, meta_gradient, score_episodes
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from naming import names
 from planting import but, plants

@@ -14,7 +14,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import OuterLoop, meta_gradient, objective_gradient, outer_lr, outer_step, score_episodes
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from naming import names
 from planting import but, plants
 from small import small_mlp, targets

@@ -11,7 +11,7 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.inner import InnerLoop, adapt, adapt_path
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from planting import plants
 
 D, TASKS, STEPS, ALPHA = 4, 3, 3, 0.11

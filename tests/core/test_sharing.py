@@ -23,7 +23,7 @@ from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.methods.objectives import implicit
 from naming import names
 from planting import plants

@@ -203,7 +203,10 @@ def test_a_diverged_inner_loop_is_said() -> None:
         ({"image_size": 2.5}, "image_size must be a whole number"),
         ({"lr": 0.0}, "lr must be a number above 0"),
         ({"temperature": float("nan")}, "temperature must be a number above 0"),
-        ({"model": 7}, "model must be 'pretrained', the path of a run folder or of a saved classifier, or an nn.Sequential"),
+        (
+            {"model": 7},
+            "model must be 'pretrained', the path of a run folder or of a saved classifier, or an nn.Sequential",
+        ),
         ({"method": "finetune"}, "X holds features"),
         ({"method": "maml"}, "X holds features"),
     ],

@@ -11,7 +11,6 @@ from PIL import Image
 from innerloop.core.episodes import Episodes, ImageTasks
 from innerloop.core.random import stream
 from innerloop.estimator import FewShotClassifier, choose_method
-from innerloop.methods.gradient import predictor
 from innerloop.runs import RunError
 from innerloop.training import Config, load_run, setup, train
 from tiny import CONFIG, SINES, blobs, glyphs_of_16_pixels
@@ -44,9 +43,8 @@ def test_its_own_inner_loop_is_that_of_its_evaluation(
     e = episode()
     for statistics in ("support", "batch"):
         _, model, parameters = load_run(path, images=blobs(16))
-        testing = setup.how_tested(config)
-        inner = replace(testing.inner, steps=config.test.inner_steps)
-        predict = predictor(model, inner, start=testing.start, statistics=statistics)  # type: ignore[arg-type]
+        tested = replace(config, test=replace(config.test, statistics=statistics))
+        predict = setup.at_test(tested, model)
         with torch.no_grad():
             expected = predict(parameters, e)[0].softmax(-1)
         few = FewShotClassifier(str(path), method="maml", statistics=statistics)

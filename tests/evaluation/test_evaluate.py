@@ -14,7 +14,7 @@ from innerloop.core.statistics import over_episodes
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.models import mlp
 from innerloop.training import setup
 from planting import plants
@@ -68,7 +68,7 @@ def test_episodes_do_not_depend_on_what_is_measured_on_them() -> None:
 def test_scores_after_each_step_are_those_of_separate_adaptations(model, blocks, statistics) -> None:
     settings = EvalSettings(episodes=4, inner_steps=3, statistics=statistics)
     inner = replace(INNER, blocks=blocks)
-    found = evaluate(model, slow_weights(model), Doubles(), inner, settings, task_chunk=3)
+    found = evaluate(predictor(model, inner), slow_weights(model), Doubles(), settings, task_chunk=3)
     assert len(found.steps) == (1 if blocks == "none" else 4)
     (batch,) = fixed_episodes(Doubles(), settings)
     slow = slow_weights(model)
@@ -84,7 +84,7 @@ def test_scores_after_each_step_are_those_of_separate_adaptations(model, blocks,
         assert (estimate.mean, estimate.ci95) == pytest.approx((expected.mean, expected.ci95))
     assert found.final == found.steps[-1]
     assert found.final.mean == pytest.approx(sum(found.per_episode) / 4)
-    last = evaluate(model, slow_weights(model), Doubles(), inner, settings, task_chunk=3, each_step=False)
+    last = evaluate(predictor(model, inner), slow_weights(model), Doubles(), settings, task_chunk=3, each_step=False)
     assert (last.steps, last.per_episode) == ((found.final,), found.per_episode)
 
 
@@ -93,7 +93,7 @@ def test_the_chunk_changes_nothing(model, head) -> None:
     settings = EvalSettings(episodes=27, inner_steps=2)
     inner = replace(INNER, blocks="none" if head == "cosine" else "all")
     each = [
-        evaluate(model, slow_weights(model), Doubles(), inner, settings, head=head, task_chunk=c).per_episode
+        evaluate(predictor(model, inner, head=head), slow_weights(model), Doubles(), settings, task_chunk=c).per_episode
         for c in (1, 4, None)
     ]
     assert each[0] == each[1] == each[2]
@@ -109,10 +109,9 @@ def test_the_chunk_changes_nothing(model, head) -> None:
 def test_report_counts_episodes(model) -> None:
     seen: list[int] = []
     evaluate(
-        model,
+        predictor(model, replace(INNER, blocks="head")),
         slow_weights(model),
         Doubles(),
-        replace(INNER, blocks="head"),
         EvalSettings(episodes=30, inner_steps=1),
         report=seen.append,
     )
@@ -123,7 +122,9 @@ def test_regression_is_scored_by_squared_error() -> None:
     net = mlp(1, 1, hidden=(5,))
     family = Sinusoid(5, 7)
     settings = EvalSettings(episodes=3, inner_steps=0)
-    found = evaluate(net, slow_weights(net), family, INNER, settings, loss=mean_squared_error, score=mean_squared_error)
+    found = evaluate(
+        predictor(net, INNER, loss=mean_squared_error), slow_weights(net), family, settings, score=mean_squared_error
+    )
     (e,) = fixed_episodes(family, settings)
     expected = (net(e.query_x.flatten(0, 1)).reshape(3, 7, 1) - e.query_y).square().mean((1, 2))
     assert found.per_episode == pytest.approx(expected.tolist(), rel=1e-5)
@@ -136,13 +137,13 @@ def test_diverged_weights_are_no_score(model, head) -> None:
     slow["conv4.conv.weight"][0, 0, 0, 0] = torch.nan
     inner = replace(INNER, blocks="none") if head == "cosine" else INNER
     with pytest.raises(FloatingPointError, match="diverged"):
-        evaluate(model, slow, Doubles(), inner, EvalSettings(episodes=2, inner_steps=1), head=head)
+        evaluate(predictor(model, inner, head=head), slow, Doubles(), EvalSettings(episodes=2, inner_steps=1))
 
 
 def test_a_rate_that_is_much_too_large_is_no_score(model) -> None:
     slow = {**slow_weights(model), "rate:head": torch.tensor(torch.inf, dtype=torch.double)}
     with pytest.raises(FloatingPointError, match="inner rate"):
-        evaluate(model, slow, Doubles(), INNER, EvalSettings(episodes=2, inner_steps=5))
+        evaluate(predictor(model, INNER), slow, Doubles(), EvalSettings(episodes=2, inner_steps=5))
 
 
 def test_learned_rates_serve_where_their_block_adapts(model) -> None:
@@ -152,7 +153,7 @@ def test_learned_rates_serve_where_their_block_adapts(model) -> None:
 
     def scores(blocks, parameters, lr):
         inner = InnerLoop(blocks=blocks, lr=lr)
-        return evaluate(model, parameters, Doubles(), inner, settings, score=confidence).per_episode
+        return evaluate(predictor(model, inner), parameters, Doubles(), settings, score=confidence).per_episode
 
     # with the rates of blocks that do not adapt beside them
     assert scores("head", {**slow, **rates}, 9.0) == scores("head", {**slow, "rate:head": rates["rate:head"]}, 9.0)
@@ -178,7 +179,7 @@ def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> 
     def doubt(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return 1 - confidence(logits, labels)
 
-    found = evaluate(model, slow_weights(model), Doubles(), INNER, settings, score=doubt)
+    found = evaluate(predictor(model, INNER), slow_weights(model), Doubles(), settings, score=doubt)
     means = [e.mean for e in found.steps]
     assert means == sorted(means, reverse=True)
     assert means[-1] < means[0]
@@ -188,8 +189,8 @@ def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> 
 
 @plants(
     "NIL's temperature not applied at test",
-    "evaluation.evaluate:predictor",
-    lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
+    "evaluation.evaluate:under",
+    lambda right: lambda learner, settings: right(learner, replace(settings, temperature=1.0)),
 )
 @pytest.mark.parametrize("head", ["cosine", "euclidean"])
 def test_the_temperature_asked_for_is_the_one_tested_at(model, head) -> None:
@@ -200,7 +201,7 @@ def test_the_temperature_asked_for_is_the_one_tested_at(model, head) -> None:
     scores = {}
     for temperature in (1.0, 9.0):
         settings = EvalSettings(episodes=3, temperature=temperature)
-        found = evaluate(net, slow, family, inner, settings, head=head, score=confidence)
+        found = evaluate(predictor(net, inner, head=head), slow, family, settings, score=confidence)
         (e,) = fixed_episodes(family, settings)
         with torch.no_grad():
             out = predictor(net, inner, head=head, temperature=temperature)(slow, e)
@@ -210,7 +211,9 @@ def test_the_temperature_asked_for_is_the_one_tested_at(model, head) -> None:
 
 
 def test_json_has_everything(model) -> None:
-    found = evaluate(model, slow_weights(model), Doubles(), INNER, EvalSettings(episodes=3, inner_steps=1)).to_json()
+    found = evaluate(
+        predictor(model, INNER), slow_weights(model), Doubles(), EvalSettings(episodes=3, inner_steps=1)
+    ).to_json()
     assert found["episodes"] == len(found["per_episode"]) == 3
     assert found["steps"][-1] == {"mean": found["mean"], "ci95": found["ci95"]}
     assert EvalSettings(**found["settings"]) == EvalSettings(episodes=3, inner_steps=1)
@@ -222,6 +225,6 @@ def test_a_head_of_another_way_is_refused(model, each_step: bool) -> None:
     other = ImageTasks(blobs().split("test"), 2, 1, 3)
     net = copy.deepcopy(model).float()
     with pytest.raises(InnerloopError, match=r"\b3 classes.*\b2\b"):
-        evaluate(net, slow_weights(net), other, INNER, EvalSettings(episodes=2), each_step=each_step)
-    found = evaluate(net, slow_weights(net), other, INNER, EvalSettings(episodes=2), head="cosine")
+        evaluate(predictor(net, INNER), slow_weights(net), other, EvalSettings(episodes=2), each_step=each_step)
+    found = evaluate(predictor(net, INNER, head="cosine"), slow_weights(net), other, EvalSettings(episodes=2))
     assert 0 <= found.final.mean <= 1

@@ -13,8 +13,9 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import predictor, step_predictions
+from innerloop.methods.gradient import step_predictions
 from innerloop.methods.heads import normalised, support_logits
+from innerloop.methods.method import predictor
 from innerloop.methods.starts import head_start
 from innerloop.models import conv4, mlp
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead

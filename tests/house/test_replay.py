@@ -161,7 +161,7 @@ def test_what_a_tensor_is_recorded_as(replay: ModuleType) -> None:
 
 
 def test_every_method_and_environment_has_a_run_of_its_own(replay: ModuleType) -> None:
-    from innerloop.methods.named import METHODS
+    from innerloop.methods.catalogue import METHODS
     from innerloop.rl.catalogue import NAMES
 
     runs = replay.every_run()

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages, Episodes, ImageTasks
-from innerloop.core.inner import with_steps
+from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import objective_gradient, outer_step
 from innerloop.core.random import stream
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate
-from innerloop.methods.gradient import predictor
+from innerloop.methods.catalogue import METHODS
 from innerloop.methods.heads import Metric
-from innerloop.methods.named import METHODS, MethodName
+from innerloop.methods.method import predictor
 from innerloop.training import Config, Model, setup
 from innerloop.training.presets import for_method
 from tiny import CONFIG
@@ -36,7 +36,7 @@ BASE = replace(
 )
 
 
-def config(name: MethodName) -> Config:
+def config(name: str) -> Config:
     """The method's preset on BASE, but for what so short a training needs: NIL's cosines sharpened, Reptile with the
     ten steps that it lives by, FOMAML with steps short enough for its approximation, iMAML with a rate that its inner
     loop bears."""
@@ -67,27 +67,25 @@ def signals() -> ClassImages:
 def trained(c: Config, steps: int) -> tuple[nn.Sequential, dict[str, Tensor]]:
     """The model and meta-parameters after so many outer steps, as `training.train` takes them."""
     model = setup.build_model(c, signals())
-    parameters = setup.meta_parameters(c, model)
+    parameters = setup.learner(c, model).init()
     kind = torch.optim.SGD if c.outer.optimizer == "sgd" else torch.optim.Adam
     optimizer = kind(list(parameters.values()), lr=c.outer.lr)
     family = setup.training_tasks(c, signals())
     for step in range(steps):
         batch = family.sample(c.outer.meta_batch, stream(c.seed, "episodes", step))
-        found = objective_gradient(setup.objective(c, model, step), parameters, batch)
+        found = objective_gradient(setup.learner(c, model, step).objective, parameters, batch)
         outer_step(optimizer, parameters, found.gradient, c.outer, step)
     return model, parameters
 
 
 def accuracy(c: Config, model: nn.Sequential, parameters: dict[str, Tensor]) -> float:
     """On the test classes, as the method is tested."""
-    t = setup.how_tested(c)
-    options = {"head": t.head, "start": t.start, "metric": t.metric, "each_step": False}
     family = setup.tasks(c, signals(), "test", c.test.query)
-    return evaluate(model, parameters, family, t.inner, c.test, **options).final.mean
+    return evaluate(setup.at_test(c, model), parameters, family, c.test, each_step=False).final.mean
 
 
 @cache
-def short(name: MethodName) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
+def short(name: str) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
     """Three outer steps: parameters that are not at their beginning."""
     c = config(name)
     return c, *trained(c, 3)
@@ -95,10 +93,9 @@ def short(name: MethodName) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
 
 def outputs(c: Config, model: nn.Sequential, parameters: dict[str, Tensor], e: Episodes) -> Tensor:
     """Of the method's test after three inner steps."""
-    t = setup.how_tested(c)
-    options = {"head": t.head, "start": t.start, "metric": t.metric, "temperature": c.test.temperature}
+    c = replace(c, test=replace(c.test, inner_steps=3))
     with torch.no_grad():
-        return predictor(model, with_steps(t.inner, 3), **options)(parameters, e)
+        return setup.at_test(c, model).predict(parameters, e)
 
 
 def episodes() -> Episodes:
@@ -106,7 +103,7 @@ def episodes() -> Episodes:
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "multitask"])
-def test_learns(name: MethodName) -> None:
+def test_learns(name: str) -> None:
     """A hundred outer steps bring new classes to 55 % or more (chance: 33 %), and 10 points above the untrained."""
     c = config(name)
     before = accuracy(c, *trained(c, 0))
@@ -119,14 +116,14 @@ def test_multitask_has_nothing_to_learn() -> None:
     """One head for randomly named classes: on the training classes themselves it stays at chance."""
     c = config("multitask")
     model, parameters = trained(c, c.outer.steps)
-    none = setup.how_tested(c).inner
+    none = InnerLoop(blocks="none")
     settings = replace(c.test, episodes=200)
-    found = evaluate(model, parameters, setup.tasks(c, signals(), "train", 4), none, settings, head="model")
+    found = evaluate(predictor(model, none, head="model"), parameters, setup.tasks(c, signals(), "train", 4), settings)
     assert found.final.mean == pytest.approx(1 / 3, abs=0.05)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_labels_are_names(name: MethodName) -> None:
+def test_labels_are_names(name: str) -> None:
     """Renaming an episode's classes renames the outputs. A trained head must be renamed with them (and its learned
     rates): its rows differ, and so the outputs do else."""
     c, model, parameters = short(name)
@@ -142,7 +139,7 @@ def test_labels_are_names(name: MethodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_support_and_query_are_sets(name: MethodName) -> None:
+def test_support_and_query_are_sets(name: str) -> None:
     """The order of the support images changes nothing; the query images are answered in their own order."""
     c, model, parameters = short(name)
     e, s, q = episodes(), [3, 0, 5, 1, 4, 2], list(range(11, -1, -1))
@@ -155,7 +152,7 @@ def test_only_full_context_sees_an_order() -> None:
     """Its LSTM reads the support set one after the other (Vinyals et al. 2016); the order of queries is still none."""
     c = replace(config("matching"), metric=Metric(full_context=True))
     model = setup.build_model(c, signals())
-    parameters, e, s = setup.meta_parameters(c, model), episodes(), [3, 0, 5, 1, 4, 2]
+    parameters, e, s = setup.learner(c, model).init(), episodes(), [3, 0, 5, 1, 4, 2]
     plain = outputs(c, model, parameters, e)
     turned = Episodes(e.support_x[:, s], e.support_y[:, s], e.query_x, e.query_y)
     assert not torch.allclose(outputs(c, model, parameters, turned), plain)
@@ -164,7 +161,7 @@ def test_only_full_context_sees_an_order() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_query_labels_are_not_looked_at(name: MethodName) -> None:
+def test_query_labels_are_not_looked_at(name: str) -> None:
     """Not in the test, and in training only by the loss: nonsense there changes no prediction."""
     c, model, parameters = short(name)
     e = episodes()
@@ -173,7 +170,7 @@ def test_query_labels_are_not_looked_at(name: MethodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_support_set_is_what_teaches(name: MethodName) -> None:
+def test_the_support_set_is_what_teaches(name: str) -> None:
     """Another support set gives other outputs: no method answers without it."""
     c, model, parameters = short(name)
     e = episodes()
@@ -182,7 +179,7 @@ def test_the_support_set_is_what_teaches(name: MethodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_seed_decides(name: MethodName) -> None:
+def test_the_seed_decides(name: str) -> None:
     """Three outer steps from one seed: equal to the last bit, whatever the global generator does; another differs."""
     c, _, first = short(name)
     torch.manual_seed(99)
@@ -194,7 +191,7 @@ def test_the_seed_decides(name: MethodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_moves_all_that_is_used(name: MethodName) -> None:
+def test_training_moves_all_that_is_used(name: str) -> None:
     """And leaves the head alone where the support set's features classify in training."""
     _, _, after = short(name)
     unused = ("head", "rate:head") if name in ("nil", "proto", "matching", "proto-maml") else ()
@@ -203,7 +200,7 @@ def test_training_moves_all_that_is_used(name: MethodName) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_senseless_episodes_are_refused(name: MethodName) -> None:
+def test_senseless_episodes_are_refused(name: str) -> None:
     """A negative label, and fewer images than labels."""
     c, model, parameters = short(name)
     e = episodes()

@@ -20,10 +20,11 @@ from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
 from innerloop.methods.attention import cosine_attention, nearest_pair
-from innerloop.methods.gradient import body_features, learned, own_weights, predictor, step_outputs
-from innerloop.methods.named import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
+from innerloop.methods.catalogue import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
+from innerloop.methods.gradient import body_features, learned, own_weights
+from innerloop.methods.method import predictor
 from planting import but, plants
-from small import conv_model, each_task, images, small_mlp, targets
+from small import conv_model, each_task, images, small_mlp, step_outputs, targets
 
 METHODS = (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS)
 """those of Raghu et al. 2020; the others are tested in test_families.py"""
@@ -31,17 +32,17 @@ METHODS = (MAML, FOMAML, ANIL, BOIL, NIL, MULTITASK, MULTICLASS)
 
 @plants(
     "a method drops the loop's order",
-    "methods.named:Method.inner",
+    "methods.catalogue:Method.inner",
     lambda right: lambda self, loop: replace(right(self, loop), first_order=self.first_order),
 )
 @plants(
     "FOMAML of second order",
-    "methods.named:Method.inner",
+    "methods.catalogue:Method.inner",
     lambda right: lambda self, loop: replace(right(self, loop), first_order=loop.first_order),
 )
 @plants(
     "BOIL adapts the head",
-    "methods.named:Method.inner",
+    "methods.catalogue:Method.inner",
     lambda right: lambda self, loop: replace(right(self, loop), **({"blocks": "all"} if self.name == "boil" else {})),
 )
 def test_the_methods_are_what_their_papers_say() -> None:
@@ -57,13 +58,13 @@ def test_the_methods_are_what_their_papers_say() -> None:
         "multitask": ("none", False, "model"),
         "multiclass": ("none", False, "model"),
     }
-    assert {m.name for m in METHODS if (m.test_head or m.head) == "cosine"} == {"nil", "multitask", "multiclass"}
+    assert {m.name for m in METHODS if m.at_test.head == "cosine"} == {"nil", "multitask", "multiclass"}
     for m in METHODS:
         inner = m.inner(loop)
         assert (inner.steps, inner.lr, inner.recompute) == (7, 0.3, True)
         assert method(m.name) is m
     assert ANIL.inner(InnerLoop(first_order=True)).first_order
-    with pytest.raises(ValueError, match="no method 'maml2'; there are maml, fomaml, anil, boil, nil, meta-sgd"):
+    with pytest.raises(ValueError, match="no method 'maml2'; there are maml, fomaml, anil, boil, meta-sgd"):
         inspect.unwrap(method)("maml2")
 
 

@@ -20,13 +20,14 @@ from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import Objective, objective_gradient
 from innerloop.core.random import stream
 from innerloop.methods.attention import euclidean_means
-from innerloop.methods.gradient import body_features, predictor, step_outputs
+from innerloop.methods.gradient import body_features
+from innerloop.methods.method import predictor
 from innerloop.methods.objectives import batches, conjugate_gradients, implicit, multi_step, reptile, step_shares
 from innerloop.methods.starts import class_means, head_start
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from innerloop.models.head import CosineLinear, PairHead
 from planting import plants
-from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, targets
+from small import conv_model, each_task, images, jiggle, norm_names, pick, small_mlp, step_outputs, targets
 
 
 def close(found: Tensor, wanted: Tensor, *, rtol: float = 1e-7, atol: float = 1e-7) -> None:

@@ -16,8 +16,9 @@ from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
-from innerloop.methods.gradient import body_features, pair_predictor, predictor
+from innerloop.methods.gradient import body_features, pair_outputs
 from innerloop.methods.heads import Metric, normalised, pair_logits, support_logits
+from innerloop.methods.method import predictor
 from innerloop.models.head import FullContext, Linear, PairHead
 from planting import plants
 from small import conv_model, images, jiggle
@@ -220,7 +221,7 @@ def test_siamese_training_is_the_binary_cross_entropy_of_the_weighted_l1_distanc
     model, e = pair_model(), images()
     pairs = Episodes(e.support_x, torch.zeros_like(e.support_y), e.query_x, e.query_y % 2)
     slow = slow_weights(model)
-    out = pair_predictor(model)(slow, pairs)
+    out = pair_outputs(model, slow, pairs, Metric())
     found = cross_entropy(out, pairs.query_y)
     w, b = slow["head.weight"], slow["head.bias"]
     for t in range(3):

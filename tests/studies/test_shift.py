@@ -196,12 +196,12 @@ def test_a_table_by_the_slow_way(runs: dict[str, Path], tmp_path: Path) -> None:
     scores: dict[str, tuple[Evaluation, Evaluation]] = {}
     for name in ("maml", "anil", "anil-1"):
         config, model, parameters = load_run(runs[name], images=VINYALS)
-        inner = setup.how_tested(config).inner
+        learner = setup.at_test(config, model)
         families = ImageTasks(VINYALS.split("test"), 3, 1, 3), ImageTasks(unseen, 3, 1, 3)
         there = replace(config.test, seed=config.test.seed + 1)
         scores[name] = (
-            evaluate(model, parameters, families[0], inner, config.test),
-            evaluate(model, parameters, families[1], inner, there),
+            evaluate(learner, parameters, families[0], config.test),
+            evaluate(learner, parameters, families[1], there),
         )
     maml, anil = value["rows"]
     assert (maml["method"], anil["method"]) == ("maml", "anil")
@@ -226,8 +226,8 @@ def test_superclasses_compare_two_models(runs: dict[str, Path], tmp_path: Path) 
     (row,) = value["rows"]
     for name, data, part, add in (("cifar", CIFAR, "in_domain", 0), ("fc", FC, "shifted", 1)):
         config, model, parameters = load_run(runs[name], images=data)
-        how, test = setup.how_tested(config), replace(config.test, seed=config.test.seed + add)
-        again = evaluate(model, parameters, ImageTasks(data.split("test"), 3, 1, 3), how.inner, test, head=how.head)
+        test = replace(config.test, seed=config.test.seed + add)
+        again = evaluate(setup.at_test(config, model), parameters, ImageTasks(data.split("test"), 3, 1, 3), test)
         assert row[part]["mean"] == pytest.approx(again.final.mean, abs=1e-6)
     assert value["two_models"]
     assert value["classes"]["left_out"] == []

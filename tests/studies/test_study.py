@@ -16,6 +16,7 @@ from innerloop.core.outer import OuterLoop
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.evaluation import evaluate, fixed_episodes
+from innerloop.methods.method import predictor
 from innerloop.report.tables import without_cca
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies import Stage
@@ -81,7 +82,7 @@ def test_heads_agree_with_the_methods_of_the_same_name(done: Path) -> None:
     config, model, weights = load_run(done / "maml", images=blobs())
     family = setup.tasks(config, blobs(), "test", config.test.query)
     zeros = fresh_head(model, weights, stream(0), zero=True)
-    found = evaluate(model, zeros, family, config.inner_loop, config.test)
+    found = evaluate(predictor(model, config.inner_loop), zeros, family, config.test)
     assert rows["zeros"]["mean"] == pytest.approx(found.final.mean)
     assert rows["zeros"]["difference"]["mean"] == pytest.approx(found.final.mean - summary["methods"]["maml"]["mean"])
 
@@ -94,8 +95,8 @@ def test_checkpoints_along_the_training(done: Path) -> None:
     for e in early:
         config, model, weights = load_run(done / "maml", which=f"step{e['step']}", images=blobs())
         family = setup.tasks(config, blobs(), "test", config.test.query)
-        whole = evaluate(model, weights, family, config.inner_loop, config.test)
-        frozen = evaluate(model, weights, family, replace(config.inner_loop, blocks="head"), config.test)
+        whole = evaluate(predictor(model, config.inner_loop), weights, family, config.test)
+        frozen = evaluate(predictor(model, replace(config.inner_loop, blocks="head")), weights, family, config.test)
         assert e["episodes"] == 20
         assert (e["mean"], e["ci95"]) == pytest.approx((whole.final.mean, whole.final.ci95))
         assert (e["body_frozen"]["mean"], e["body_frozen"]["ci95"]) == pytest.approx(

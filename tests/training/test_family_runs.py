@@ -12,14 +12,15 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.outer import OuterLoop, objective_gradient
 from innerloop.core.random import stream
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.gradient import predictor, step_outputs
+from innerloop.methods.catalogue import METHODS
 from innerloop.methods.heads import Metric
-from innerloop.methods.named import METHODS, MethodName
+from innerloop.methods.method import Learner
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import load_weights
 from innerloop.training import PRESETS, Config, Inner, Interrupted, Model, Progress, load_run, preset, setup, train
 from innerloop.training.presets import for_method
+from small import step_outputs
 from tiny import CONFIG, SINES, assert_same, blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -63,13 +64,13 @@ def test_what_is_learned_beside_the_weights() -> None:
     """Meta-SGD: a rate an element; MAML++: one a block and step, and norms with a row a support set and one more."""
     for name in ("maml", "reptile", "proto-maml", "unicorn", "proto", "siamese", "baseline"):
         c = replace(CONFIG, method=name)
-        assert not [n for n in setup.meta_parameters(c, setup.build_model(c, blobs())) if ":" in n], name
+        assert not [n for n in setup.learner(c, setup.build_model(c, blobs())).init() if ":" in n], name
     c = replace(CONFIG, method="meta-sgd")
-    parameters = setup.meta_parameters(c, setup.build_model(c, blobs()))
+    parameters = setup.learner(c, setup.build_model(c, blobs())).init()
     rates = {n.removeprefix("rate:"): p for n, p in parameters.items() if ":" in n}
     assert set(rates) == {n for n in parameters if ":" not in n and "norm" not in n}
     assert all(r.shape == parameters[n].shape and bool((r == 0.4).all()) for n, r in rates.items())
-    parameters = setup.meta_parameters(PLUS, setup.build_model(PLUS, blobs()))
+    parameters = setup.learner(PLUS, setup.build_model(PLUS, blobs())).init()
     rates = {n: p for n, p in parameters.items() if n.startswith("rate:")}
     assert set(rates) == {"rate:conv1", "rate:conv2", "rate:conv3", "rate:conv4", "rate:head"}
     assert all(p.shape == (2,) and p.tolist() == pytest.approx([0.4, 0.4]) for p in rates.values())
@@ -81,14 +82,14 @@ def test_what_is_learned_beside_the_weights() -> None:
 
 
 @pytest.mark.parametrize("method", ["proto", "matching", "nil"])
-def test_train_way_builds_wider_episodes_for_training_alone(method: MethodName) -> None:
+def test_train_way_builds_wider_episodes_for_training_alone(method: str) -> None:
     c = replace(CONFIG, method=method, train_way=5)
     e = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
     assert e.support_y.unique().tolist() == [0, 1, 2, 3, 4]
     assert (e.way, e.query_x.shape[1]) == (5, 10)
     assert setup.tasks(c, blobs(), "test", 2).sample(1, stream(0, "t")).way == 3
     model = setup.build_model(c, blobs())
-    losses, out = setup.objective(c, model, 0)(setup.meta_parameters(c, model), e)
+    losses, out = setup.learner(c, model, 0).objective(setup.learner(c, model).init(), e)
     assert out.shape == (2, 10, 5)
     assert bool(losses.isfinite().all())
 
@@ -98,7 +99,7 @@ def test_siamese_trains_on_pairs_and_transfer_on_all_classes() -> None:
     assert e.support_x.shape == e.query_x.shape
     assert e.query_y.unique().tolist() == [0, 1]
     model = setup.build_model(SIAMESE, blobs())
-    _, out = setup.objective(SIAMESE, model, 0)(setup.meta_parameters(SIAMESE, model), e)
+    _, out = setup.learner(SIAMESE, model, 0).objective(setup.learner(SIAMESE, model).init(), e)
     assert out.shape == (*e.query_y.shape, 2)
     for name in ("baseline", "baseline++", "finetune", "centroid", "multiclass"):
         e = setup.training_tasks(replace(CONFIG, method=name), blobs()).sample(2, stream(0, "t"))
@@ -111,11 +112,11 @@ def test_second_order_begins_where_it_is_asked_to() -> None:
     for method in ("maml", "anil", "maml++"):
         c = replace(MLP, method=method, inner=replace(MLP.inner, second_order_from=2, recompute=True))
         model = setup.build_model(c, blobs())
-        parameters = setup.meta_parameters(c, model)
+        parameters = setup.learner(c, model).init()
         batch = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
 
         def gradient(config: Config, step: int, model=model, parameters=parameters, batch=batch) -> torch.Tensor:
-            objective = setup.objective(config, model, step)
+            objective = setup.learner(config, model, step).objective
             return objective_gradient(objective, parameters, batch).gradient["hidden1.linear.weight"]
 
         full = replace(c, inner=replace(c.inner, second_order_from=0))
@@ -133,7 +134,7 @@ def test_maml_plus_plus_gives_way_to_the_last_step() -> None:
         (replace(PLUS, inner=Inner(steps=2), outer=OuterLoop(steps=50)), 5),
     ):
         model = setup.build_model(c, blobs())
-        parameters = setup.meta_parameters(c, model)
+        parameters = setup.learner(c, model).init()
         e = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
         with torch.no_grad():
             out = step_outputs(model, parameters, e, c.inner_loop)
@@ -142,7 +143,7 @@ def test_maml_plus_plus_gives_way_to_the_last_step() -> None:
         for step in (0, 1, over - 1, over, over + 1):
             share = 0.5 * (1 - min(1, step / over))
             wanted = share * after[1] + (1 - share) * after[2]
-            torch.testing.assert_close(setup.objective(c, model, step)(parameters, e)[0].detach(), wanted)
+            torch.testing.assert_close(setup.learner(c, model, step).objective(parameters, e)[0].detach(), wanted)
 
 
 # ---- resuming, saving
@@ -183,7 +184,7 @@ def test_what_is_learned_survives_saving(config: Config, tmp_path: Path) -> None
     assert read == config
     assert parameters.keys() == saved.keys()
     assert all(torch.equal(parameters[n], w) for n, w in saved.items())
-    fresh = setup.meta_parameters(config, setup.build_model(config, blobs()))
+    fresh = setup.learner(config, setup.build_model(config, blobs())).init()
     for n in (n for n in saved if ":" in n):
         assert not torch.equal(saved[n], fresh[n]), f"{n} was not trained"
         for spoilt in (
@@ -197,9 +198,14 @@ def test_what_is_learned_survives_saving(config: Config, tmp_path: Path) -> None
 # ---- how a run is tested
 
 
-def refused(config: Config, name: MethodName, says: str) -> None:
+def at_test(config: Config, name: str | None = None) -> Learner:
+    images = None if config.regression else blobs()
+    return setup.at_test(config, setup.build_model(config, images), name)
+
+
+def refused(config: Config, name: str, says: str) -> None:
     with pytest.raises(ValueError, match=says):
-        setup.how_tested(config, name)
+        at_test(config, name)
 
 
 def test_how_runs_are_tested() -> None:
@@ -207,8 +213,8 @@ def test_how_runs_are_tested() -> None:
     found = {}
     for m in METHODS:
         c = replace(CONFIG, method=m.name, inner=replace(CONFIG.inner, proximal=2.0 if m.name == "imaml" else 0.0))
-        t = setup.how_tested(c)
-        found[m.name] = (t.inner.blocks, t.head, t.start)
+        t = at_test(c)
+        found[m.name] = (t.inner.blocks, t.method.head, t.method.start)
         assert t.inner.adapt_norm == (m.name in ("imaml", "reptile"))
     all_own = dict.fromkeys(("maml", "fomaml", "meta-sgd", "maml++", "reptile", "imaml"), ("all", "model", "own"))
     cosine = dict.fromkeys(("nil", "matching", "multiclass", "multitask"), ("none", "cosine", "own"))
@@ -244,21 +250,20 @@ def test_tests_that_the_head_cannot_serve_are_refused() -> None:
 
 
 @pytest.mark.parametrize("trained", ["multiclass", "baseline++", "proto", "siamese", "maml", "unicorn", "matching"])
-def test_tests_that_are_allowed_run(trained: MethodName) -> None:
+def test_tests_that_are_allowed_run(trained: str) -> None:
     """By whatever method is not refused, the outputs are finite and of the run's way; a zero start of cosines is
     refused by the head itself."""
     c = replace(CONFIG, method=trained)
     model = setup.build_model(c, blobs())
-    parameters = setup.meta_parameters(c, model)
+    parameters = setup.learner(c, model).init()
     e = setup.tasks(c, blobs(), "test", 2).sample(2, stream(0, "t"))
     ran = 0
     for m in METHODS:
         try:
-            t = setup.how_tested(c, m.name)
+            predict = setup.at_test(c, model, m.name)
         except ValueError:
             continue
-        predict = predictor(model, t.inner, head=t.head, start=t.start, metric=t.metric)
-        if trained == "baseline++" and t.start == "zero":
+        if trained == "baseline++" and predict.method.start == "zero":
             with pytest.raises(ValueError, match="no direction to begin in"):
                 predict(parameters, e)
             continue
@@ -346,28 +351,27 @@ def test_learn_rates_does_not_turn_meta_sgd_into_another_method() -> None:
         c = replace(CONFIG, method="meta-sgd", inner=replace(CONFIG.inner, learn_rates=True))
     except ValueError:
         return
-    assert "rate:head.weight" in setup.meta_parameters(c, setup.build_model(c, blobs()))
+    assert "rate:head.weight" in setup.learner(c, setup.build_model(c, blobs())).init()
 
 
 @pytest.mark.parametrize("method", ["reptile", "imaml"])
-def test_second_order_from_is_refused_where_it_has_no_meaning(method: MethodName) -> None:
+def test_second_order_from_is_refused_where_it_has_no_meaning(method: str) -> None:
     with pytest.raises(ValueError, match="second_order_from"):
         Config(method=method, inner=Inner(second_order_from=3, proximal=2.0 if method == "imaml" else 0.0))
 
 
 @pytest.mark.parametrize("name", ["maml", "anil", "unicorn", "baseline"])
-def test_a_context_is_no_head_to_adapt(name: MethodName) -> None:
+def test_a_context_is_no_head_to_adapt(name: str) -> None:
     refused(replace(CONFIG, method="matching", metric=Metric(full_context=True)), name, "matching")
 
 
 @pytest.mark.parametrize("name", ["anil", "nil"])
-def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: MethodName) -> None:
+def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: str) -> None:
     """The un-trained scale and shift of a MAML++ run have no say in any test of it."""
     model = setup.build_model(PLUS, blobs())
-    parameters = setup.meta_parameters(PLUS, model)
+    parameters = setup.learner(PLUS, model).init()
     e = setup.tasks(PLUS, blobs(), "test", 2).sample(2, stream(0, "t"))
-    t = setup.how_tested(PLUS, name)
-    predict = predictor(model, t.inner, head=t.head, start=t.start)
+    predict = setup.at_test(PLUS, model, name)
     before = predict(parameters, e)
     idle = {n: (2 * w if f"step:{n}" in parameters else w) for n, w in parameters.items()}
     torch.testing.assert_close(predict(idle, e), before)
@@ -383,5 +387,5 @@ def test_reptile_trains_every_parameter() -> None:
     c = replace(for_method(CONFIG, "reptile"), query=CONFIG.query)
     model = setup.build_model(c, blobs())
     batch = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
-    found = objective_gradient(setup.objective(c, model, 0), slow_weights(model), batch).gradient
+    found = objective_gradient(setup.learner(c, model, 0).objective, slow_weights(model), batch).gradient
     assert all(bool(g.any()) for g in found.values())

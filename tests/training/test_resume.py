@@ -169,8 +169,8 @@ def test_killed_between_checkpoint_and_index(tmp_path: Path) -> None:
 
 
 def test_channels_last_weights_and_their_moments_keep_their_layout(tmp_path: Path) -> None:
-    def last_layout(config: Config, images: object) -> torch.nn.Sequential:
-        return build(config, images).to(memory_format=torch.channels_last)  # pyright: ignore
+    def last_layout(*given: object) -> torch.nn.Sequential:
+        return build(*given).to(memory_format=torch.channels_last)  # pyright: ignore
 
     build = setup.build_model
     with pytest.MonkeyPatch.context() as m:

@@ -14,6 +14,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.heads import Metric
+from innerloop.methods.method import predictor
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Progress, load_run, setup, train
 from tiny import CONFIG, SINES, blobs, load_blobs
@@ -29,7 +30,7 @@ def validate(config: Config, path: Path, which: str) -> float:
     family = setup.tasks(own, setup.load_images(own), "val", own.test.query)
     kinds = setup.losses(own)
     result = evaluate(
-        model, parameters, family, own.inner_loop, settings, loss=kinds.loss, score=kinds.score, task_chunk=1
+        predictor(model, own.inner_loop, loss=kinds.loss), parameters, family, settings, score=kinds.score, task_chunk=1
     )
     return result.final.mean
 

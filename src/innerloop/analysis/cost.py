@@ -14,8 +14,8 @@ from innerloop.core.functional import Weights
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.core.outer import meta_gradient
-from innerloop.methods.gradient import predictor
-from innerloop.methods.named import ANIL, FOMAML, MAML, NIL
+from innerloop.methods.catalogue import ANIL, FOMAML, MAML, NIL
+from innerloop.methods.method import predictor
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import Loss, accuracy, cross_entropy
 from innerloop.core.statistics import Estimate, paired_difference
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
+from innerloop.methods.method import predictor
 
 
 @dataclass(frozen=True)
@@ -50,12 +51,10 @@ def freezing(
     for j in range(len(names)):
         adapted = names[j:]
         result = (whole if j == 0 else None) or evaluate(
-            model,
+            predictor(model, replace(inner, blocks=adapted), loss=loss),
             slow,
             family,
-            replace(inner, blocks=adapted),
             settings,
-            loss=loss,
             score=score,
             task_chunk=task_chunk,
             each_step=False,

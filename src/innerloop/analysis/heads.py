@@ -16,6 +16,7 @@ from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
+from innerloop.methods.method import predictor
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,10 @@ def label_permutations(
             f"the head has {width} columns and the episodes have {way} classes; give it {way} with fresh_head"
         )
     chosen = _choose(way, permutations)
-    rows = []
+    learner, rows = predictor(model, inner, loss=loss), []
     for i, p in enumerate(chosen):
         tasks = _Relabelled(family, p)
-        found = evaluate(model, slow, tasks, inner, settings, loss=loss, task_chunk=task_chunk, each_step=False)
+        found = evaluate(learner, slow, tasks, settings, task_chunk=task_chunk, each_step=False)
         rows.append(torch.tensor(found.per_episode, dtype=torch.float64))
         report(i + 1, len(chosen))
     return Permuted(tuple(chosen), torch.stack(rows))
@@ -206,13 +207,10 @@ def heads(
         report(i, len(jobs))
         try:
             found = (whole if i == 0 else None) or evaluate(
-                model,
+                predictor(model, loop, head=head, loss=loss),
                 weights,
                 family,
-                loop,
                 settings,
-                head=head,
-                loss=loss,
                 score=score,
                 task_chunk=task_chunk,
                 each_step=False,

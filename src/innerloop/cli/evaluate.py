@@ -12,7 +12,6 @@ from innerloop.core.threads import use_threads
 from innerloop.data.augment import AugmentedSupport
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
-from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.studies.shift import find_target, task_families, unseen_classes
 from innerloop.training import Config, load_run, setup
@@ -37,7 +36,7 @@ class EvaluateArgs:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run folder"""
-    method: MethodName | None = None
+    method: str | None = None
     """test with another method on the same weights (nil on MAML's body, anil on MAML's weights, …)"""
     which: str = "best"
     """which checkpoint: best, last, or stepN where training kept it (--validation.keep-every)"""
@@ -103,7 +102,7 @@ def of_images(path: Path, instead: Mapping[str, str]) -> RunFolder:
 def evaluate_run(
     path: Path,
     *,
-    method_name: MethodName | None = None,
+    method_name: str | None = None,
     which: str = "best",
     split: str = "test",
     shot: int | None = None,
@@ -126,7 +125,7 @@ def evaluate_run(
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
-    kind = setup.how_tested(config, name)
+    learner = setup.at_test(config, model, name)
     kinds = setup.losses(config)
     if not other:
         family = setup.tasks(config, images, split, settings.query)
@@ -150,15 +149,10 @@ def evaluate_run(
     chunk = setup.chunk_size(config, where)
     with show.progress() as bar:
         result: Evaluation = evaluate(
-            model,
+            learner,
             parameters,
             family,
-            kind.inner,
             settings,
-            head=kind.head,
-            start=kind.start,
-            metric=kind.metric,
-            loss=kinds.loss,
             score=kinds.score,
             task_chunk=chunk,
             report=lambda done: bar("test episodes", done, settings.episodes),

@@ -5,13 +5,12 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import tyro
 
 from innerloop.data.paths import data_root
 from innerloop.errors import InnerloopError, did_you_mean, quoted
-from innerloop.methods.named import MethodName
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import PRESETS, Config, preset
 from innerloop.training.setup import choose_device
@@ -40,6 +39,7 @@ def parse(
     if long := [a for a in args if len(a) > _LONGEST]:
         raise InnerloopError(f"an argument has {len(long[0]):,} characters: {quoted(long[0])}")
     more: dict[str, Any] = {} if default is None else {"default": default}
+    args = ["--model.arch" + a.removeprefix("--model") if a.partition("=")[0] == "--model" else a for a in args]
     try:
         asked = tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **more)
     except SystemExit as done:
@@ -162,7 +162,7 @@ def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:
     """The preset that the arguments name, for the method that they name: the defaults of all other options."""
     name = value_of(args, "--preset") or default
     method = value_of(args, "--method")
-    config = preset(name, cast(MethodName, method) if method in get_args(MethodName) else None)
+    config = preset(name, method)
     data = value_of(args, "--data")
     if data and data != config.data:
         config = replace(config, split_scheme="")

@@ -10,6 +10,7 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
 from innerloop.errors import InnerloopError
+from innerloop.methods.catalogue import method
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.catalogue import ENVIRONMENTS, find
@@ -56,6 +57,8 @@ class ReproduceArgs:
     """classes an episode"""
     shot: int = 1
     """support images a class"""
+    methods: tuple[str, ...] = ()
+    """families: which methods, module:attribute for one of your own; by default all of ours"""
     env: tuple[str, ...] = tuple(e.name for e in ENVIRONMENTS if e.published)
     """table2-rl, rl-features and rl-baselines: the environments, ours or module:attribute of your own (data, way and
     shot are for the others)"""
@@ -92,6 +95,10 @@ def run(args: Sequence[str]) -> int:
     if experiment(names[0]).rl:
         run_rl(asked, names)
         return 0
+    if asked.methods and names != ["families"]:
+        raise InnerloopError(f"--methods is for families; it has no effect on {asked.name}")
+    for name in asked.methods:
+        method(name)
     if asked.env != ReproduceArgs().env:
         raise InnerloopError(f"{asked.name} is about images: --env has no effect on it")
     with show.progress() as bar:
@@ -110,6 +117,7 @@ def run(args: Sequence[str]) -> int:
             data_dir=asked.data_dir,
             threads=asked.threads,
             device=asked.device,
+            methods=asked.methods,
             report=report,
         )
         config = bench.config("maml", bench.seeds[0])
@@ -121,7 +129,7 @@ def run(args: Sequence[str]) -> int:
 
 def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
-    images = ("data", "way", "shot", "data_dir", "device")
+    images = ("data", "way", "shot", "data_dir", "device", "methods")
     if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
         raise InnerloopError(
             f"{asked.name} is about environments (--env): --{given[0].replace('_', '-')} has no effect on it"

@@ -9,6 +9,7 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import evaluate_run, print_evaluation
+from innerloop.methods.catalogue import method
 from innerloop.runs import RunFolder
 from innerloop.training import Config, Progress, train
 
@@ -40,7 +41,7 @@ def run(args: Sequence[str]) -> int:
     """Train and test."""
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
-    out = asked.out or Path("runs") / f"{asked.preset}-{asked.config.method}-seed{asked.config.seed}"
+    out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"
     options.check_out(out, resume=asked.resume)
     with show.progress() as bar:
         folder = train(

@@ -100,7 +100,7 @@ def objective_gradient(
     """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks."""
     if reduction not in ("mean", "sum"):
         raise InnerloopError(f"reduction must be mean or sum; got {reduction!r}")
-    _check_chunk(task_chunk)
+    check_chunk(task_chunk)
     tasks = len(episodes)
     weight = 1.0 / tasks if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
@@ -123,7 +123,8 @@ def objective_gradient(
     return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
 
 
-def _check_chunk(task_chunk: int | None) -> None:
+def check_chunk(task_chunk: int | None) -> None:
+    """Raise InnerloopError unless `task_chunk` is a number of tasks, or None for all."""
     if task_chunk is not None and task_chunk < 1:
         raise InnerloopError(
             f"task_chunk is the number of tasks in memory at once, 1 or more, or None for all; got {task_chunk}"
@@ -198,7 +199,7 @@ def score_episodes(
     task_chunk: int | None = None,
 ) -> Float[Tensor, " tasks"]:
     """One score a task on its query set, without gradients for the slow weights."""
-    _check_chunk(task_chunk)
+    check_chunk(task_chunk)
     step = task_chunk or len(episodes)
     chunks = (episodes[i : i + step] for i in range(0, len(episodes), step))
     return torch.cat([per_task(score, predict(parameters, chunk), chunk.query_y) for chunk in chunks])

@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import block_names
-from innerloop.core.inner import InnerLoop, at_step, with_steps
+from innerloop.core.inner import InnerLoop, at_step
 from innerloop.data.dataset import Regression
 from innerloop.errors import InnerloopError
 from innerloop.estimator.inputs import Wanted
+from innerloop.methods.catalogue import method
 from innerloop.methods.gradient import learned
-from innerloop.methods.named import method
 from innerloop.methods.starts import Start
 from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.pretrained import ImageFeatures, pretrained, without_weights
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, check_shapes
 from innerloop.training import Config
-from innerloop.training.setup import choose_device, how_tested
+from innerloop.training.setup import at_test, choose_device
 from innerloop.training.train import from_checkpoint
 
 
@@ -209,13 +209,13 @@ def _of_run(config: Config, checkpoint: Checkpoint, image_size: int | None, devi
     with torch.no_grad():  # where each inner step has its own, those of the first serve the body that does not adapt
         for name, p in at_step(dict(model.named_parameters()), steps, 0).items():
             dict(model.named_parameters())[name].copy_(p)
-    trained, testing = None, how_tested(config)
-    if testing.head == "model" and testing.inner.blocks != "none":
+    trained, learner = None, at_test(config, model)
+    if learner.has_steps and learner.method.adapts:
         trained = Trained(
-            with_steps(testing.inner, config.test.inner_steps),
+            learner.inner,
             {n: p.detach() for n, p in learned(parameters, "rate").items()},
             steps,
-            testing.start,
+            learner.method.start,
             config.method,
         )
     wanted = Wanted(size, channels, resample=Image.Resampling.LANCZOS, invert=data.drawn)

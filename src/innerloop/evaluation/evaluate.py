@@ -2,23 +2,21 @@
 in pairs."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.functional import Weights
-from innerloop.core.inner import InnerLoop, with_steps
-from innerloop.core.losses import Loss, accuracy, cross_entropy
-from innerloop.core.outer import score_episodes
+from innerloop.core.inner import with_steps
+from innerloop.core.losses import Loss, accuracy, per_task
+from innerloop.core.outer import Predict, check_chunk
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import predictor, step_outputs
-from innerloop.methods.heads import Head, Metric
-from innerloop.methods.starts import Start
+from innerloop.methods.method import Learner
 from innerloop.validated import Count, Natural, Positive, Several, Validated
 
 _DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
@@ -75,66 +73,42 @@ def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episo
         done += n
 
 
+@torch.no_grad()
 def evaluate(
-    model: nn.Sequential,
+    predict: Learner | Predict,
     parameters: Weights,
     family: TaskFamily,
-    inner: InnerLoop,
-    settings: EvalSettings,
+    settings: EvalSettings = EvalSettings(),
     *,
-    head: Head = "model",
-    start: Start = "own",
-    metric: Metric = Metric(),  # noqa: B008  frozen
-    loss: Loss = cross_entropy,
     score: Loss = accuracy,
     task_chunk: int | None = None,
     each_step: bool = True,
     report: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
-    """Adapt to each test episode and score its query set, after each inner step (or, quicker, after the last alone).
+    """Predict the query set of each test episode and score it.
 
-    `inner` says which blocks adapt and how fast, `settings.inner_steps` how often; `head`, `start` and `metric` what
-    classifies (see `methods`). `report` is called with the
-    number of episodes done. Raises FloatingPointError if an output or a score is not finite.
+    A learner runs with the inner steps, the statistics and the temperature of `settings`, and is scored after each
+    inner step, or, quicker, after the last alone; any other function from meta-parameters and episodes to outputs
+    [tasks, query, way] is taken as it is. `task_chunk` is the number of episodes in memory at once (None: 25). `report`
+    is called with the number of episodes done. Raises FloatingPointError if an output or a score is not finite.
     """
-    inner = with_steps(inner, settings.inner_steps)
-
-    def finite_score(output: Tensor, y: Tensor) -> Tensor:
-        """NaN where the output is not finite: the largest of NaNs would still be some class."""
-        if batch.classes is not None and output.shape[-1] != batch.way:
-            raise InnerloopError(
-                f"the model tells {output.shape[-1]} classes apart, the test episodes have {batch.way}; give tasks of "
-                f"way {output.shape[-1]}, or test with a head made of the support set (proto, nil)"
-            )
-        return torch.where(output.isfinite().flatten(1).all(1), score(output, y), torch.nan)
-
+    check_chunk(task_chunk)
+    learner = under(predict, settings) if isinstance(predict, Learner) else None
+    outputs = learner or predict
+    if learner is not None and each_step and learner.has_steps:
+        outputs = learner.steps
     rows: list[Tensor] = []
     device = next(iter(parameters.values())).device
+    done = 0
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        if head != "model" or not each_step:
-            predict = predictor(
-                model,
-                inner,
-                head=head,
-                start=start,
-                metric=metric,
-                loss=loss,
-                statistics=settings.statistics,
-                temperature=settings.temperature,
-            )
-            rows.append(score_episodes(predict, parameters, batch, finite_score, task_chunk=task_chunk)[None])
-        else:
-            step = task_chunk or len(batch)
-            parts = []
-            for i in range(0, len(batch), step):
-                chunk = batch[i : i + step]
-                out = step_outputs(
-                    model, parameters, chunk, inner, start=start, loss=loss, statistics=settings.statistics
-                )
-                parts.append(torch.stack([finite_score(o, chunk.query_y) for o in out]))
-            rows.append(torch.cat(parts, dim=1))
-        report(sum(r.shape[1] for r in rows))
+        for i in range(0, len(batch), task_chunk or len(batch)):
+            chunk = batch[i : i + (task_chunk or len(batch))]
+            found = outputs(parameters, chunk)
+            steps = [found] if isinstance(found, Tensor) else found
+            rows.append(torch.stack([_finite_score(score, o, chunk) for o in steps]))
+        done += len(batch)
+        report(done)
     scores = torch.cat(rows, dim=1).cpu()
     if not bool(scores.isfinite().all()):
         raise FloatingPointError(
@@ -142,3 +116,22 @@ def evaluate(
         )
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
+
+
+def under(learner: Learner, settings: EvalSettings) -> Learner:
+    """The learner with the inner steps, the statistics and the temperature of a test."""
+    own = learner.settings
+    inner = with_steps(own.inner, settings.inner_steps)
+    own = replace(own, inner=inner, statistics=settings.statistics, temperature=settings.temperature)
+    return replace(learner, settings=own)
+
+
+def _finite_score(score: Loss, output: Tensor, episodes: Episodes) -> Tensor:
+    """NaN where the output is not finite: the largest of NaNs would still be some class."""
+    if episodes.classes is not None and output.shape[-1] != episodes.way:
+        raise InnerloopError(
+            f"the model tells {output.shape[-1]} classes apart, the test episodes have {episodes.way}; give tasks of "
+            f"way {output.shape[-1]}, or test with a head made of the support set (proto, nil)"
+        )
+    value = per_task(score, output, episodes.query_y)
+    return torch.where(output.isfinite().flatten(1).all(1), value, torch.nan)

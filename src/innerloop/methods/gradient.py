@@ -4,7 +4,6 @@ features."""
 from collections.abc import Iterator
 from typing import Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,10 +19,8 @@ from innerloop.core.functional import (
 )
 from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
-from innerloop.core.outer import Predict
 from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
 from innerloop.methods.starts import Start, head_start
-from innerloop.validated import checked
 
 StatisticsOf = Literal["batch", "support"]
 """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
@@ -36,8 +33,10 @@ def query_statistics(
     return batch_statistics(model, slow, fast, support_x) if of == "support" else None
 
 
-def predictor(
+def adapted_outputs(
     model: nn.Sequential,
+    parameters: Weights,
+    episodes: Episodes,
     inner: InnerLoop,
     *,
     head: Head = "model",
@@ -46,52 +45,45 @@ def predictor(
     loss: Loss = cross_entropy,
     statistics: StatisticsOf = "batch",
     temperature: float = 1.0,
-) -> Predict:
-    """A whole method in one function: (slow weights, episodes) -> outputs for the query set [tasks, query, out].
+) -> Float[Tensor, "tasks query out"]:
+    """Adapt to each support set, then classify its query set by the model's head or by the support set's features.
 
     Learned inner rates are part of the meta-parameters, under the key ``rate:NAME``; weights that differ from one inner
     step to the next under ``step:NAME``. `statistics` says whose batch statistics normalise the query set: its own
     ("batch", transductive) or the support set's ("support", non-transductive). With a head of support features,
     `temperature` multiplies the cosines or distances.
     """
-    checked(StatisticsOf, statistics, "statistics")
-
-    def predict(parameters: Weights, episodes: Episodes) -> Tensor:
-        slow = own_weights(parameters)
-        fast = adapt(
-            model,
-            slow,
-            episodes.support_x,
-            episodes.support_y,
-            inner,
-            loss=loss,
-            rates=learned(parameters, "rate"),
-            start=started(model, slow, episodes, start),
-            step_weights=learned(parameters, "step"),
-        )
-        if head != "model":
-            of = query_statistics(statistics, model, slow, fast, episodes.support_x)
-            return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
-        last = last_weights(model, parameters, inner)
-        of = query_statistics(statistics, model, last, fast, episodes.support_x)
-        return forward(model, last, fast, episodes.query_x, statistics=of)
-
-    return predict
+    slow = own_weights(parameters)
+    fast = adapt(
+        model,
+        slow,
+        episodes.support_x,
+        episodes.support_y,
+        inner,
+        loss=loss,
+        rates=learned(parameters, "rate"),
+        start=started(model, slow, episodes, start),
+        step_weights=learned(parameters, "step"),
+    )
+    if head != "model":
+        of = query_statistics(statistics, model, slow, fast, episodes.support_x)
+        return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
+    last = last_weights(model, parameters, inner)
+    of = query_statistics(statistics, model, last, fast, episodes.support_x)
+    return forward(model, last, fast, episodes.query_x, statistics=of)
 
 
-def pair_predictor(model: nn.Sequential, *, metric: Metric = Metric()) -> Predict:  # noqa: B008  frozen
-    """For training on pairs: (slow weights, pairs) -> logits of (different, same) [tasks, pairs, 2].
+def pair_outputs(
+    model: nn.Sequential, parameters: Weights, pairs: Episodes, metric: Metric
+) -> Float[Tensor, "tasks pairs 2"]:
+    """For training on pairs: logits of (different, same).
 
     The pairs are an episode whose support and query images are the first and second ones of each pair.
     """
     name, block = head_of(model)
-
-    def predict(parameters: Weights, pairs: Episodes) -> Tensor:
-        slow = own_weights(parameters)
-        a, b = (body_features(model, slow, {}, x) for x in (pairs.support_x, pairs.query_x))
-        return pair_logits(a, b, block=block, weights=_of_block(slow, name), normalise=metric.normalise)
-
-    return predict
+    slow = own_weights(parameters)
+    a, b = (body_features(model, slow, {}, x) for x in (pairs.support_x, pairs.query_x))
+    return pair_logits(a, b, block=block, weights=_of_block(slow, name), normalise=metric.normalise)
 
 
 def step_predictions(
@@ -109,7 +101,6 @@ def step_predictions(
     Differentiable as `adapt` is.
     """
     slow, steps = own_weights(parameters), learned(parameters, "step")
-    checked(StatisticsOf, statistics, "statistics")
     begin = started(model, slow, episodes, start)
     before, rest = split_model(model, resolve_blocks(model, inner.blocks))
     if not len(rest):  # nothing adapts: all of it is "the rest", run once
@@ -134,23 +125,6 @@ def step_predictions(
         own = at_step(slow, steps, step)
         of = query_statistics(statistics, rest, own, fast, support)
         yield forward(rest, own, fast, query, statistics=of)
-
-
-@torch.no_grad()
-def step_outputs(
-    model: nn.Sequential,
-    parameters: Weights,
-    episodes: Episodes,
-    inner: InnerLoop,
-    *,
-    start: Start = "own",
-    loss: Loss = cross_entropy,
-    statistics: StatisticsOf = "batch",
-) -> Float[Tensor, "steps tasks query out"]:
-    """`step_predictions` in one tensor, without gradients."""
-    return torch.stack(
-        list(step_predictions(model, parameters, episodes, inner, start=start, loss=loss, statistics=statistics))
-    )
 
 
 def own_weights(parameters: Weights) -> dict[str, Tensor]:

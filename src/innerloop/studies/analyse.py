@@ -11,7 +11,8 @@ from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate, fixed_episodes
-from innerloop.methods.named import method
+from innerloop.methods.catalogue import method
+from innerloop.methods.method import predictor
 from innerloop.runs import RunFolder, write_json
 from innerloop.studies.bench import seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most, described
@@ -46,6 +47,8 @@ def analyse(
         raise InnerloopError(f"the head of {path} tells all training classes apart; test it with 'innerloop evaluate'")
     if kind.trains_on == "pairs" or config.metric.full_context:
         raise InnerloopError(f"the head of {path} compares images instead of classifying one; test it with 'evaluate'")
+    if kind.predict is not None:
+        raise InnerloopError(f"{path} was trained with {config.method}, which has no inner loop that is known here")
     if kind.start != "own" or kind.step_norms:
         raise InnerloopError(
             f"{path} was trained with {config.method}, whose inner loop does not begin at one set of slow weights; the "
@@ -74,7 +77,7 @@ def analyse(
     at_test = with_steps(inner, settings.inner_steps)
 
     report(Stage("test episodes", 0, 1))
-    whole = evaluate(model, parameters, family, inner, settings, task_chunk=chunk, each_step=False)
+    whole = evaluate(predictor(model, inner), parameters, family, settings, task_chunk=chunk, each_step=False)
     frozen = freezing(
         model,
         parameters,

@@ -15,14 +15,16 @@ from innerloop.core.statistics import Estimate, paired_difference
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
-from innerloop.methods.named import MethodName
+from innerloop.methods.catalogue import METHODS, MULTICLASS, method
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.result import Result, SeedValue, described, what_counts
 from innerloop.studies.study import Stage
 from innerloop.training import Config, Progress, load_run, setup, train
 
-SHARE_MULTICLASS = ("baseline", "finetune", "centroid")
+SHARE_MULTICLASS = tuple(
+    m.name for m in METHODS if m.trains_on == "classes" and m.make_head is None and m is not MULTICLASS
+)
 """methods whose training is multiclass's; they differ at test"""
 
 
@@ -63,6 +65,8 @@ class Bench:
     data_dir: Path | None = None
     threads: int = 0
     device: str = "auto"
+    methods: tuple[str, ...] = ()
+    """for families: which methods, of ours or module:attribute; none: all of ours"""
     report: Callable[[Stage], None] = lambda _: None
     _images: list[ClassImages] = field(default_factory=list)
     _scores: dict[tuple[Any, ...], Evaluation] = field(default_factory=dict)
@@ -88,7 +92,7 @@ class Bench:
             result, self.config("maml", 0), name=name, title=title, where=where, query=query, seconds=seconds
         )
 
-    def config(self, name: MethodName, seed: int) -> Config:
+    def config(self, name: str, seed: int) -> Config:
         """The configuration of one run."""
         config = budget_config(self.data, self.budget, self.way, self.shot, name, seed)
         return replace(config, threads=self.threads or config.threads, device=self.device)
@@ -129,9 +133,9 @@ class Bench:
 
     def folder(self, name: str, seed: int) -> RunFolder:
         """Where a run lies."""
-        return RunFolder(self.out / "runs" / f"{self.title}-{name}-seed{seed}")
+        return RunFolder(self.out / "runs" / f"{self.title}-{method(name).name}-seed{seed}")
 
-    def train(self, name: MethodName, seed: int) -> RunFolder:
+    def train(self, name: str, seed: int) -> RunFolder:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
         config, folder = self.config(name, seed), self.folder(name, seed)
         if folder.exists:
@@ -156,32 +160,30 @@ class Bench:
             model = setup.build_model(config, self.images)
             return Trained(name, config, model, slow_weights(model), None)
         shared = name in SHARE_MULTICLASS
-        folder = self.train("multiclass" if shared else name, seed)  # pyright: ignore[reportArgumentType]
+        folder = self.train(MULTICLASS.name if shared else name, seed)
         config, model, parameters = load_run(folder.path, which=which, images=self.images, device=self.device)
         if shared:  # the same training, another test
-            config = replace(self.config(name, seed), device=config.device)  # pyright: ignore[reportArgumentType]
+            config = replace(self.config(name, seed), device=config.device)
         return Trained(name, config, model, parameters, folder, which)
 
-    def score(self, run: Trained, test: MethodName, blocks: tuple[str, ...] = ()) -> Evaluation:
+    def score(self, run: Trained, test: str, blocks: tuple[str, ...] = ()) -> Evaluation:
         """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting).
 
         What was scored before is remembered by its content: weights, settings and method, not by the run's name.
         """
-        kind = setup.how_tested(run.config, test)
-        key = (run.content, kind, run.config.test, blocks)
+        learner = setup.at_test(run.config, run.model, test)
+        if blocks:
+            learner = replace(learner, method=replace(learner.method, blocks=blocks))
+        key = (run.content, learner.method, learner.settings, run.config.test)
         if key not in self._scores:
             title = f"test {run.name} ({run.which}), seed {run.config.seed}, " + (
                 f"{' '.join(blocks)} adapt" if blocks else test
             )
             self._scores[key] = evaluate(
-                run.model,
+                learner,
                 run.parameters,
                 self.family,
-                replace(kind.inner, blocks=blocks) if blocks else kind.inner,
                 run.config.test,
-                head=kind.head,
-                start=kind.start,
-                metric=kind.metric,
                 task_chunk=self.chunk,
                 each_step=False,
                 report=lambda done: self.report(Stage(title, done, self.settings.episodes)),

@@ -7,14 +7,13 @@ from innerloop.core.outer import OuterLoop
 from innerloop.data.catalogue import find_images
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.named import MethodName
 from innerloop.training import Config, Inner, Model, Validation, for_method, preset
 from innerloop.validated import checked
 
 Budget = Literal["smoke", "cpu", "paper"]
 
 
-def budget_config(data: str, budget: Budget, way: int, shot: int, method: MethodName, seed: int) -> Config:
+def budget_config(data: str, budget: Budget, way: int, shot: int, method: str, seed: int) -> Config:
     """The training of `method` at that budget. All methods share model, data, inner steps, rate and outer loop.
 
     smoke: a few steps of a small net, to see that all runs. cpu: 1,500 outer steps of 4 tasks, above 5 ways 1,000 of

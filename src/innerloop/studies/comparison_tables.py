@@ -1,6 +1,5 @@
 """Tables 2 and 4: MAML, ANIL, and NIL on ANIL's body."""
 
-from innerloop.methods.named import MethodName
 from innerloop.studies.bench import Bench, difference
 from innerloop.studies.paper import TABLE2, TABLE4_NIL, at_shot, column
 from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, bars_of
@@ -36,13 +35,13 @@ def table4(bench: Bench) -> Result:
     return _result(bench, rows, [gap], [claim])
 
 
-def _row(bench: Bench, label: str, body: MethodName, test: MethodName) -> Row:
+def _row(bench: Bench, label: str, body: str, test: str) -> Row:
     values = bench.per_seed(lambda s: bench.score(bench.trained(body, s), test))
     printed = TABLE4_NIL if test == "nil" else TABLE2[test]
     return Row(label, "accuracy", values, at_shot(printed[column(bench.data)], bench.shot))
 
 
-def _gap(bench: Bench, label: str, a: tuple[MethodName, MethodName], b: tuple[MethodName, MethodName]) -> Row:
+def _gap(bench: Bench, label: str, a: tuple[str, str], b: tuple[str, str]) -> Row:
     def one(s: int):
         first, second = (bench.score(bench.trained(body, s), test) for body, test in (a, b))
         return difference(first, second)

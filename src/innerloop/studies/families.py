@@ -1,59 +1,40 @@
 """All families of few-shot learning on the same data, body and episodes: accuracy against the cost of adaptation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
 
 from innerloop.analysis.cost import measure_cost
 from innerloop.core.functional import block_names, slow_weights
-from innerloop.core.inner import adapted_parameters, with_steps
+from innerloop.core.inner import adapted_parameters
 from innerloop.core.statistics import over_episodes
 from innerloop.evaluation import fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
-from innerloop.methods.gradient import predictor
-from innerloop.methods.named import MethodName, method
+from innerloop.methods.catalogue import METHODS, MULTICLASS, REGIMES, method
 from innerloop.studies.bench import SHARE_MULTICLASS, Bench, Trained, difference
 from innerloop.studies.published import published
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
 from innerloop.studies.study import Stage
 from innerloop.training import setup
 
-FAMILIES: dict[str, tuple[MethodName, ...]] = {
-    "gradient-based": (
-        "maml",
-        "fomaml",
-        "anil",
-        "boil",
-        "meta-sgd",
-        "maml++",
-        "proto-maml",
-        "unicorn",
-        "reptile",
-        "imaml",
-    ),
-    "metric": ("proto", "matching", "siamese", "nil"),
-    "transfer": ("baseline", "baseline++", "finetune", "centroid"),
-}
-TRAINED: tuple[MethodName, ...] = (
-    *(n for members in FAMILIES.values() for n in members if n not in SHARE_MULTICLASS),
-    "multiclass",
+NAMES = tuple(
+    m.name for f in ("gradient-based", "metric", "transfer") for m in METHODS if m.family == f and m not in REGIMES
 )
+TRAINED = (*(n for n in NAMES if n not in SHARE_MULTICLASS), MULTICLASS.name)
 """the runs that it needs"""
 MINUTES, ADAPTATION, PARAMETERS = "training (min)", "ms an episode", "parameters adapted"
 
 
 def families(bench: Bench) -> Result:
     """Every method under its own test, beside an untrained body and the nearest neighbour in raw pixels."""
-    names: list[MethodName] = [n for members in FAMILIES.values() for n in members]
+    names = bench.methods or NAMES
     rows: list[Row] = []
-    groups: dict[str, str] = {}
-    for family, members in FAMILIES.items():
-        for name in members:
-            values = bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s), n))
-            printed = published(name, bench.data, bench.way, bench.shot)
-            groups[name] = family
-            rows.append(Row(name, "accuracy", values, printed, measured={MINUTES: _minutes(bench, name)}))
+    groups = {name: method(name).family for name in names}
+    for name in names:
+        values = bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s), n))
+        printed = published(name, bench.data, bench.way, bench.shot)
+        rows.append(Row(name, "accuracy", values, printed, measured={MINUTES: _minutes(bench, name)}))
     random = bench.per_seed(lambda s: bench.score(bench.trained("random", s), "nil"))
     rows.append(Row("untrained body, nil's head", "accuracy", random))
     rows.append(Row("nearest pixels", "accuracy", bench.per_seed(lambda _: _pixels(bench))))
@@ -62,7 +43,7 @@ def families(bench: Bench) -> Result:
     best = max((r for r in rows if r.label in groups), key=lambda r: r.mean)
     return Result(
         tuple(rows),
-        (_every_one_learns(rows, random), _near_the_best(bench, best)),
+        (_every_one_learns(rows, random), *([_near_the_best(bench, best)] if {"maml", "anil"} <= set(names) else [])),
         _drawing(rows, groups),
         "each method's own paper, at its own length of training" if any(r.paper for r in rows) else "",
         (
@@ -75,7 +56,7 @@ def families(bench: Bench) -> Result:
     )
 
 
-def _minutes(bench: Bench, name: MethodName) -> float:
+def _minutes(bench: Bench, name: str) -> float:
     seconds = [f.summary["seconds"] for s in bench.seeds if (f := bench.trained(name, s).folder) is not None]
     return sum(seconds) / len(seconds) / 60
 
@@ -85,7 +66,7 @@ def _pixels(bench: Bench):
     return over_episodes(torch.cat([nearest_neighbour(e) for e in bench.episodes(few)]).cpu())
 
 
-def _adaptation(bench: Bench, names: Sequence[MethodName]) -> dict[str, dict[str, float]]:
+def _adaptation(bench: Bench, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """The time of one test episode and the number of parameters that adapt, by method."""
     seed = bench.seeds[0]
     episode = next(iter(fixed_episodes(bench.family, bench.few(2))))[0:1].to(bench.images.images.device)
@@ -105,17 +86,8 @@ def _adaptation(bench: Bench, names: Sequence[MethodName]) -> dict[str, dict[str
     return {n: {ADAPTATION: found.milliseconds[n], PARAMETERS: adapted[n]} for n in names}
 
 
-def _one_episode(run: Trained, name: MethodName, episode) -> Callable[[], object]:
-    how, test = setup.how_tested(run.config, name), run.config.test
-    predict = predictor(
-        run.model,
-        with_steps(how.inner, test.inner_steps),
-        head=how.head,
-        start=how.start,
-        metric=how.metric,
-        statistics=test.statistics,
-        temperature=test.temperature,
-    )
+def _one_episode(run: Trained, name: str, episode) -> Callable[[], object]:
+    predict = setup.at_test(run.config, run.model, name)
 
     def once() -> object:
         with torch.no_grad():
@@ -124,13 +96,13 @@ def _one_episode(run: Trained, name: MethodName, episode) -> Callable[[], object
     return once
 
 
-def adapted_count(run: Trained, name: MethodName, way: int) -> int:
+def adapted_count(run: Trained, name: str, way: int) -> int:
     """How many numbers the inner loop changes at test; a head that is made for the task has `way` outputs."""
-    how = setup.how_tested(run.config, name)
+    learner = setup.at_test(run.config, run.model, name)
     slow, head = slow_weights(run.model), block_names(run.model)[-1]
     total = 0
-    for n in adapted_parameters(run.model, how.inner):
-        made = n.startswith(f"{head}.") and how.start != "own"
+    for n in adapted_parameters(run.model, learner.inner):
+        made = n.startswith(f"{head}.") and learner.method.start != "own"
         total += slow[n].numel() // len(slow[n]) * way if made else slow[n].numel()
     return total
 
@@ -161,9 +133,9 @@ def _near_the_best(bench: Bench, best: Row) -> Claim:
     )
 
 
-def _drawing(rows: list[Row], groups: dict[str, str]) -> Drawing:
+def _drawing(rows: list[Row], groups: Mapping[str, str]) -> Drawing:
     series = []
-    for family in FAMILIES:
+    for family in dict.fromkeys(groups.values()):
         own = [r for r in rows if groups.get(r.label) == family]
         series.append(
             Series(
@@ -183,7 +155,7 @@ def _drawing(rows: list[Row], groups: dict[str, str]) -> Drawing:
     )
 
 
-def _other_training(bench: Bench, names: Sequence[MethodName]) -> list[str]:
+def _other_training(bench: Bench, names: Sequence[str]) -> list[str]:
     """What differs from one method's training to another's."""
     base, found = bench.config("maml", 0), []
     for name in names:

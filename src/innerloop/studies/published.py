@@ -9,8 +9,6 @@ Antoniou et al. 2019; Li et al. 2017; Rajeswaran et al. 2019 (imaml). Numbers of
 unicorn) and those known from memory only are left out.
 """
 
-from innerloop.methods.named import MethodName
-
 _OMNIGLOT: dict[str, dict[tuple[int, int], str]] = {
     "maml": {(5, 1): "98.7 ± 0.4", (5, 5): "99.9 ± 0.1", (20, 1): "93.7 ± 0.7", (20, 5): "96.4 ± 0.1"},
     "anil": {(20, 1): "96.2 ± 0.5", (20, 5): "98.0 ± 0.3"},
@@ -38,7 +36,7 @@ _MINI: dict[str, dict[tuple[int, int], str]] = {
 }
 
 
-def published(name: MethodName, data: str, way: int, shot: int) -> str:
+def published(name: str, data: str, way: int, shot: int) -> str:
     """What is printed for this method on Omniglot or mini-ImageNet, or nothing; nothing on other data."""
     table = {"omniglot": _OMNIGLOT, "mini_imagenet": _MINI}.get(data, {})
     return table.get(name, {}).get((way, shot), "")

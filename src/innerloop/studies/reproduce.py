@@ -52,7 +52,7 @@ def place(bench: Bench | RlBench, name: str) -> Path:
 def _runs(name: str, bench: Bench | RlBench) -> dict[str, Any]:
     """The finished runs that the experiment takes."""
     found: dict[str, Any] = {}
-    for folder in bench.folders(experiment(name).methods):
+    for folder in bench.folders(getattr(bench, "methods", ()) or experiment(name).methods):
         if folder.finished:
             summary = folder.summary_with("best_step", "best_validation")
             found[folder.path.name] = {

@@ -25,7 +25,6 @@ from innerloop.data.overlap import seen_classes
 from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
-from innerloop.methods.named import MethodName
 from innerloop.reference import is_reference
 from innerloop.runs import RunError, RunFolder, environment, write_json
 from innerloop.studies.bench import Bench, Trained, difference, seed_value
@@ -107,7 +106,7 @@ def find_target(name: str) -> Target:
     return by_name[name]
 
 
-METHODS: tuple[MethodName, ...] = ("maml", "anil", "nil", "proto", "matching", "baseline", "baseline++", "centroid")
+METHODS: tuple[str, ...] = ("maml", "anil", "nil", "proto", "matching", "baseline", "baseline++", "centroid")
 """the methods of `reproduce`'s table: those that Chen et al. compare, and this paper's"""
 
 
@@ -125,7 +124,7 @@ class Unseen:
 class Shifted:
     """One method and seed, in its own domain and in the other."""
 
-    method: MethodName
+    method: str
     seed: int
     in_domain: Evaluation
     shifted: Evaluation
@@ -414,7 +413,7 @@ def measure(
         scores: list[Evaluation] = []
         for i, (run, family) in enumerate(zip((home, away), families, strict=True)):
             c = run.config
-            how, settings = setup.how_tested(c), replace(c.test, seed=c.test.seed + i)
+            settings = replace(c.test, seed=c.test.seed + i)
             title = f"test {c.method}, seed {c.seed}, {'on the target' if i else 'in-domain'}"
 
             def show(done: int, title: str = title, episodes: int = settings.episodes) -> None:
@@ -422,15 +421,10 @@ def measure(
 
             scores.append(
                 evaluate(
-                    run.model,
+                    setup.at_test(c, run.model),
                     run.parameters,
                     family,
-                    how.inner,
                     settings,
-                    head=how.head,
-                    start=how.start,
-                    metric=how.metric,
-                    loss=setup.losses(c).loss,
                     score=setup.losses(c).score,
                     task_chunk=setup.chunk_size(c, next(iter(run.parameters.values())).device),
                     each_step=False,

@@ -23,8 +23,8 @@ from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.attention import nearest_neighbour
-from innerloop.methods.gradient import predictor
-from innerloop.methods.named import NIL, method
+from innerloop.methods.catalogue import NIL, method
+from innerloop.methods.method import predictor
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.runs.files import as_json, write_all
 from innerloop.training import Config, Progress, setup, train
@@ -265,18 +265,15 @@ def _evaluate_all(
     ]
     results: dict[str, Evaluation] = {}
     for i, (name, model, weights, kind) in enumerate(jobs):
-        way_of = method(kind)  # pyright: ignore[reportArgumentType]
 
         def show(done: int, i: int = i) -> None:
             report(Stage("test episodes", i * config.test.episodes + done, (len(jobs) + 1) * config.test.episodes))
 
         results[name] = evaluate(
-            model,
+            method(kind)(model, inner=config.inner_loop),
             weights,
             family,
-            way_of.inner(config.inner_loop),
             config.test,
-            head=way_of.head,
             task_chunk=chunk,
             report=show,
         )
@@ -304,7 +301,7 @@ def _early(
         few = replace(own.test, episodes=min(EARLY, own.test.episodes))
         inner, head = own.inner_loop, block_names(model)[-1]
         whole, frozen = (
-            evaluate(model, parameters, family, loop, few, task_chunk=chunk, each_step=False)
+            evaluate(predictor(model, loop), parameters, family, few, task_chunk=chunk, each_step=False)
             for loop in (inner, replace(inner, blocks=(head,)))
         )
         change = paired_difference(torch.tensor(frozen.per_episode), torch.tensor(whole.per_episode))

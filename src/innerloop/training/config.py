@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
+import torch
+
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import OuterLoop
 from innerloop.data.catalogue import find
@@ -10,10 +12,12 @@ from innerloop.data.dataset import Dataset, Regression
 from innerloop.data.folder import Folder
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
+from innerloop.methods.catalogue import method
 from innerloop.methods.heads import Metric
-from innerloop.methods.named import METHODS, MethodName, method
+from innerloop.methods.method import Method
 from innerloop.models.conv4 import Downsample
-from innerloop.models.head import Readout
+from innerloop.models.head import FullContext, Readout
+from innerloop.reference import GIVEN, is_reference
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Bound,
@@ -27,10 +31,9 @@ from innerloop.validated import (
     Widths,
     at_least,
     at_most,
+    checked,
 )
 
-WITHOUT_INNER_LOOP = tuple(m.name for m in METHODS if not m.adapts)
-"""methods that train without an inner loop; some have one at test"""
 Arch = Literal["conv4", "resnet12", "mlp"]
 
 
@@ -38,8 +41,9 @@ Arch = Literal["conv4", "resnet12", "mlp"]
 class Model(Validated, at="model"):
     """The network."""
 
-    arch: Arch = "conv4"
-    """conv4: four convolutional blocks; resnet12; mlp: fully connected"""
+    arch: str = "conv4"
+    """conv4: four convolutional blocks; resnet12; mlp: fully connected; or module:attribute of your own, a function
+    (way, channels, image_size) that returns an nn.Sequential of named blocks, the last one the head"""
     filters: Width = 64
     """filters of each conv4 block"""
     downsample: Downsample = "stride"
@@ -52,6 +56,11 @@ class Model(Validated, at="model"):
     """whether batch norm has a learned scale and shift"""
     head_scale: NonNegative = 1.0
     """factor on the head's initial weights (1: Xavier, 0: zeros), for a linear head"""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not is_reference(self.arch):
+            checked(Arch, self.arch, "model.arch")
 
 
 @dataclass(frozen=True)
@@ -114,11 +123,12 @@ class Config(Validated):
     folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
     """which published split, where there are several (omniglot: vinyals or lake)"""
-    method: MethodName = "maml"
+    method: str = "maml"
     """gradient-based: maml (all blocks adapt), fomaml, anil (the head), boil (the body), meta-sgd, maml++,
     proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer: baseline
     (linear head), baseline++ (cosine head), finetune (all blocks), centroid (class means), multiclass (cosines);
-    multitask: one head for all tasks. docs/methods.md has each one's source"""
+    multitask: one head for all tasks. docs/methods.md has each one's source. module:attribute is a method of your own
+    (docs/extending.md)"""
     way: Annotated[int, at_least(2, "one class cannot be told from another"), at_most(2**16)] = 5
     """classes an episode"""
     shot: Count = 1
@@ -146,30 +156,8 @@ class Config(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.method in WITHOUT_INNER_LOOP and self.regression:
-            raise InnerloopError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
-        kind = method(self.method)
-        if kind.trains_on != "episodes" and self.inner.statistics == "support":
-            raise InnerloopError(f"{self.method} trains without support sets; leave inner.statistics at batch")
-        if self.regression and kind.start != "own":
-            raise InnerloopError(f"{self.method} starts from classes and cannot fit a regression; use maml or anil")
-        if self.train_way and (kind.head == "model" or kind.trains_on != "episodes"):
-            raise InnerloopError(
-                f"train_way {self.train_way} is for methods whose head is made of the support set (proto, matching, "
-                f"nil); {self.method} trains with way {self.way}: leave it at 0"
-            )
-        if self.metric.full_context and self.method != "matching":
-            raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
-        if self.model.head_scale != 1 and (self.metric.full_context or self.method in ("baseline++", "siamese")):
-            raise InnerloopError(
-                f"model.head_scale {self.model.head_scale} applies to a linear head, which {self.method} does not have "
-                "here; leave it at 1"
-            )
-        if self.method == "siamese" and self.metric.normalise == "centre":
-            raise InnerloopError(
-                "siamese trains on pairs, which have no support set to centre by; normalise l2 or none"
-            )
-        self._check_inner()
+        if not self.method.startswith(GIVEN):
+            self.check(method(self.method))
         if self.regression and self.model.arch != "mlp":
             raise InnerloopError(
                 f"{self.model.arch} takes images, {self.data} has none; start from --preset sinusoid-10shot, "
@@ -178,32 +166,57 @@ class Config(Validated):
         if self.augment != "none" and self.regression:
             raise InnerloopError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
 
-    def _check_inner(self) -> None:
-        """The inner loop's options against the method."""
-        i, kind = self.inner, method(self.method)
-        if i.recompute and (i.first_order or kind.first_order or kind.objective in ("reptile", "implicit")):
+    def check(self, kind: Method) -> None:
+        """Raise InnerloopError where an option does not go with the method."""
+        if self.regression and not kind.adapts and kind.predict is None:
+            raise InnerloopError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")
+        if kind.trains_on != "episodes" and self.inner.statistics == "support":
+            raise InnerloopError(f"{self.method} trains without support sets; leave inner.statistics at batch")
+        if self.regression and kind.start != "own":
+            raise InnerloopError(f"{self.method} starts from classes and cannot fit a regression; use maml or anil")
+        of_support = kind.head != "model" or kind.predict is not None
+        if self.train_way and (not of_support or kind.trains_on != "episodes"):
+            raise InnerloopError(
+                f"train_way {self.train_way} is for methods whose head is made of the support set (proto, matching, "
+                f"nil); {self.method} trains with way {self.way}: leave it at 0"
+            )
+        with torch.device("meta"):
+            own_head = kind.make_head and kind.make_head(1, 1, self.model.readout, self.metric)
+        if self.metric.full_context and not isinstance(own_head, FullContext):
+            raise InnerloopError(f"metric.full_context is for matching, not {self.method}")
+        if self.model.head_scale != 1 and own_head is not None:
+            raise InnerloopError(
+                f"model.head_scale {self.model.head_scale} applies to a linear head, which {self.method} does not have "
+                "here; leave it at 1"
+            )
+        if kind.trains_on == "pairs" and self.metric.normalise == "centre":
+            raise InnerloopError(
+                f"{self.method} trains on pairs, which have no support set to centre by; normalise l2 or none"
+            )
+        i = self.inner
+        if i.recompute and (i.first_order or kind.first_order or not kind.differentiates):
             raise InnerloopError(
                 f"recompute concerns the second order, which this run of {self.method} does not take: leave it off"
             )
         if i.learn_rates and not kind.adapts:
             raise InnerloopError(f"{self.method} has no inner loop, so there are no inner rates to learn")
-        if i.learn_rates and kind.objective in ("reptile", "implicit"):
+        if i.learn_rates and not kind.differentiates:
             raise InnerloopError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
         if (i.learn_rates or kind.learns == "block_rates") and i.steps < 1:
             raise InnerloopError("learned rates are one a block and step; with 0 inner steps there are none")
-        if kind.objective == "each_step" and i.steps < 1:
+        if kind.each_step and i.steps < 1:
             raise InnerloopError(f"{self.method} takes the loss after each inner step; give at least 1 step")
         if kind.step_norms and i.adapt_norm:
             raise InnerloopError(f"{self.method} learns batch norm for each inner step: leave inner.adapt_norm off")
-        if kind.objective == "implicit" and not i.proximal:
+        if kind.proximal and not i.proximal:
             raise InnerloopError(f"{self.method} needs a pull to the slow weights: give --inner.proximal, such as 2")
-        if i.proximal and kind.objective != "implicit":
+        if i.proximal and not kind.proximal:
             raise InnerloopError(f"inner.proximal is for imaml, not {self.method}: leave it at 0")
         if i.learn_rates and kind.learns == "parameter_rates":
             raise InnerloopError(
                 f"{self.method} learns a rate for every parameter already: leave inner.learn_rates off"
             )
-        differentiated = kind.adapts and kind.objective not in ("reptile", "implicit")
+        differentiated = kind.adapts and kind.differentiates
         if i.second_order_from and (i.first_order or kind.first_order or not differentiated):
             raise InnerloopError(f"second_order_from {i.second_order_from} is for methods of second order")
 
@@ -218,19 +231,22 @@ class Config(Validated):
         return isinstance(self.dataset, Regression)
 
     @property
+    def loop(self) -> InnerLoop:
+        """The inner loop as far as no method decides."""
+        i = self.inner
+        return InnerLoop(
+            steps=i.steps,
+            lr=i.lr,
+            first_order=i.first_order,
+            adapt_norm=i.adapt_norm,
+            recompute=i.recompute,
+            proximal=i.proximal,
+        )
+
+    @property
     def inner_loop(self) -> InnerLoop:
         """The inner loop of this method."""
-        i = self.inner
-        return method(self.method).inner(
-            InnerLoop(
-                steps=i.steps,
-                lr=i.lr,
-                first_order=i.first_order,
-                adapt_norm=i.adapt_norm,
-                recompute=i.recompute,
-                proximal=i.proximal,
-            )
-        )
+        return method(self.method).inner(self.loop)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -14,7 +14,6 @@ from innerloop.core.outer import OuterLoop
 from innerloop.data.dataset import Dataset
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.evaluation import EvalSettings
-from innerloop.methods.named import MethodName
 from innerloop.training.config import Config, Inner, Model, Validation
 
 STRIDED = Model(filters=64, downsample="stride", readout="mean")
@@ -185,7 +184,7 @@ PRESETS = (
 )
 
 
-def for_method(config: Config, method: MethodName) -> Config:
+def for_method(config: Config, method: str) -> Config:
     """`config` (made for MAML) with `method` and what that method's paper has otherwise, or what it needs.
 
     maml, fomaml, anil, nil, multitask, multiclass and unicorn take it as it is. Rates of a linear head fitted to fixed
@@ -265,7 +264,7 @@ def _more_head_steps(config: Config) -> Config:
     )
 
 
-def preset(name: str, method: MethodName | None = None) -> Config:
+def preset(name: str, method: str | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: the preset's own, MAML).
 
     What a method changes is in `for_method`; besides, the presets for a CPU give ANIL more of its cheap inner steps and

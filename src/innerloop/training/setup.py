@@ -2,30 +2,26 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from innerloop.core.episodes import ClassImages, Episodes, ImageTasks, TaskFamily
-from innerloop.core.functional import Weights, block_of, slow_weights
-from innerloop.core.inner import InnerLoop, adapted_parameters
+from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
+from innerloop.core.inner import with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
-from innerloop.core.outer import Objective
 from innerloop.core.random import stream
 from innerloop.data.batches import ClassBatches
 from innerloop.data.dataset import Regression
 from innerloop.data.distort import Affine, Distorted
 from innerloop.data.pairs import Pairs
 from innerloop.errors import InnerloopError, did_you_mean, quoted
-from innerloop.methods.gradient import pair_predictor, predictor
-from innerloop.methods.heads import Head, Metric
-from innerloop.methods.named import MethodName, method
-from innerloop.methods.objectives import implicit, multi_step, reptile
-from innerloop.methods.starts import Start
+from innerloop.methods.catalogue import NAMES, method
+from innerloop.methods.method import Learner, Method, Settings
 from innerloop.models import conv4, mlp, resnet12
-from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
-from innerloop.training.config import Arch, Config
+from innerloop.models.conv4 import reset_parameters
+from innerloop.models.head import Linear
+from innerloop.reference import load_reference
+from innerloop.training.config import Config
 
 
 @dataclass(frozen=True)
@@ -83,9 +79,9 @@ def tasks(config: Config, images: ClassImages | None, split: str, query: int | N
     return ImageTasks(part, config.way, config.shot, max(1, min(query, left)))
 
 
-def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
+def training_tasks(config: Config, images: ClassImages | None, own: Method | None = None) -> TaskFamily:
     """The tasks of the training split, augmented as the config says."""
-    kind, batch = method(config.method).trains_on, config.way * (config.shot + config.query)
+    kind, batch = (own or method(config.method)).trains_on, config.way * (config.shot + config.query)
     if images is None or kind == "episodes":
         classes = len(images.splits["train"]) if images is not None else config.train_way
         if config.train_way > classes:
@@ -103,13 +99,13 @@ def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
-def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
+def build_model(config: Config, images: ClassImages | None, own: Method | None = None) -> nn.Sequential:
     """The network, initialised from the config's seed: the same body for every method, and the same head for all but
     those that train on all classes at once (an output for each training class), on pairs or with a context."""
-    return network(config, images).to(choose_device(config.device))
+    return network(config, images, own).to(choose_device(config.device))
 
 
-def network(config: Config, images: ClassImages | None) -> nn.Sequential:
+def network(config: Config, images: ClassImages | None, own: Method | None = None) -> nn.Sequential:
     """The same, on PyTorch's default device."""
     generator = stream(config.seed, "init")
     m = config.model
@@ -120,8 +116,8 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
         return model
     assert images is not None
     channels, height, width = images.image_shape
-    all_classes = method(config.method).trains_on == "classes"
-    outputs = len(images.splits["train"]) if all_classes else config.way
+    own = own or method(config.method)
+    outputs = len(images.splits["train"]) if own.trains_on == "classes" else config.way
     if height != width and m.arch != "mlp":
         raise InnerloopError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
     match m.arch:
@@ -141,8 +137,8 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
                 generator=generator,
             )
         case _:
-            raise InnerloopError(f"there is no model.arch {m.arch!r}; there are {', '.join(get_args(Arch))}")
-    _replace_head(config, model)
+            model = _own_model(config, outputs, channels, height)
+    _replace_head(config, own, model)
     _scale_head(model, m.head_scale)
     return model
 
@@ -154,43 +150,29 @@ def _scale_head(model: nn.Sequential, factor: float) -> None:
         head.weight.mul_(factor)
 
 
-def _replace_head(config: Config, model: nn.Sequential) -> None:
+def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.Sequential:
+    """The user's network, its weights drawn from the run's seed."""
+    make = load_reference(config.model.arch, "model")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(stream(config.seed, "init").initial_seed())
+        model = make(way=way, channels=channels, image_size=image_size) if callable(make) else make
+    if not isinstance(model, nn.Sequential) or not len(model):
+        raise InnerloopError(
+            f"{quoted(config.model.arch)} gives a {type(model).__name__}; a model is an nn.Sequential of named blocks, "
+            "the last one the head"
+        )
+    return model
+
+
+def _replace_head(config: Config, own: Method, model: nn.Sequential) -> None:
     """The head of the methods that have one of their own, drawn from a stream of its own."""
-    old = model[-1]
-    assert isinstance(old, Linear)
-    inputs, outputs, readout = old.in_features, old.out_features, old.readout
-    if config.method == "baseline++":
-        new = CosineLinear(inputs, outputs, scale=config.metric.scale, readout=readout)
-    elif config.method == "siamese":
-        new = PairHead(inputs, readout=readout)
-    elif config.metric.full_context:
-        new = FullContext(inputs, readout=readout)
-    else:
+    old, make = model[-1], own.make_head
+    if make is None or not isinstance(old, Linear):
         return
-    new.reset_parameters(stream(config.seed, "init", "head"))
-    model[-1] = new
-
-
-def meta_parameters(config: Config, model: nn.Sequential) -> dict[str, Tensor]:
-    """What the outer loop trains: the model's weights; the inner rates if they are learned (``rate:NAME``); batch
-    norm's scale and shift for each inner step (``step:NAME``: a row for each step's support set, one for the query set
-    after the last; the model's own NAME then waits unused)."""
-    parameters: dict[str, Tensor] = dict(slow_weights(model))
-    inner, kind = config.inner_loop, method(config.method)
-    names = adapted_parameters(model, inner)
-    device = next(model.parameters()).device
-    if config.inner.learn_rates or kind.learns == "block_rates":
-        for block in dict.fromkeys(block_of(n) for n in names):
-            parameters[f"rate:{block}"] = nn.Parameter(torch.full((inner.steps,), inner.lr, device=device))
-    elif kind.learns == "parameter_rates":
-        for n in names:
-            parameters[f"rate:{n}"] = nn.Parameter(torch.full_like(parameters[n], inner.lr))
-    if kind.step_norms:
-        blocks = {block_of(n) for n in names}
-        for n, p in slow_weights(model).items():
-            if n not in names and block_of(n) in blocks:
-                parameters[f"step:{n}"] = nn.Parameter(p.detach().expand(inner.steps + 1, *p.shape).clone())
-    return parameters
+    new = make(old.in_features, old.out_features, old.readout, config.metric)
+    if new is not None:
+        reset_parameters(new, stream(config.seed, "init", "head"))
+        model[-1] = new
 
 
 def chunk_size(config: Config, device: torch.device) -> int | None:
@@ -200,77 +182,64 @@ def chunk_size(config: Config, device: torch.device) -> int | None:
     return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
 
 
-def objective(config: Config, model: nn.Sequential, step: int) -> Objective:
-    """What the outer loop minimises at outer step `step`."""
-    kind, inner, loss = method(config.method), config.inner_loop, losses(config).loss
-    if step < config.inner.second_order_from:
+def learner(config: Config, model: nn.Sequential, step: int = 0, own: Method | None = None) -> Learner:
+    """The run's method (or `own`) on `model`, as it trains at outer step `step`."""
+    i, inner = config.inner, config.loop
+    if step < i.second_order_from:
         inner = replace(inner, first_order=True, recompute=False)
-    if kind.objective == "reptile":
-        return reptile(model, inner, loss=loss)
-    if kind.objective == "implicit":
-        return implicit(model, inner, iterations=config.inner.solve_steps, loss=loss)
-    if kind.objective == "each_step":
-        over = config.inner.anneal_steps or max(1, config.outer.steps // 10)
-        if step < over:
-            return multi_step(model, inner, anneal=step / over, loss=loss, statistics=config.inner.statistics)
-    if kind.trains_on == "pairs":
-        predict = pair_predictor(model, metric=config.metric)
-    else:
-        predict = predictor(
-            model,
-            inner,
-            head=kind.head,
-            start=kind.start,
-            metric=config.metric,
-            loss=loss,
-            statistics=config.inner.statistics,
-            temperature=config.test.temperature,
-        )
-
-    def query_loss(parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
-        prediction = predict(parameters, episodes)
-        return loss(prediction, episodes.query_y), prediction
-
-    return query_loss
+    over = i.anneal_steps or max(1, config.outer.steps // 10)
+    settings = Settings(
+        inner,
+        loss=losses(config).loss,
+        statistics=i.statistics,
+        metric=config.metric,
+        temperature=config.test.temperature,
+        learn_rates=i.learn_rates,
+        anneal=min(1.0, step / over),
+        solve_steps=i.solve_steps,
+    )
+    return (own or method(config.method))(model, settings)
 
 
-@dataclass(frozen=True)
-class Testing:
-    """How a trained run is tested under a method: what `evaluation.evaluate` takes beside model, tasks and settings."""
-
-    inner: InnerLoop
-    head: Head
-    start: Start
-    metric: Metric
-
-
-def how_tested(config: Config, name: MethodName | None = None) -> Testing:
-    """The test of `config`'s run by its own method, or by the method `name` on the same weights.
+def at_test(config: Config, model: nn.Sequential, name: str | None = None, own: Method | None = None) -> Learner:
+    """`config`'s run, tested by its own method (`own`, if that was given as an object) or by the method `name` on the
+    same weights.
 
     Raises InnerloopError where the run's head cannot serve that method.
     """
-    kind = method(name or config.method)
-    trained = method(config.method)
-    start = kind.final_start
-    if config.regression and (kind.final_head != "model" or start != "own"):
-        raise InnerloopError(f"{kind.name} is for classes, and a regression has none")
-    if kind.final_head == "pairs" and trained.head != "pairs":
+    trained = own or method(config.method)
+    kind = (method(name) if name else trained).at_test
+    name = name or config.method
+    if config.regression and (kind.head != "model" or kind.start != "own"):
+        raise InnerloopError(f"{name} is for classes, and a regression has none")
+    if kind.head == "pairs" and trained.head != "pairs":
+        raise InnerloopError(f"{name} compares pairs by a head that only its own training makes, not {config.method}")
+    if kind.predict is not None and kind != trained.at_test:
         raise InnerloopError(
-            f"{kind.name} compares pairs by a head that only its own training makes, not {config.method}"
+            f"{name} has meta-parameters of its own, which a {config.method} run has not; test the run with one of "
+            f"{', '.join(NAMES)}"
         )
-    if kind.final_head == "model" and kind.adapts_at_test:
+    if kind.head == "model" and kind.adapts:
         if config.metric.full_context:
             raise InnerloopError(
-                f"the head of this {config.method} run embeds its features in their context, so {kind.name} cannot "
-                "adapt it; test it with matching, or train without metric.full_context"
+                f"the head of this {config.method} run embeds its features in their context, so {name} cannot "
+                f"adapt it; test it with {config.method}, or train without metric.full_context"
             )
-        if trained.head == "pairs":
+        if trained.trains_on == "pairs":
             raise InnerloopError(
-                f"{config.method}'s head compares pairs, so {kind.name} cannot adapt it; test it with nil or proto"
+                f"{config.method}'s head compares pairs, so {name} cannot adapt it; test it with nil or proto"
             )
-        if trained.trains_on == "classes" and start == "own":
+        if trained.trains_on == "classes" and kind.start == "own":
             raise InnerloopError(
-                f"the head of a {config.method} run tells all training classes apart, so {kind.name} cannot adapt it "
+                f"the head of a {config.method} run tells all training classes apart, so {name} cannot adapt it "
                 f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"
             )
-    return Testing(kind.test_inner(config.inner_loop), kind.final_head, start, config.metric)
+    t = config.test
+    settings = Settings(
+        with_steps(trained.inner(config.loop), t.inner_steps),
+        loss=losses(config).loss,
+        statistics=t.statistics,
+        metric=config.metric,
+        temperature=t.temperature,
+    )
+    return kind(model, settings)

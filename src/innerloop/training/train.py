@@ -21,6 +21,8 @@ from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate
+from innerloop.methods.method import Method
+from innerloop.reference import is_reference, name_given
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import OPTIMIZER, WEIGHTS, Checkpoint, check_tensors, load_weights
 from innerloop.training import setup
@@ -63,15 +65,20 @@ def ignore(_: Progress) -> None:
 
 
 def train(
-    config: Config,
-    out: Path,
+    config: Config = Config(),  # noqa: B008  frozen
+    out: str | os.PathLike[str] = "",
     *,
+    method: Method | None = None,
+    model: nn.Sequential | None = None,
     data_dir: Path | None = None,
     resume: bool = False,
     tensorboard: bool = False,
     report: Callable[[Progress], None] = ignore,
 ) -> RunFolder:
-    """Train as `config` says, into the run folder `out`.
+    """Train as `config` says, into the run folder `out` (by default runs/DATA-METHOD-seedN).
+
+    `method` and `model` (which is trained in place, from the weights that it has) take the place of those that `config`
+    names. config.json then has their names alone, so that they are to be given again to resume, and to `load_run`.
 
     Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
     ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
@@ -83,15 +90,16 @@ def train(
     use_threads(config.threads, stored=resume)
     writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
+    config = _named(config, method, model)
     images = setup.load_images(config, data_dir)
-    train_tasks = setup.training_tasks(config, images)
+    train_tasks = setup.training_tasks(config, images, method)
     if images is not None:
         for split in ("val", "test"):
             setup.tasks(config, images, split, config.test.query)  # say now what would fail after hours
-    model = setup.build_model(config, images)
-    parameters = setup.meta_parameters(config, model)
+    net = setup.build_model(config, images, method) if model is None else model.to(device)
+    parameters = setup.learner(config, net, own=method).init()
     kinds = setup.losses(config)
-    testing = setup.how_tested(config)
+    tested = setup.at_test(config, net, own=method)
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
     match config.outer.optimizer:
@@ -100,6 +108,7 @@ def train(
         case "adam":
             fused = device.type == "cuda" or None
             optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=fused)
+    out = Path(out or f"runs/{images.name if images else config.data}-{tested.method.name}-seed{config.seed}")
     folder = RunFolder(out)
 
     with (
@@ -137,7 +146,7 @@ def train(
         for step in range(first, config.outer.steps):
             batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "episodes", step)).to(device)
             found = objective_gradient(
-                setup.objective(config, model, step),
+                setup.learner(config, net, step, method).objective,
                 parameters,
                 batch,
                 kinds.score,
@@ -157,15 +166,10 @@ def train(
             if validate:
                 settings = replace(config.test, episodes=config.validation.episodes, seed=_VALIDATION_SEED)
                 result = evaluate(
-                    model,
+                    tested,
                     parameters,
                     setup.tasks(config, images, "val", config.test.query),
-                    testing.inner,
                     settings,
-                    head=testing.head,
-                    start=testing.start,
-                    metric=testing.metric,
-                    loss=kinds.loss,
                     score=kinds.score,
                     task_chunk=chunk,
                     each_step=False,
@@ -218,10 +222,13 @@ def load_run(
     data_dir: Path | None = None,
     device: str | None = None,
     images: ClassImages | None = None,
+    method: Method | None = None,
+    model: nn.Sequential | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
     """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint, or one read from it).
 
-    `images` are the run's image classes if they are at hand already; else they are loaded.
+    `images` are the run's image classes if they are at hand already; else they are loaded. `method` and `model` are
+    those that `train` was given as objects; the model's weights are overwritten.
     """
     folder = RunFolder(Path(path))
     config = folder.config_as(Config.from_json)
@@ -230,20 +237,37 @@ def load_run(
     checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
         images = setup.load_images(config, data_dir)
-    return config, *from_checkpoint(config, checkpoint, images)
+    return config, *from_checkpoint(config, checkpoint, images, method, model)
 
 
 def from_checkpoint(
-    config: Config, checkpoint: Checkpoint, images: ClassImages | None
+    config: Config,
+    checkpoint: Checkpoint,
+    images: ClassImages | None,
+    method: Method | None = None,
+    model: nn.Sequential | None = None,
 ) -> tuple[nn.Sequential, dict[str, Tensor]]:
     """The model and meta-parameters of a checkpoint. RunError for weights of another model, before any are made."""
-    with torch.device("meta"):
-        own = setup.meta_parameters(config, setup.network(config, images))
-    check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
-    model = setup.build_model(config, images)
-    parameters = setup.meta_parameters(config, model)
+    if method is None and model is None and not is_reference(config.method + config.model.arch):
+        with torch.device("meta"):
+            own = setup.learner(config, setup.network(config, images)).init()
+        check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
+    if model is None:
+        model = setup.build_model(config, images, method)
+    model = model.to(setup.choose_device(config.device))
+    parameters = setup.learner(config, model, own=method).init()
     load_weights(parameters, checkpoint)
     return model, parameters
+
+
+def _named(config: Config, method: Method | None, model: nn.Sequential | None) -> Config:
+    """`config` with the names of what was given as objects."""
+    if method is not None:
+        config.check(method)
+        config = replace(config, method=name_given(method.name))
+    if model is not None:
+        config = replace(config, model=replace(config.model, arch=name_given(type(model).__name__)))
+    return config
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
