@@ -11,11 +11,9 @@ from torch import nn
 
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
-from innerloop.core.inner import InnerLoop
 from innerloop.errors import InnerloopError
-from innerloop.methods.gradient import step_predictions
+from innerloop.methods.gradient import query_statistics
 from innerloop.methods.heads import normalised, support_logits
-from innerloop.methods.method import predictor
 from innerloop.methods.starts import head_start
 from innerloop.models import conv4, mlp
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
@@ -74,12 +72,7 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
             "ones",
             ("own", "zero", "shared", "means"),
         ),
-        (lambda: bare(predictor)(MLP, InnerLoop(), statistics="running"), "running", ("batch", "support")),
-        (
-            lambda: next(bare(step_predictions)(MLP, slow_weights(MLP), EPISODES, InnerLoop(), statistics="running")),
-            "running",
-            ("batch", "support"),
-        ),
+        (lambda: bare(query_statistics)("running", MLP, {}, {}, X), "running", ("batch", "support")),
         (lambda: bare(inner_loss)("ratios"), "ratios", ("ratio", "log_probability")),
         (lambda: bare(budget_config)("glyphs", "gpu", 5, 1, "maml", 0), "gpu", ("smoke", "cpu", "paper")),
         (lambda: find_target("cifar"), "cifar", ("glyphs", "caltech101", "omniglot-lake", "did you mean 'cifar_fs'")),

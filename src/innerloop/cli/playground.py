@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.cli import options
-from innerloop.data.places import cache_root
+from innerloop.data.paths import cache_root
 from innerloop.playground import write_page
 
 ABOUT = """Open the playground in the browser: meta-train MAML on sinusoids and watch it adapt to a task of yours.

@@ -21,6 +21,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
 from innerloop.methods.starts import Start, head_start
+from innerloop.validated import checked
 
 StatisticsOf = Literal["batch", "support"]
 """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
@@ -30,6 +31,7 @@ def query_statistics(
     of: StatisticsOf, model: nn.Sequential, slow: Weights, fast: Weights, support_x: Tensor
 ) -> Statistics | None:
     """What `forward` takes as the query set's statistics: those of the support set, or None for its own."""
+    of = checked(StatisticsOf, of, "statistics")
     return batch_statistics(model, slow, fast, support_x) if of == "support" else None
 
 

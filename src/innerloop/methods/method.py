@@ -29,7 +29,6 @@ from innerloop.methods.gradient import (
 from innerloop.methods.heads import Head, Metric
 from innerloop.methods.starts import Start
 from innerloop.models.head import Readout
-from innerloop.validated import checked
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,6 @@ class Settings:
     """for a loss after each inner step: 0 counts all steps alike, 1 the last one only"""
     solve_steps: int = 5
     """for the implicit gradient: conjugate-gradient iterations"""
-
-    def __post_init__(self) -> None:
-        checked(StatisticsOf, self.statistics, "statistics")
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,9 @@ from innerloop.methods.method import Learner, Method, Settings
 from innerloop.models import conv4, mlp, resnet12
 from innerloop.models.conv4 import reset_parameters
 from innerloop.models.head import Linear
-from innerloop.reference import load_reference
-from innerloop.training.config import Config
+from innerloop.reference import is_reference, load_reference
+from innerloop.training.config import Arch, Config
+from innerloop.validated import checked
 
 
 @dataclass(frozen=True)
@@ -152,6 +153,8 @@ def _scale_head(model: nn.Sequential, factor: float) -> None:
 
 def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.Sequential:
     """The user's network, its weights drawn from the run's seed."""
+    if not is_reference(config.model.arch):
+        checked(Arch, config.model.arch, "model.arch")
     make = load_reference(config.model.arch, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config.seed, "init").initial_seed())
