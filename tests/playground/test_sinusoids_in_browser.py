@@ -11,7 +11,7 @@ from innerloop.core.inner import InnerLoop, adapt_path
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.data.sinusoid import Sinusoid
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.models import mlp
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
