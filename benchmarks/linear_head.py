@@ -28,7 +28,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.models import Linear, conv4
 from innerloop.training.presets import preset
 
