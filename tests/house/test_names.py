@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import nn
 
-from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import query_statistics
@@ -29,7 +28,6 @@ from innerloop.training.config import Arch, Model
 from tiny import CONFIG, blobs, made_images  # noqa: F401
 
 X, Y = torch.rand(1, 3, 4), torch.tensor([[0, 1, 2]])
-EPISODES = Episodes(X, Y, X, Y)
 MLP = mlp(4, 3)
 
 
