@@ -25,10 +25,9 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
 from innerloop.rl import setup
 from innerloop.rl.catalogue import ENVIRONMENTS, find
-from innerloop.rl.collect import collect
 from innerloop.rl.policy import split_output
 from innerloop.rl.presets import own_settings
-from innerloop.rl.trajectories import sample
+from innerloop.rl.sampling import collect, noise_of, sample
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import environment
 
@@ -117,7 +116,7 @@ def meta_iteration(name: str, method: str, rounds: int) -> dict[str, float]:
     for i in range(rounds + 1):
         tasks = env.sample_tasks(config.meta_batch, stream(0, "tasks", i))
         start = time.perf_counter()
-        found = collect(learner, slow, env, tasks, config, i)
+        found = collect(learner, slow, env, tasks, config, noise_of(config, i))
         middle = time.perf_counter()
         trust_region_step(learner, slow, found.data, config.trpo, curvature=found.curvature)
         sampling.append(middle - start - found.seconds_adapting)

@@ -6,12 +6,10 @@ from torch import Tensor
 from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
-from innerloop.rl.advantage import advantages
 from innerloop.rl.navigation import Navigation
 from innerloop.rl.policy import gaussian_policy
-from innerloop.rl.surrogate import Batch, batch
-from innerloop.rl.trajectories import Trajectories, sample
-from innerloop.rl.trpo import Learner, MetaBatch
+from innerloop.rl.sampling import Trajectories, advantages, batch, sample
+from innerloop.rl.trpo import Batch, Learner, MetaBatch
 
 NAV = Navigation(horizon=6, radius=0.15)  # some trajectories end early
 TASKS = 3

@@ -19,7 +19,7 @@ from innerloop.rl.cheetah import DIRECTION
 from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.presets import PRESETS, preset
-from innerloop.rl.trajectories import Trajectories
+from innerloop.rl.sampling import Trajectories
 from innerloop.runs import RunError, RunFolder, read_json
 
 FLAGS = shlex.split("""

@@ -20,7 +20,7 @@ from innerloop.rl import presets as rl_presets
 from innerloop.rl import setup as rl_setup
 from innerloop.rl.config import Config as RlConfig
 from innerloop.rl.policy import Layer
-from innerloop.rl.surrogate import inner_loss
+from innerloop.rl.trpo import inner_loss
 from innerloop.studies.budget import budget_config
 from innerloop.studies.shift import find_target
 from innerloop.training import presets, setup

@@ -5,8 +5,14 @@ import pytest
 import torch
 
 from innerloop.core.random import stream
-from innerloop.rl.advantage import advantages, discounted, generalised_advantages, linear_baseline, normalised
-from innerloop.rl.trajectories import Trajectories
+from innerloop.rl.sampling import (
+    Trajectories,
+    advantages,
+    discounted,
+    generalised_advantages,
+    linear_baseline,
+    normalised,
+)
 from planting import plants
 
 GAMMA, LAM = 0.9, 0.7
@@ -29,7 +35,7 @@ def made(time: int = 7, scale: float = 1.0) -> Trajectories:
 
 @plants(
     "reward of the next step",
-    "rl.advantage:discounted",
+    "rl.sampling:discounted",
     lambda right: lambda rewards, gamma: right(rewards, gamma).roll(-1, -1),
 )
 def test_discounted_sums() -> None:
@@ -54,7 +60,7 @@ def test_advantages_equal_a_loop_with_early_ends() -> None:
 
 @plants(
     "λ left out",
-    "rl.advantage:generalised_advantages",
+    "rl.sampling:generalised_advantages",
     lambda right: lambda rewards, values, alive, gamma, lam: right(rewards, values, alive, gamma, 1.0),
 )
 def test_lambda_one_is_return_minus_value_and_zero_the_temporal_difference() -> None:
@@ -101,7 +107,7 @@ def test_a_singular_fit_is_helped_by_the_ridge() -> None:
 
 @plants(
     "advantages scaled over all tasks",
-    "rl.advantage:normalised",
+    "rl.sampling:normalised",
     lambda right: lambda a, alive: right(a.flatten(0, 1)[None], alive.flatten(0, 1)[None])[0].view_as(a),
 )
 def test_normalised_over_the_living_steps_of_each_task() -> None:

@@ -17,7 +17,7 @@ from innerloop.rl.cheetah import DIRECTION, VELOCITY, half_cheetah  # noqa: E402
 from innerloop.rl.environment import Told  # noqa: E402
 from innerloop.rl.mujoco import MujocoSimulator  # noqa: E402
 from innerloop.rl.policy import gaussian_policy  # noqa: E402
-from innerloop.rl.trajectories import sample  # noqa: E402
+from innerloop.rl.sampling import sample  # noqa: E402
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
 

@@ -18,7 +18,7 @@ from innerloop.errors import InnerloopError  # noqa: E402
 from innerloop.rl.environment import Environment, Told  # noqa: E402
 from innerloop.rl.from_gymnasium import VectorSimulator, from_gymnasium, from_vector  # noqa: E402
 from innerloop.rl.policy import gaussian_policy  # noqa: E402
-from innerloop.rl.trajectories import Trajectories, sample  # noqa: E402
+from innerloop.rl.sampling import Trajectories, sample  # noqa: E402
 
 
 class Cart(gymnasium.Env[np.ndarray, np.ndarray]):

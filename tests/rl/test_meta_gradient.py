@@ -16,8 +16,7 @@ from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl.policy import GaussianHead, gaussian_policy, log_probability
-from innerloop.rl.surrogate import Batch, Form, inner_loss, log_probability_loss
-from innerloop.rl.trpo import Learner, MetaBatch, surrogate_gradient
+from innerloop.rl.trpo import Batch, Form, Learner, MetaBatch, inner_loss, log_probability_loss, surrogate_gradient
 from planting import plants
 
 STATES = torch.tensor([[-1.0, 0.3], [0.2, 1.1], [0.9, -0.6]], dtype=torch.float64)
@@ -98,7 +97,7 @@ def meta_gradients(blocks: str, form: Form) -> tuple[Tensor, Tensor]:
     return found, torch.tensor(slopes, dtype=torch.float64)
 
 
-@plants("log-probability for ratio", "rl.surrogate:ratio_loss", lambda right: log_probability_loss)
+@plants("log-probability for ratio", "rl.trpo:ratio_loss", lambda right: log_probability_loss)
 @pytest.mark.parametrize("blocks", ["all", "head"], ids=["maml", "anil"])
 def test_equals_finite_differences(blocks: str) -> None:
     found, numeric = meta_gradients(blocks, "ratio")

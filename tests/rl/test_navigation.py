@@ -11,7 +11,7 @@ from innerloop.core.random import stream
 from innerloop.rl.environment import Told
 from innerloop.rl.navigation import NAVIGATION, Navigation, picture
 from innerloop.rl.policy import gaussian_policy
-from innerloop.rl.trajectories import sample
+from innerloop.rl.sampling import sample
 
 
 def slow_step(place: np.ndarray, goal: np.ndarray, action: np.ndarray) -> tuple[np.ndarray, float, bool]:

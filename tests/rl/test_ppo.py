@@ -9,8 +9,7 @@ from torch import Tensor
 
 from innerloop.core.random import stream
 from innerloop.rl.ppo import Ppo, proximal_step
-from innerloop.rl.surrogate import clipped_loss, mean_divergence, ratio_loss
-from innerloop.rl.trpo import Learner, MetaBatch
+from innerloop.rl.trpo import Learner, MetaBatch, clipped_loss, mean_divergence, ratio_loss
 from navigating import learner, meta_batch
 from planting import plants
 
@@ -22,7 +21,7 @@ def density(mean: float, log_std: float, action: float) -> float:
     return -0.5 * ((action - mean) / math.exp(log_std)) ** 2 - log_std - 0.5 * math.log(2 * math.pi)
 
 
-@plants("PPO without a bound", "rl.surrogate:clipped_loss", lambda right: lambda clip: right(1e9))
+@plants("PPO without a bound", "rl.trpo:clipped_loss", lambda right: lambda clip: right(1e9))
 def test_the_clipped_loss_equals_a_loop() -> None:
     """With ratios on both sides of both bounds, gains of both signs, and steps behind an end."""
     g = stream(0, "clip")

@@ -14,19 +14,16 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
 from innerloop.rl import setup
-from innerloop.rl.advantage import advantages
 from innerloop.rl.cheetah import VELOCITY
-from innerloop.rl.collect import collect, examples
 from innerloop.rl.config import BLOCKS, Config, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.navigation import NAVIGATION, Navigation
 from innerloop.rl.optional import need
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.presets import PRESETS, preset
-from innerloop.rl.surrogate import log_probability_loss, ratio_loss
+from innerloop.rl.sampling import advantages, collect, examples, noise_of, sample
 from innerloop.rl.train import Progress, load_run, train, validation_return
-from innerloop.rl.trajectories import sample
-from innerloop.rl.trpo import Trpo
+from innerloop.rl.trpo import Trpo, log_probability_loss, ratio_loss
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.rl_bench import RlBench
 from innerloop.training import Interrupted
@@ -150,7 +147,7 @@ def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> Non
     env = setup.simulator(SMALL)
     policy = setup.policy(SMALL, env)
     tasks = env.sample_tasks(3, stream(0, "tasks", 0))
-    found = collect(setup.learner(SMALL, policy), slow_weights(policy), env, tasks, SMALL, 0)
+    found = collect(setup.learner(SMALL, policy), slow_weights(policy), env, tasks, SMALL, noise_of(SMALL, 0))
     assert folder.metrics[0]["return_before"] == pytest.approx(float(found.returns[0].mean()), rel=1e-6)
     assert folder.metrics[0]["return_after"] == pytest.approx(float(found.returns[1].mean()), rel=1e-6)
     assert found.curvature.query.x.shape[1] * 2 == found.data.query.x.shape[1]
@@ -196,7 +193,7 @@ def test_examples_have_the_advantages_of_the_config() -> None:
 
 @plants(
     "the same noise before and after",
-    "rl.collect:stream",
+    "rl.sampling:stream",
     lambda right: lambda seed, name, iteration, phase: right(seed, name, iteration),
 )
 def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
@@ -206,7 +203,9 @@ def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     policy = setup.policy(config, env)
     slow = slow_weights(policy)
     tasks = env.sample_tasks(3, stream(0))
-    drawn = [collect(setup.learner(config, policy), slow, env, tasks, config, i).data for i in (0, 0, 1)]
+    drawn = [
+        collect(setup.learner(config, policy), slow, env, tasks, config, noise_of(config, i)).data for i in (0, 0, 1)
+    ]
     before, again, other = (d.support[0].y[:, 0, :2] for d in drawn)
     assert torch.equal(before, again)
     assert float((before - other).abs().min()) > 1e-4
@@ -258,7 +257,7 @@ def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
     policy = setup.policy(config, env)
     slow = {n: p.detach() for n, p in policy.named_parameters()}
     goals = env.sample_tasks(3, stream(0))
-    for returns in collect(setup.learner(config, policy), slow, env, goals, config, 0).returns:
+    for returns in collect(setup.learner(config, policy), slow, env, goals, config, noise_of(config, 0)).returns:
         assert torch.allclose(returns, -5 * goals.norm(dim=1), atol=1e-5)
     for found in (meta_test(policy, slow, env, config), random_search(policy, slow, env, config)):
         assert torch.allclose(found.values, -5 * found.tasks.norm(dim=1).expand(3, -1), atol=1e-5)
@@ -320,7 +319,7 @@ def test_log_std_adapts_unless_told_not_to() -> None:
         env = setup.simulator(config)
         policy = setup.policy(config, env)
         learner = setup.learner(config, policy)
-        found = collect(learner, slow_weights(policy), env, env.sample_tasks(3, stream(0)), config, 0)
+        found = collect(learner, slow_weights(policy), env, env.sample_tasks(3, stream(0)), config, noise_of(config, 0))
         fast = learner.adapt(slow_weights(policy), found.data.support)
         moved = (fast["head.log_std"] - dict(policy.named_parameters())["head.log_std"]).detach().abs().max()
         assert bool(moved > 0) is adapts

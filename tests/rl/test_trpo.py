@@ -9,14 +9,16 @@ from torch import Tensor
 from innerloop.core.functional import forward
 from innerloop.core.inner import InnerLoop
 from innerloop.core.random import stream
-from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
 from innerloop.rl.trpo import (
+    Batch,
     FisherProduct,
     Learner,
     MetaBatch,
     Trpo,
     conjugate_gradient,
     judge,
+    mean_divergence,
+    ratio_loss,
     surrogate_gradient,
     trust_region_step,
 )
@@ -213,7 +215,7 @@ def test_two_inner_steps_are_two_gradient_steps() -> None:
             assert torch.allclose(fast[n][k], w, atol=1e-12)
 
 
-@plants("steps behind an end count", "rl.surrogate:_mean", lambda right: lambda values, weight: values.mean(1))
+@plants("steps behind an end count", "rl.trpo:_mean", lambda right: lambda values, weight: values.mean(1))
 def test_what_lies_behind_an_end_counts_nowhere() -> None:
     of = learner()
     slow, data = meta_batch(of)
@@ -231,7 +233,7 @@ def test_what_lies_behind_an_end_counts_nowhere() -> None:
 
 @plants(
     "the trust region's KL the other way round",
-    "rl.surrogate:mean_divergence",
+    "rl.trpo:mean_divergence",
     lambda right: lambda output, data: right(data.old, replace(data, old=output)),
 )
 def test_the_judged_divergence_is_that_from_the_old_policy_to_the_new() -> None:

@@ -19,8 +19,8 @@ from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import setup
 from innerloop.rl.cheetah import VELOCITY
 from innerloop.rl.navigation import NAVIGATION
+from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import load_run
-from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunError, read_json
 from innerloop.studies import rl_tables
 from innerloop.studies.rl_bench import RlBench

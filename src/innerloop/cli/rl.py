@@ -21,8 +21,8 @@ from innerloop.rl.catalogue import NAMES, find
 from innerloop.rl.config import BLOCKS, Config, MethodName
 from innerloop.rl.meta_test import meta_test, random_search
 from innerloop.rl.presets import PRESETS, own_settings, preset
+from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import Progress, load_run, train
-from innerloop.rl.trajectories import Trajectories
 from innerloop.runs import RunFolder, environment
 from innerloop.runs.files import write_bytes
 from innerloop.studies import ANALYSIS, analyse_policy

@@ -10,8 +10,7 @@ from innerloop.reference import is_reference
 from innerloop.rl.catalogue import NAMES, find
 from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
-from innerloop.rl.surrogate import Form
-from innerloop.rl.trpo import Trpo
+from innerloop.rl.trpo import Form, Trpo
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Count,

@@ -9,14 +9,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks, Weights
-from innerloop.core.inner import adapt, with_steps
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import setup
-from innerloop.rl.collect import examples
 from innerloop.rl.config import Config, MetaTest
 from innerloop.rl.environment import Simulator
-from innerloop.rl.trajectories import Trajectories, sample
+from innerloop.rl.sampling import Trajectories, examples, sample
 
 _EACH = 4
 
@@ -89,8 +87,7 @@ def meta_test(
         if step < settings.steps:
             how = later if step else first
             data = examples(how, slow, fast, found, config)
-            one = with_steps(how.inner, 1)
-            fast = adapt(policy, slow, data.x, data.y, one, loss=how.loss, rates=how.rates, start=fast or None)
+            fast = how.step(slow, fast, data)
     return Returns(torch.stack(values), tasks)
 
 

@@ -16,7 +16,7 @@ from innerloop.core.functional import Weights, forward
 from innerloop.rl.config import Config
 from innerloop.rl.environment import AFTER, BEFORE, GOAL, Environment
 from innerloop.rl.policy import split_output
-from innerloop.rl.trajectories import Trajectories
+from innerloop.rl.sampling import Trajectories
 
 
 def learning_curve(rows: Sequence[Mapping[str, Any]]) -> Figure:

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from innerloop.rl.surrogate import clipped_loss
-from innerloop.rl.trpo import Learner, MetaBatch, Outcome, judge, like, surrogate_gradient
+from innerloop.rl.trpo import Learner, MetaBatch, Outcome, clipped_loss, judge, like, surrogate_gradient
 from innerloop.validated import Count, OptimizerRate, Positive, Validated
 
 

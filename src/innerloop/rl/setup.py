@@ -10,8 +10,7 @@ from innerloop.rl.catalogue import find
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Environment, Simulator, Told
 from innerloop.rl.policy import gaussian_policy
-from innerloop.rl.surrogate import inner_loss
-from innerloop.rl.trpo import Learner
+from innerloop.rl.trpo import Learner, inner_loss
 
 
 def simulator(config: Config, environment: Environment | None = None) -> Simulator:

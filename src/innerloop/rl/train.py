@@ -15,11 +15,11 @@ from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.rl import setup
 from innerloop.rl.catalogue import name_of
-from innerloop.rl.collect import collect
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import meta_test
 from innerloop.rl.ppo import proximal_step
+from innerloop.rl.sampling import collect, noise_of
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
@@ -111,8 +111,9 @@ def train(
 
         for step in range(first, last):
             start, worked = time.perf_counter(), time.process_time()
+            noise = noise_of(config, step)
             tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
-            found = collect(learner, slow, environment, tasks, config, step)
+            found = collect(learner, slow, environment, tasks, config, noise)
             sampled = time.perf_counter()
             returns = [float(r.mean()) for r in found.returns]
             if not all(map(math.isfinite, returns)):

@@ -10,21 +10,22 @@ output with respect to θ, second derivatives of the inner step included, and M 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.functional import Weights, forward
-from innerloop.core.inner import InnerLoop, adapt, with_steps
+from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss
-from innerloop.rl.policy import fisher_product
-from innerloop.rl.surrogate import Batch, mean_divergence, ratio_loss
+from innerloop.errors import InnerloopError, did_you_mean
+from innerloop.rl.policy import divergence, fisher_product, log_probability
 from innerloop.validated import Count, Natural, NonNegative, Positive, Validated, above, below
 
 Vector = Float[Tensor, " parameters"]
+Form = Literal["ratio", "log_probability"]
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,84 @@ class Trpo(Validated, at="trpo"):
 
 
 @dataclass(frozen=True)
+class Batch:
+    """Trajectories as the examples of a task: what went in, what was done, and how good it was."""
+
+    x: Float[Tensor, "tasks n observation"]
+    y: Float[Tensor, "tasks n target"]
+    """side by side: the action, its log-probability when it was drawn, its advantage, and 1 (or 0 behind an end)"""
+    old: Float[Tensor, "tasks n twice"]
+    """the policy's output when the action was drawn"""
+
+    @property
+    def weight(self) -> Float[Tensor, "tasks n"]:
+        """1 for a step, 0 behind an end."""
+        return self.y[..., -1]
+
+    def first(self, n: int) -> "Batch":
+        """The first `n` examples of each task."""
+        return Batch(self.x[:, :n], self.y[:, :n], self.old[:, :n])
+
+    def of_tasks(self, tasks: slice) -> "Batch":
+        """Some of the tasks."""
+        return Batch(self.x[tasks], self.y[tasks], self.old[tasks])
+
+
+def _mean(values: Tensor, weight: Tensor) -> Tensor:
+    return (values * weight).sum(1) / weight.sum(1)
+
+
+def ratio_loss(output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]) -> Float[Tensor, " tasks"]:
+    """−mean of π(a) / π_old(a) · A over the steps of each task: REINFORCE in the likelihood-ratio form.
+
+    Its first derivative at π_old is that of −mean log π(a) · A, its second derivative is not: only this form has the
+    curvature of the expected return (Rothfuss et al. 2019, section 5; the low-variance curvature estimator), and MAML's
+    meta-gradient needs it.
+    """
+    size = output.shape[-1] // 2
+    ratio = torch.exp(log_probability(output, y[..., :size]) - y[..., size])
+    return -_mean(ratio * y[..., size + 1], y[..., -1])
+
+
+def clipped_loss(clip: float) -> Loss:
+    """`ratio_loss` without the reward for leaving 1 − `clip` … 1 + `clip`: −mean of min(r A, clamp(r) A).
+
+    The objective of PPO (Schulman et al. 2017, equation 7).
+    """
+
+    def loss(output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]) -> Float[Tensor, " tasks"]:
+        size = output.shape[-1] // 2
+        ratio = torch.exp(log_probability(output, y[..., :size]) - y[..., size])
+        gain = y[..., size + 1]
+        return -_mean(torch.minimum(ratio * gain, ratio.clamp(1 - clip, 1 + clip) * gain), y[..., -1])
+
+    return loss
+
+
+def log_probability_loss(
+    output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]
+) -> Float[Tensor, " tasks"]:
+    """−mean of log π(a) · A, as most public code has it. For parity only: the meta-gradient through it is wrong."""
+    size = output.shape[-1] // 2
+    return -_mean(log_probability(output, y[..., :size]) * y[..., size + 1], y[..., -1])
+
+
+def inner_loss(form: Form) -> Loss:
+    """The inner loop's loss by name."""
+    table: dict[str, Loss] = {"ratio": ratio_loss, "log_probability": log_probability_loss}
+    if form not in table:
+        raise InnerloopError(
+            f"the inner loss must be one of {', '.join(table)}; got {form!r}{did_you_mean(form, table)}"
+        )
+    return table[form]
+
+
+def mean_divergence(output: Tensor, data: Batch) -> Float[Tensor, " tasks"]:
+    """Mean KL(π_old ‖ π) over the steps of each task (nats)."""
+    return _mean(divergence(data.old, output), data.weight)
+
+
+@dataclass(frozen=True)
 class Learner:
     """How a policy is adapted and judged: everything of a meta-step but the data."""
 
@@ -56,14 +135,23 @@ class Learner:
     """of the inner loop"""
     rates: Mapping[str, Tensor] | None = None
     """of what adapts at another rate than the inner loop's (see `adapt`)"""
+    one_step: InnerLoop = field(init=False)
+    """the inner loop with one step"""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "one_step", replace(self.inner, steps=1))
 
     def adapt(self, slow: Weights, support: Sequence[Batch]) -> dict[str, Tensor]:
         """The fast weights after one step on each of the batches, one after the other."""
         fast: dict[str, Tensor] = {}
-        one = with_steps(self.inner, 1)
         for data in support:
-            fast = adapt(self.policy, slow, data.x, data.y, one, loss=self.loss, rates=self.rates, start=fast or None)
+            fast = self.step(slow, fast, data)
         return fast
+
+    def step(self, slow: Weights, fast: Weights, data: Batch) -> dict[str, Tensor]:
+        """The fast weights after one more step, on `data`."""
+        rates, start = self.rates, fast or None
+        return adapt(self.policy, slow, data.x, data.y, self.one_step, loss=self.loss, rates=rates, start=start)
 
     def output(self, slow: Weights, support: Sequence[Batch], x: Tensor) -> Tensor:
         """The adapted policies' outputs for the observations `x`."""

@@ -13,14 +13,12 @@ from innerloop.analysis.movement import movement
 from innerloop.analysis.similarity import similarity
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import block_names
-from innerloop.core.inner import with_steps
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, seed_std
 from innerloop.rl import setup
-from innerloop.rl.collect import examples
 from innerloop.rl.config import BLOCKS, MethodName
 from innerloop.rl.environment import Environment
-from innerloop.rl.trajectories import sample
+from innerloop.rl.sampling import examples, sample
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
 from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, rows_by_step, value_after
 
@@ -140,16 +138,15 @@ def _changes(bench: RlBench, env: Environment, method: MethodName) -> tuple[dict
         run = bench.trained(env, method, seed)
         bench.report(RlStage(f"change of each block, {method} on {env.title}, seed {seed}", 0, 1))
         learner = setup.learner(run.config, run.policy)
-        one = with_steps(learner.inner, 1)
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
         tasks = list(states(run))
-        for m in movement(run.policy, slow, tasks, one, loss=learner.loss):
+        for m in movement(run.policy, slow, tasks, learner.one_step, loss=learner.loss):
             moved.setdefault(m.block, []).append(_value(seed, m.relative))
         found = similarity(
             run.policy,
             slow,
             tasks,
-            one,
+            learner.one_step,
             measures={"CKA": linear_cka, "CCA": cca_if_enough},
             loss=learner.loss,
         )
