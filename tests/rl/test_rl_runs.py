@@ -296,7 +296,7 @@ def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
 
 @plants(
     "each step learns from the slow weights",
-    "rl.meta_test:adapt",
+    "rl.trpo:adapt",
     lambda right: lambda *given, start=None, **more: right(*given, **more),
 )
 def test_the_rate_of_later_steps() -> None:
