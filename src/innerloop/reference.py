@@ -12,13 +12,14 @@ def is_reference(name: str) -> bool:
     return ":" in name
 
 
-GIVEN = "object:"
-"""begins the name, in config.json, of what was given as an object and has no name to be found by"""
+_GIVEN = "object:"
+_given: dict[tuple[str, str], Any] = {}
 
 
-def name_given(name: str) -> str:
-    """The name that stands in config.json for an object."""
-    return GIVEN + name
+def give(what: str, name: str, value: Any) -> str:
+    """A name by which this process finds `value` from now on; another value of the same name takes its place."""
+    _given[what, _GIVEN + name] = value
+    return _GIVEN + name
 
 
 def load_reference(name: str, what: str) -> Any:
@@ -28,10 +29,12 @@ def load_reference(name: str, what: str) -> Any:
     The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute; an error
     inside the module keeps its traceback.
     """
-    if name.startswith(GIVEN):
+    if (what, name) in _given:
+        return _given[what, name]
+    if name.startswith(_GIVEN):
         raise InnerloopError(
-            f"the {what} {quoted(name.removeprefix(GIVEN))} was given as an object: give it again in Python (train, "
-            f"load_run), or name it module:attribute from the start"
+            f"the {what} {quoted(name.removeprefix(_GIVEN))} was given as an object: give it again, to train or "
+            "load_run, or name it module:attribute from the start"
         )
     module_name, _, attribute = name.partition(":")
     parts = (*module_name.split("."), *attribute.split("."))

@@ -12,7 +12,7 @@ from torch import nn
 
 import innerloop as il
 from code_lines import code_lines
-from innerloop import cli
+from innerloop import cli, reference
 from innerloop.core.outer import objective_gradient
 from innerloop.errors import InnerloopError
 from innerloop.methods.catalogue import method
@@ -145,23 +145,27 @@ def test_it_takes_part_in_families(folder: Path) -> None:
     assert labels[:2] == ["maml", "mine:r2d2"]
 
 
-@pytest.mark.usefixtures("made_images")
 def test_objects_train_without_a_name(tmp_path: Path) -> None:
-    """A method and a network that no module holds; load_run needs them again and says so."""
+    """A method, a network and classes that no module holds; another process needs them again and says so."""
     torch.manual_seed(0)
     body = nn.Sequential(nn.Flatten(), nn.Linear(blobs().images[0].numel(), 6), nn.ReLU())
     net = nn.Sequential(OrderedDict(body=body, head=nn.Linear(6, 3)))
     own = il.Method("two blocks", blocks=("body", "head"))
     config = replace(CONFIG, outer=replace(CONFIG.outer, steps=2))
     before = {n: p.detach().clone() for n, p in net.named_parameters()}
-    folder = il.train(config, tmp_path / "run", method=own, model=net)
-    assert folder.config["method"] == "object:two blocks"
-    assert any(not torch.equal(p, before[n]) for n, p in net.named_parameters())
-    with pytest.raises(InnerloopError, match="two blocks"):
-        il.load_run(folder.path)
-    _, model, parameters = il.load_run(folder.path, method=own, model=net)
-    assert model is net
-    assert_same(dict(parameters), folder.load("best").weights)
+    given = {"method": own, "model": net, "data": blobs()}
+    folder = il.train(config, tmp_path / "run", **given)
+    assert [folder.config[k] for k in ("method", "data")] == ["object:two blocks", "object:blobs"]
+    assert_same(before, dict(net.named_parameters()))
+    assert_same(il.load_run(folder.path)[2], folder.load("best").weights)
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(reference, "_given", {})  # as another process has it
+        with pytest.raises(InnerloopError, match="two blocks"):
+            il.load_run(folder.path)
+        _, model, parameters = il.load_run(folder.path, **given)
+    assert model is not net
+    assert_same(parameters, folder.load("best").weights)
+    assert any(not torch.equal(w, before[n]) for n, w in parameters.items())
 
 
 def test_blocks_by_name_are_maml() -> None:

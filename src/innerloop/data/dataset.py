@@ -69,6 +69,12 @@ def stamp_of_files(paths: Sequence[Path]) -> str:
     return " ".join(fingerprint(path) for path in paths)
 
 
+def of_images(images: ClassImages) -> "Dataset":
+    """Classes that are in memory, with their splits, as a data set."""
+    splits = {s: [images.class_names[c] for c in own] for s, own in images.splits.items()}
+    return Dataset(images.name, images.image_shape, lambda *_: images, lambda _: splits, locate=lambda *_: [])
+
+
 def own_name(name: str, across: bool) -> frozenset[str]:  # noqa: ARG001
     """The concept of a class that no other class shares."""
     return frozenset((name,))

@@ -17,7 +17,7 @@ from innerloop.methods.heads import Metric
 from innerloop.methods.method import Method
 from innerloop.models.conv4 import Downsample
 from innerloop.models.head import FullContext, Readout
-from innerloop.reference import GIVEN, is_reference
+from innerloop.reference import is_reference
 from innerloop.runs.plain import from_plain
 from innerloop.validated import (
     Bound,
@@ -156,8 +156,7 @@ class Config(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.method.startswith(GIVEN):
-            self.check(method(self.method))
+        self._check_method(method(self.method))
         if self.regression and self.model.arch != "mlp":
             raise InnerloopError(
                 f"{self.model.arch} takes images, {self.data} has none; start from --preset sinusoid-10shot, "
@@ -166,7 +165,7 @@ class Config(Validated):
         if self.augment != "none" and self.regression:
             raise InnerloopError(f"augment {self.augment!r} distorts images, {self.data} has none: leave it at none")
 
-    def check(self, kind: Method) -> None:
+    def _check_method(self, kind: Method) -> None:
         """Raise InnerloopError where an option does not go with the method."""
         if self.regression and not kind.adapts and kind.predict is None:
             raise InnerloopError(f"{self.method} is for classes and cannot fit a regression; use maml or anil")

@@ -1,5 +1,6 @@
 """From a config to the things it names: tasks, model, losses, device."""
 
+import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -80,9 +81,9 @@ def tasks(config: Config, images: ClassImages | None, split: str, query: int | N
     return ImageTasks(part, config.way, config.shot, max(1, min(query, left)))
 
 
-def training_tasks(config: Config, images: ClassImages | None, own: Method | None = None) -> TaskFamily:
+def training_tasks(config: Config, images: ClassImages | None) -> TaskFamily:
     """The tasks of the training split, augmented as the config says."""
-    kind, batch = (own or method(config.method)).trains_on, config.way * (config.shot + config.query)
+    kind, batch = method(config.method).trains_on, config.way * (config.shot + config.query)
     if images is None or kind == "episodes":
         classes = len(images.splits["train"]) if images is not None else config.train_way
         if config.train_way > classes:
@@ -100,13 +101,13 @@ def training_tasks(config: Config, images: ClassImages | None, own: Method | Non
     return plain if config.augment == "none" else Distorted(plain, Affine())
 
 
-def build_model(config: Config, images: ClassImages | None, own: Method | None = None) -> nn.Sequential:
+def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The network, initialised from the config's seed: the same body for every method, and the same head for all but
     those that train on all classes at once (an output for each training class), on pairs or with a context."""
-    return network(config, images, own).to(choose_device(config.device))
+    return network(config, images).to(choose_device(config.device))
 
 
-def network(config: Config, images: ClassImages | None, own: Method | None = None) -> nn.Sequential:
+def network(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The same, on PyTorch's default device."""
     generator = stream(config.seed, "init")
     m = config.model
@@ -117,7 +118,7 @@ def network(config: Config, images: ClassImages | None, own: Method | None = Non
         return model
     assert images is not None
     channels, height, width = images.image_shape
-    own = own or method(config.method)
+    own = method(config.method)
     outputs = len(images.splits["train"]) if own.trains_on == "classes" else config.way
     if height != width and m.arch != "mlp":
         raise InnerloopError(f"{m.arch} takes square images, {images.name} has {height}×{width}")
@@ -152,13 +153,14 @@ def _scale_head(model: nn.Sequential, factor: float) -> None:
 
 
 def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.Sequential:
-    """The user's network, its weights drawn from the run's seed."""
+    """The user's network: a copy of it, or one whose weights are drawn from the run's seed."""
     if not is_reference(config.model.arch):
         checked(Arch, config.model.arch, "model.arch")
     make = load_reference(config.model.arch, "model")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(stream(config.seed, "init").initial_seed())
-        model = make(way=way, channels=channels, image_size=image_size) if callable(make) else make
+        is_model = isinstance(make, nn.Module)
+        model = copy.deepcopy(make) if is_model else make(way=way, channels=channels, image_size=image_size)
     if not isinstance(model, nn.Sequential) or not len(model):
         raise InnerloopError(
             f"{quoted(config.model.arch)} gives a {type(model).__name__}; a model is an nn.Sequential of named blocks, "
@@ -185,8 +187,8 @@ def chunk_size(config: Config, device: torch.device) -> int | None:
     return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
 
 
-def learner(config: Config, model: nn.Sequential, step: int = 0, own: Method | None = None) -> Learner:
-    """The run's method (or `own`) on `model`, as it trains at outer step `step`."""
+def learner(config: Config, model: nn.Sequential, step: int = 0) -> Learner:
+    """The run's method on `model`, as it trains at outer step `step`."""
     i, inner = config.inner, config.loop
     if step < i.second_order_from:
         inner = replace(inner, first_order=True, recompute=False)
@@ -201,16 +203,15 @@ def learner(config: Config, model: nn.Sequential, step: int = 0, own: Method | N
         anneal=min(1.0, step / over),
         solve_steps=i.solve_steps,
     )
-    return (own or method(config.method))(model, settings)
+    return method(config.method)(model, settings)
 
 
-def at_test(config: Config, model: nn.Sequential, name: str | None = None, own: Method | None = None) -> Learner:
-    """`config`'s run, tested by its own method (`own`, if that was given as an object) or by the method `name` on the
-    same weights.
+def at_test(config: Config, model: nn.Sequential, name: str | None = None) -> Learner:
+    """`config`'s run, tested by its own method or by the method `name` on the same weights.
 
     Raises InnerloopError where the run's head cannot serve that method.
     """
-    trained = own or method(config.method)
+    trained = method(config.method)
     kind = (method(name) if name else trained).at_test
     name = name or config.method
     if config.regression and (kind.head != "model" or kind.start != "own"):

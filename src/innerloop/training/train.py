@@ -19,10 +19,11 @@ from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
+from innerloop.data.dataset import Dataset, of_images
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import evaluate
 from innerloop.methods.method import Method
-from innerloop.reference import is_reference, name_given
+from innerloop.reference import give, is_reference
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import OPTIMIZER, WEIGHTS, Checkpoint, check_tensors, load_weights
 from innerloop.training import setup
@@ -70,6 +71,7 @@ def train(
     *,
     method: Method | None = None,
     model: nn.Sequential | None = None,
+    data: Dataset | ClassImages | None = None,
     data_dir: Path | None = None,
     resume: bool = False,
     tensorboard: bool = False,
@@ -77,8 +79,9 @@ def train(
 ) -> RunFolder:
     """Train as `config` says, into the run folder `out` (by default runs/DATA-METHOD-seedN).
 
-    `method` and `model` (which is trained in place, from the weights that it has) take the place of those that `config`
-    names. config.json then has their names alone, so that they are to be given again to resume, and to `load_run`.
+    `method`, `model` (of which a copy is trained, from the weights that it has) and `data` take the place of those that
+    `config` names. config.json then has their names alone, so that another process must be given them again, to resume
+    and in `load_run`.
 
     Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
     ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
@@ -87,19 +90,19 @@ def train(
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
     """
+    config = replace(config, **_given(config, method, model, data))
     use_threads(config.threads, stored=resume)
     writer = _summary_writer() if tensorboard else None
     device = setup.choose_device(config.device)
-    config = _named(config, method, model)
     images = setup.load_images(config, data_dir)
-    train_tasks = setup.training_tasks(config, images, method)
+    train_tasks = setup.training_tasks(config, images)
     if images is not None:
         for split in ("val", "test"):
             setup.tasks(config, images, split, config.test.query)  # say now what would fail after hours
-    net = setup.build_model(config, images, method) if model is None else model.to(device)
-    parameters = setup.learner(config, net, own=method).init()
+    net = setup.build_model(config, images)
+    parameters = setup.learner(config, net).init()
     kinds = setup.losses(config)
-    tested = setup.at_test(config, net, own=method)
+    tested = setup.at_test(config, net)
     chunk = setup.chunk_size(config, device)
     trained = list(parameters.values())
     match config.outer.optimizer:
@@ -108,7 +111,7 @@ def train(
         case "adam":
             fused = device.type == "cuda" or None
             optimizer = torch.optim.Adam(trained, lr=config.outer.lr, foreach=False, fused=fused)
-    out = Path(out or f"runs/{images.name if images else config.data}-{tested.method.name}-seed{config.seed}")
+    out = Path(out or f"runs/{config.dataset.name}-{tested.method.name}-seed{config.seed}")
     folder = RunFolder(out)
 
     with (
@@ -146,7 +149,7 @@ def train(
         for step in range(first, config.outer.steps):
             batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "episodes", step)).to(device)
             found = objective_gradient(
-                setup.learner(config, net, step, method).objective,
+                setup.learner(config, net, step).objective,
                 parameters,
                 batch,
                 kinds.score,
@@ -224,12 +227,14 @@ def load_run(
     images: ClassImages | None = None,
     method: Method | None = None,
     model: nn.Sequential | None = None,
+    data: Dataset | ClassImages | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
     """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint, or one read from it).
 
-    `images` are the run's image classes if they are at hand already; else they are loaded. `method` and `model` are
-    those that `train` was given as objects; the model's weights are overwritten.
+    `images` are the run's image classes if they are at hand already; else they are loaded. `method`,
+    `model` and `data` are those that `train` was given as objects.
     """
+    _given(Config(), method, model, data)
     folder = RunFolder(Path(path))
     config = folder.config_as(Config.from_json)
     if device:
@@ -237,37 +242,35 @@ def load_run(
     checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
         images = setup.load_images(config, data_dir)
-    return config, *from_checkpoint(config, checkpoint, images, method, model)
+    return config, *from_checkpoint(config, checkpoint, images)
 
 
 def from_checkpoint(
-    config: Config,
-    checkpoint: Checkpoint,
-    images: ClassImages | None,
-    method: Method | None = None,
-    model: nn.Sequential | None = None,
+    config: Config, checkpoint: Checkpoint, images: ClassImages | None
 ) -> tuple[nn.Sequential, dict[str, Tensor]]:
     """The model and meta-parameters of a checkpoint. RunError for weights of another model, before any are made."""
-    if method is None and model is None and not is_reference(config.method + config.model.arch):
+    if not is_reference(config.method + config.model.arch):
         with torch.device("meta"):
             own = setup.learner(config, setup.network(config, images)).init()
         check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
-    if model is None:
-        model = setup.build_model(config, images, method)
-    model = model.to(setup.choose_device(config.device))
-    parameters = setup.learner(config, model, own=method).init()
+    model = setup.build_model(config, images)
+    parameters = setup.learner(config, model).init()
     load_weights(parameters, checkpoint)
     return model, parameters
 
 
-def _named(config: Config, method: Method | None, model: nn.Sequential | None) -> Config:
-    """`config` with the names of what was given as objects."""
+def _given(
+    config: Config, method: Method | None, model: nn.Sequential | None, data: Dataset | ClassImages | None
+) -> dict[str, Any]:
+    """The fields of `config` with the names of what was given as objects."""
+    change: dict[str, Any] = {}
     if method is not None:
-        config.check(method)
-        config = replace(config, method=name_given(method.name))
+        change["method"] = give("method", method.name, method)
     if model is not None:
-        config = replace(config, model=replace(config.model, arch=name_given(type(model).__name__)))
-    return config
+        change["model"] = replace(config.model, arch=give("model", type(model).__name__, model))
+    if data is not None:
+        change["data"] = give("data set", data.name, data if isinstance(data, Dataset) else of_images(data))
+    return change
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, parameters: dict[str, Tensor]) -> dict[str, Tensor]:
