@@ -18,7 +18,6 @@ from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.threads import use_threads
 from innerloop.data.catalogue import find_images
-from innerloop.data.dataset import Dataset
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
 from innerloop.data.folder import Folder
 from innerloop.errors import InnerloopError, did_you_mean, quoted
@@ -27,6 +26,7 @@ from innerloop.runs import RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.runs.plain import from_plain
 from innerloop.training import setup
+from innerloop.training.config import Config
 from innerloop.training.train import (
     Interrupted,
     optimizer_state,
@@ -77,12 +77,7 @@ class DaganConfig(Validated):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _ = self.dataset  # fail early
-
-    @property
-    def dataset(self) -> Dataset:
-        """The value that `data` names."""
-        return find_images(self.data, split_scheme=self.split_scheme, folder=self.folder)
+        find_images(self.data, split_scheme=self.split_scheme, folder=self.folder)  # fail early
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, and the kind of run."""
@@ -258,7 +253,10 @@ def augmentation(name: str) -> Augmentation:
 
 def load_images(config: DaganConfig, data_dir: Path | None = None) -> ClassImages:
     """The image classes with their splits, on the config's device."""
-    return config.dataset.load(data_dir).to(setup.choose_device(config.device))
+    source = Config(data=config.data, folder=config.folder, split_scheme=config.split_scheme, device=config.device)
+    images = setup.load_images(source, data_dir)
+    assert images is not None  # DaganConfig refuses a regression
+    return images
 
 
 def _networks(config: DaganConfig, images: ClassImages, device: torch.device) -> tuple[Generator, Critic]:
