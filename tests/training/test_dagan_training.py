@@ -239,8 +239,8 @@ def test_another_kind_of_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
-        ({"data": "sinusoid"}, "sinusoid has no images"),
-        ({"data": "glyphs", "split_scheme": "lake"}, "split_scheme 'lake' is for omniglot"),
+        ({"data": "sinusoid"}, "sinusoid is a regression"),
+        ({"data": "glyphs", "split_scheme": "lake"}, "glyphs has one split only"),
     ],
 )
 def test_what_the_config_refuses(wrong: dict[str, Any], says: str) -> None:
