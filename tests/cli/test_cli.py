@@ -330,7 +330,7 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("more", "says"),
     [
         (["--way", "9"], "way 9 is larger than the 6 classes"),
-        (["--shot", "7"], "lower --shot or --query"),
+        (["--shot", "7"], "lower shot or query"),
         (["--inner.lr", "3e38"], "lower"),
         (["--device", "gpu"], "no device 'gpu'"),
         (["--device", "meta"], "no device 'meta'"),

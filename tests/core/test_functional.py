@@ -87,7 +87,7 @@ def test_support_statistics_end_with_the_call() -> None:
     run(model, slow, {}, e.query_x, e.support_x[:, :3])
     torch.testing.assert_close(model(e.query_x[0]), own[0])  # the model as it is called outside the library
     assert torch.equal(own, forward(model, slow, {}, e.query_x))
-    with pytest.raises(RuntimeError):
+    with pytest.raises(InnerloopError, match=r"float64.*\(3, 6, 1, 17, 17\)"):
         run(model, slow, {}, e.query_x[:, :, :1], e.support_x[:, :, :1])
     assert torch.equal(own, forward(model, slow, {}, e.query_x))
 

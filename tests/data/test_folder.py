@@ -158,6 +158,15 @@ def test_two_classes_that_are_written_alike_are_an_error(tmp_path: Path, png: Pn
         load(tmp_path / "mine", tmp_path / "cache")
 
 
+def test_a_link_to_a_folder_of_pictures_is_followed(root: Path, tmp_path: Path) -> None:
+    """A class folder elsewhere; but what that links to itself is not, so that no circle is walked for ever."""
+    elsewhere = tmp_path / "elsewhere"
+    (root / "class 1").rename(elsewhere)
+    (root / "class 1").symlink_to(elsewhere)
+    (elsewhere / "more").symlink_to(root / "class 0")
+    assert load_folder(root, by_seed(), cache_dir=tmp_path / "cache").count[1] == 4
+
+
 def test_a_link_that_leads_nowhere_near_a_picture_is_passed_over(root: Path, tmp_path: Path) -> None:
     (root / "class 1" / "zero.png").symlink_to("/dev/zero")
     (root / "class 1" / "again").symlink_to(root)

@@ -91,6 +91,12 @@ def test_a_full_disk_costs_a_warning_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / f".x.{2**22 + 1}-0.part").write_bytes(b"half")  # no process has such a number
+    write(tmp_path / "x", made(), "1", "f")
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
 def test_a_failed_rewrite_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(tmp_path / "x", made(), "1", "f")
     old = (tmp_path / "x").read_bytes()

@@ -119,6 +119,15 @@ def test_files_and_pictures_are_cached_too(tmp_path: Path) -> None:
     assert count() == 1, "a file's key is its content, not its name"
 
 
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    cache = FeatureCache(tmp_path, "body")
+    cache.write("image", np.ones(3, np.float32))
+    (kept,) = tmp_path.rglob("*.features")
+    kept.with_name(f".{kept.name}.{2**22 + 1}-0.part").write_bytes(b"half")  # no process has such a number
+    cache.write("image", np.ones(3, np.float32))
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == [kept]
+
+
 def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_text("in the way")
     good = FewShotClassifier(body()).fit(X, Y).predict_proba(X)

@@ -301,11 +301,11 @@ def test_tests_that_are_allowed_run(trained: str) -> None:
         ({"method": "baseline", "inner": Inner(learn_rates=True)}, "baseline has no inner loop"),
         ({"method": "reptile", "inner": Inner(learn_rates=True)}, "reptile does not differentiate"),
         ({"method": "imaml", "inner": Inner(learn_rates=True, proximal=2.0)}, "imaml does not differentiate"),
-        ({"method": "maml++", "inner": Inner(steps=0)}, "with 0 inner steps there are none"),
+        ({"method": "maml++", "inner": Inner(steps=0)}, r"maml\+\+ .* inner.steps is 0"),
         ({"method": "maml++", "inner": Inner(adapt_norm=True)}, "leave inner.adapt_norm off"),
-        ({"method": "fomaml", "inner": Inner(second_order_from=3)}, "second_order_from 3 is for methods of second"),
-        ({"method": "nil", "inner": Inner(second_order_from=3)}, "second_order_from 3 is for methods of second"),
-        ({"inner": Inner(first_order=True, second_order_from=3)}, "second_order_from 3 is for methods of second"),
+        ({"method": "fomaml", "inner": Inner(second_order_from=3)}, "second_order_from 3 .* fomaml takes no"),
+        ({"method": "nil", "inner": Inner(second_order_from=3)}, "second_order_from 3 .* nil takes no"),
+        ({"inner": Inner(first_order=True, second_order_from=3)}, "second_order_from 3 .* maml takes no"),
     ],
 )
 def test_a_config_that_makes_no_sense_is_refused(change: dict, says: str) -> None:

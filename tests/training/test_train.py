@@ -151,8 +151,8 @@ def test_divergence_stops_with_the_checkpoint_before(config: Config, tmp_path: P
     ("change", "says"),
     [
         ({"way": 7}, "way 7 is larger than the 6 classes"),
-        ({"shot": 5, "query": 4}, "has 8; lower --shot or --query"),
-        ({"shot": 8, "query": 1}, "has 8; lower --shot or --query"),
+        ({"shot": 5, "query": 4}, "has 8; lower shot or query"),
+        ({"shot": 8, "query": 1}, "has 8; lower shot or query"),
         ({"device": "tpu9"}, "no device 'tpu9'"),
     ],
 )

@@ -98,14 +98,12 @@ def explain(error: Exception, command: str = "") -> str | None:
     """The one sentence for an error that a user of `command` can meet; None for one that is a bug of ours."""
     from innerloop.training import Interrupted
 
-    if isinstance(error, InnerloopError | Interrupted | FloatingPointError):
-        return _sentence(error)
-    if isinstance(error, OSError):
-        return _of_the_system(error)
     text = str(error).lower()
     if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
         return f"not enough memory; lower {_LIGHTER.get(command, _LIGHTEST)}"
-    return None
+    if isinstance(error, InnerloopError | Interrupted | FloatingPointError):
+        return _sentence(error)
+    return _of_the_system(error) if isinstance(error, OSError) else None
 
 
 _NO_MEMORY = ("out of memory", "allocate memory", "storage size calculation overflowed")

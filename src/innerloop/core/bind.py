@@ -28,14 +28,17 @@ class NotBindable(Exception):
 
 
 class Bound:
-    """A copy of `module` that holds `tensors` (parameters by their full name) and copies of its buffers."""
+    """A copy of `module` that holds `slow` weights (by their full name) and copies of its buffers.
+
+    `fast` weights come before the slow ones and may be of another size; so may a head's slow ones of another way.
+    """
 
     module: nn.Module
     norms: dict[str, nn.modules.batchnorm._BatchNorm]
     """the batch normalisations of the copy that would take their statistics from the batch, by full name"""
 
-    def __init__(self, module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-        self._root, self._tensors = module, tensors
+    def __init__(self, module: nn.Module, slow: Mapping[str, Tensor], fast: Mapping[str, Tensor] | None = None) -> None:
+        self._root, self._slow, self._fast = module, slow, fast or {}
         self._copies: dict[int, nn.Module] = {}
         self._bound: dict[int, Tensor] = {}
         self._buffers: list[tuple[str, Tensor, int]] = []
@@ -79,10 +82,24 @@ class Bound:
         if parameter is None:
             return None
         if id(parameter) not in self._bound:  # a tied parameter has the name of its first place
-            if name not in self._tensors:
+            fast = name in self._fast
+            if not fast and name not in self._slow:
                 raise lacking(name)
-            self._bound[id(parameter)] = self._tensors[name]
+            given = self._fast[name] if fast else self._slow[name]
+            same = given.ndim == parameter.ndim if fast else given.shape == parameter.shape
+            if not same and (fast or not self._of_another_way(name, given, parameter)):
+                kind = "fast weight of each task" if fast else "slow weight"
+                raise InnerloopError(
+                    f"the {kind} {name!r} must have the axes of the model's parameter, {tuple(parameter.shape)}; got "
+                    f"{tuple(given.shape)}"
+                )
+            self._bound[id(parameter)] = given
         return self._bound[id(parameter)]
+
+    def _of_another_way(self, name: str, given: Tensor, parameter: Tensor) -> bool:
+        """Whether a weight of the last block differs from the model's in its first axis alone: in the outputs."""
+        head = next(reversed(self._root._modules), None)
+        return name.split(".")[0] == head and given.ndim == parameter.ndim and given.shape[1:] == parameter.shape[1:]
 
     def _buffer(self, buffer: Tensor | None, name: str) -> Tensor | None:
         if buffer is None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from innerloop.errors import InnerloopError, did_you_mean
+from innerloop.validated import Count, Natural, Validated, checked
 
 SPLITS = ("train", "val", "test")
 
@@ -29,6 +30,24 @@ class Episodes:
     """int64 labels [tasks, query] in 0..way-1, or float targets [tasks, query, out]"""
     classes: Int[Tensor, "tasks way"] | None = None
     """which class of the source each label stands for (images only)"""
+
+    def __post_init__(self) -> None:
+        sets = {"support": (self.support_x, self.support_y), "query": (self.query_x, self.query_y)}
+        for name, (x, y) in sets.items():
+            for of, given in ((f"{name}_x", x), (f"{name}_y", y)):
+                if not isinstance(given, Tensor):
+                    raise TypeError(f"{of} must be a tensor, got {type(given).__name__}")
+            if x.ndim < 2 or x.shape[:2] != y.shape[:2]:
+                raise InnerloopError(
+                    f"{name}_x and {name}_y need the same leading axes [tasks, examples] (one task: x[None], y[None]); "
+                    f"got {tuple(x.shape)} and {tuple(y.shape)}"
+                )
+        if len(self.support_x) != len(self.query_x):
+            raise InnerloopError(f"support_x has {len(self.support_x)} tasks, query_x has {len(self.query_x)}")
+        if self.support_y.dtype != self.query_y.dtype:
+            raise InnerloopError(
+                f"support_y is {self.support_y.dtype}, query_y {self.query_y.dtype}; convert one of them"
+            )
 
     def __len__(self) -> int:
         return self.support_x.shape[0]
@@ -68,6 +87,13 @@ class TaskFamily(Protocol):
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
         """Draw `tasks` episodes; the result depends on the generator's state alone."""
         ...
+
+
+def check_draw(tasks: object, generator: object) -> None:
+    """Raise if `sample` cannot take these: a number of tasks and a generator."""
+    checked(Natural, tasks, "tasks")
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator, such as stream(0, 'name'), got {generator!r}")
 
 
 @dataclass(frozen=True)
@@ -175,6 +201,15 @@ class ClassImages:
         """Build from one uint8 tensor [n, channels, height, width] a class."""
         if len(per_class) != len(class_names):
             raise InnerloopError(f"{name}: {len(per_class)} image tensors but {len(class_names)} class names")
+        if not per_class:
+            raise InnerloopError(f"{name}: there are no classes")
+        shape = per_class[0].shape[1:]
+        for class_name, images in zip(class_names, per_class, strict=True):
+            if images.shape[1:] != shape:
+                raise InnerloopError(
+                    f"{name}: images of class {class_name!r} have the shape {tuple(images.shape[1:])}, those of "
+                    f"{class_names[0]!r} {tuple(shape)}; make them equal"
+                )
         count = torch.tensor([len(c) for c in per_class], dtype=torch.int64)
         return cls(
             name,
@@ -188,7 +223,7 @@ class ClassImages:
 
 
 @dataclass(frozen=True)
-class ImageTasks:
+class ImageTasks(Validated):
     """N-way K-shot classification tasks over the classes of `data`.
 
     Exactly `shot` support and `query` query images a class, drawn without replacement and without overlap; the whole
@@ -196,23 +231,21 @@ class ImageTasks:
     """
 
     data: ClassImages
-    way: int
-    shot: int
-    query: int
+    way: Count
+    shot: Count
+    query: Count
 
     def __post_init__(self) -> None:
-        for name in ("way", "shot", "query"):
-            value = getattr(self, name)
-            if value < 1:
-                raise InnerloopError(f"{name} must be at least 1, got {value}")
-        classes, fewest = len(self.data.class_names), int(self.data.count.min())
+        super().__post_init__()
+        classes = len(self.data.class_names)
         if self.way > classes:
             raise InnerloopError(f"way {self.way} is larger than the {classes} classes of {self.data.name}")
+        fewest = int(self.data.count.min())
         if self.shot + self.query > fewest:
             poorest = self.data.class_names[int(self.data.count.argmin())]
             raise InnerloopError(
                 f"shot {self.shot} + query {self.query} = {self.shot + self.query} images a class, but class "
-                f"{poorest!r} of {self.data.name} has {fewest}; lower --shot or --query"
+                f"{poorest!r} of {self.data.name} has {fewest}; lower shot or query"
             )
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:
@@ -221,6 +254,7 @@ class ImageTasks:
         Which images is decided on the generator's device, so that a generator of the CPU gives the same episodes
         wherever the images lie; they themselves never leave their device.
         """
+        check_draw(tasks, generator)
         data, per_class = self.data, self.shot + self.query
         device, where = data.images.device, generator.device
         n = len(data.class_names)

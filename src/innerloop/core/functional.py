@@ -82,6 +82,8 @@ def blocks_of(model: nn.Sequential) -> dict[str, nn.Module]:
             f"{type(model).__name__} has a forward of its own, but a model's blocks are run one after the other; "
             "put it into a block of an nn.Sequential"
         )
+    if not model._modules:
+        raise InnerloopError("the model is an nn.Sequential without blocks; its last block is the head")
     return dict(model._modules)  # pyright: ignore[reportReturnType]  named_children() leaves out what stands twice
 
 
@@ -149,6 +151,11 @@ def forward(
     `create_graph` says that the gradient of this pass will be differentiated again, as in the inner loop of MAML: then
     the kernels that have a (fast) second derivative are taken.
     """
+    if not isinstance(fast, Mapping):
+        raise TypeError(f"fast weights are tensors by name, got {type(fast).__name__}")
+    if unknown := fast.keys() - slow.keys():
+        name = min(unknown)
+        raise InnerloopError(f"there is no slow weight for the fast weight {name!r}{did_you_mean(name, slow)}")
     return _run(model, slow, fast, x, statistics or {}, create_graph, record=False)[0]
 
 
@@ -181,18 +188,19 @@ def _run(
 ) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
     blocks_of(model)
 
+    _check_tasks(x, fast, statistics)
+
     def run(per_task: Weights, given: Statistics, h: Tensor) -> tuple[Tensor, dict[str, tuple[Tensor, Tensor]]]:
-        weights = {**slow, **per_task}
         found: dict[str, tuple[Tensor, Tensor]] = {}
         try:
-            bound = Bound(model, weights)
+            bound = Bound(model, slow, per_task)
         except NotBindable:
             if record or given:
                 raise InnerloopError(
                     "the model holds modules where they cannot be reached (in a closure, or compiled), so its batch "
                     "statistics cannot be those of the support set; use statistics 'batch'"
                 ) from None
-            own = {n: weights[n] for n, _ in model.named_parameters()}
+            own = {n: per_task[n] if n in per_task else slow[n] for n, _ in model.named_parameters()}
             with _patching:  # the model itself is changed for the time of the call
                 return functional_call(model, own, (h,)), found
         for name, norm in bound.norms.items():
@@ -205,7 +213,7 @@ def _run(
         return h, found
 
     x = x.clone()  # a block may work in place
-    with _pass(create_graph, several=len(x) > 1):
+    with _naming_input(x), _pass(create_graph, several=len(x) > 1):
         if len(x) == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
             one = {n: w.squeeze(0) for n, w in fast.items()}
             given = {n: (m.squeeze(0), v.squeeze(0)) for n, (m, v) in statistics.items()}
@@ -219,6 +227,37 @@ def _run(
             found = {n: tuple(torch.stack([f[n][i] for _, f in each]) for i in (0, 1)) for n in each[0][1]}
             return torch.stack([y for y, _ in each]), found  # pyright: ignore[reportReturnType]
         return torch.vmap(run, in_dims=(0, 0, 0), randomness="different")(dict(fast), dict(statistics), x)
+
+
+def _check_tasks(x: Tensor, fast: Weights, statistics: Statistics) -> None:
+    if not isinstance(x, Tensor) or x.ndim < 2:
+        got = tuple(x.shape) if isinstance(x, Tensor) else type(x).__name__
+        raise InnerloopError(
+            f"a model's input is a tensor with the axes [tasks, examples, …] (one task: x[None]); got {got}"
+        )
+    tasks = x.shape[:1]
+    for of, name, t in (
+        *(("fast weight", n, w) for n, w in fast.items()),
+        *(("statistics of", n, t) for n, pair in statistics.items() for t in pair),
+    ):
+        if t.shape[:1] != tasks:
+            raise InnerloopError(
+                f"the {of} {name!r} must have a leading axis of {len(x)} tasks as the input has; got {tuple(t.shape)}"
+            )
+
+
+@contextmanager
+def _naming_input(x: Tensor) -> Iterator[None]:
+    """An error of PyTorch inside names the model's input."""
+    try:
+        yield
+    except RuntimeError as error:
+        if type(error) not in (RuntimeError, NotImplementedError):  # out of memory, a device that failed
+            raise
+        said = str(error).split("\n")[0]
+        raise InnerloopError(
+            f"the model fails on {x.dtype} input [tasks, examples, …] of shape {tuple(x.shape)}: {said}"
+        ) from error
 
 
 class _Normalise:
@@ -240,6 +279,10 @@ class _Normalise:
             self.found[self.name] = x.mean(dims), x.var(dims, correction=0)
             return type(norm).forward(norm, x)
         mean, variance = self.given
+        if mean.shape != (norm.num_features,):
+            raise InnerloopError(
+                f"the statistics of {self.name!r} must be [tasks, {norm.num_features} channels]; got {mean.shape[-1]}"
+            )
         y = (x - mean.view(wide)) * (variance + norm.eps).rsqrt().view(wide)
         if norm.affine:
             y = y * norm.weight.view(wide) + norm.bias.view(wide)

@@ -25,7 +25,7 @@ from innerloop.core.functional import (
 )
 from innerloop.core.linear_head import linear_head_path
 from innerloop.core.losses import Loss, cross_entropy, per_task
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.validated import Natural, NonNegative, Validated
 
 
@@ -52,6 +52,8 @@ class InnerLoop(Validated, at="inner"):
 
 def adapted_parameters(model: nn.Sequential, inner: InnerLoop) -> tuple[str, ...]:
     """Names of the parameters that the inner loop changes, in the model's order."""
+    if not isinstance(inner, InnerLoop):
+        raise TypeError(f"inner must be an InnerLoop, got {type(inner).__name__}")
     check_sharing(model)
     blocks = resolve_blocks(model, inner.blocks)
     norms: set[str] = set()
@@ -126,10 +128,12 @@ def adapt_path(
     """
     track = torch.is_grad_enabled()
     names = adapted_parameters(model, inner)
-    tasks = support_x.shape[0]
     _check_support(slow, names if inner.steps else (), support_x, support_y)
+    tasks = support_x.shape[0]
     _check_rates(slow, rates)
     _check_start(slow, start, names, tasks, steps=inner.steps)
+    if unknown := [n for n in step_weights or {} if n not in slow]:
+        raise InnerloopError(f"step_weights name {unknown[0]!r}, which is no parameter{did_you_mean(unknown[0], slow)}")
     if shared := [n for n in step_weights or {} if n in names]:
         raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
     begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
@@ -205,8 +209,9 @@ def _support_gradient(
     rest: nn.Sequential, own: Weights, fast: Weights, h: Tensor, y: Tensor, loss: Loss, *, create_graph: bool
 ) -> dict[str, Tensor]:
     """∇L_support with respect to the fast weights. Tasks do not interact, so the sum's gradient is each task's own."""
-    value = per_task(loss, forward(rest, own, fast, h, create_graph=create_graph), y).sum()
-    grads = torch.autograd.grad(value, list(fast.values()), create_graph=create_graph, allow_unused=True)
+    output = forward(rest, {**own, **fast}, fast, h, create_graph=create_graph)
+    value = per_task(loss, output, y, differentiable=True)
+    grads = torch.autograd.grad(value.sum(), list(fast.values()), create_graph=create_graph, allow_unused=True)
     return {n: torch.zeros_like(w) if g is None else g for (n, w), g in zip(fast.items(), grads, strict=True)}
 
 
@@ -330,6 +335,11 @@ def _check_support(slow: Weights, names: tuple[str, ...], x: Tensor, y: Tensor) 
         raise InnerloopError(
             "adapt has a task axis of its own: call it with all tasks, outside of torch.func transforms"
         )
+    for name, given in (("support_x", x), ("support_y", y)):
+        if not isinstance(given, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(given).__name__}")
+    if x.device != y.device:
+        raise InnerloopError(f"support_x is on {x.device}, support_y on {y.device}; move one of them")
     if x.ndim < 2 or x.shape[:2] != y.shape[:2]:
         raise InnerloopError(
             "support_x and support_y need the same leading axes [tasks, examples] (one task: x[None], y[None]); got "
@@ -346,6 +356,11 @@ def _check_support(slow: Weights, names: tuple[str, ...], x: Tensor, y: Tensor) 
             raise InnerloopError(
                 f"support_x is {x.dtype}, the weights are {w.dtype}; convert one of them (images of bytes: "
                 "x.float() / 255)"
+            )
+        if w.is_inference():
+            raise InnerloopError(
+                f"the slow weight {n!r} was made under torch.inference_mode() and can have no gradient; use "
+                "torch.no_grad(), or give a clone"
             )
         if x.device != w.device:
             raise InnerloopError(f"support_x is on {x.device}, the weights on {w.device}; move one of them")
@@ -364,10 +379,16 @@ def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], t
                 f"start {name!r} needs a leading axis of {tasks} tasks before the parameter's {slow[name].ndim} axes; "
                 f"got {tuple(w.shape)}"
             )
+        if w.dtype != slow[name].dtype:
+            raise InnerloopError(f"start {name!r} is {w.dtype}, its parameter {slow[name].dtype}; convert one of them")
 
 
 def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:
+    if rates is not None and not isinstance(rates, Mapping):
+        raise TypeError(f"rates must be tensors by name, got {type(rates).__name__}")
     for key, rate in (rates or {}).items():
+        if not isinstance(rate, Tensor):
+            raise TypeError(f"learned rate {key!r} must be a tensor, got {type(rate).__name__}")
         if key in slow:
             if rate.shape != slow[key].shape:
                 raise InnerloopError(
@@ -378,5 +399,5 @@ def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:
                 f"learned rate {key!r} names neither a parameter nor a block; "
                 f"blocks: {', '.join(dict.fromkeys(block_of(n) for n in slow))}"
             )
-        elif rate.ndim > 1:
+        elif rate.ndim > 1 or not rate.numel():
             raise InnerloopError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")

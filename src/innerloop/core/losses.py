@@ -13,22 +13,27 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(prediction [tasks, n, …], target [tasks, n, …]) -> loss [tasks]"""
 
 
-def per_task(loss: Loss, prediction: Tensor, target: Tensor) -> Tensor:
+def per_task(loss: Loss, prediction: Tensor, target: Tensor, *, differentiable: bool = False) -> Tensor:
     """`loss` of each task, after a check that it is one number a task.
 
     A mean over the tasks would make the inner step depend on how many tasks are computed at once.
     """
-    return check_per_task(loss(prediction, target), len(prediction), loss)
+    return check_per_task(loss(prediction, target), len(prediction), loss, differentiable=differentiable)
 
 
-def check_per_task(value: Tensor, tasks: int, of: Callable[..., object]) -> Tensor:
-    """`value`, which `of` returned, if it is one number for each of so many tasks."""
-    if value.shape != (tasks,):
-        name = getattr(of, "__name__", type(of).__name__)
+def check_per_task(value: Tensor, tasks: int, of: Callable[..., object], *, differentiable: bool = False) -> Tensor:
+    """`value`, which `of` returned, if it is one number for each of so many tasks (and has a gradient, if asked)."""
+    name = getattr(of, "__name__", type(of).__name__)
+    if not isinstance(value, Tensor) or value.shape != (tasks,):
+        got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InnerloopError(
             f"the loss {name!r} must return one number for each of the {tasks} tasks, shape ({tasks},), not "
-            f"{tuple(value.shape)}. See innerloop.cross_entropy and innerloop.mean_squared_error (F.cross_entropy has "
-            "no task axis)"
+            f"{got}. See innerloop.cross_entropy and innerloop.mean_squared_error (F.cross_entropy has no task axis)"
+        )
+    if differentiable and not value.requires_grad:
+        raise InnerloopError(
+            f"the loss {name!r} has no gradient (it returns {value.dtype}); compute it from the predictions without "
+            "detach() or argmax()"
         )
     return value
 
@@ -39,14 +44,16 @@ def cross_entropy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tas
     The reference code of MAML divides by the shots and sums over the support set, so an inner rate r there stands for
     r × way here. Labels are int64, 0 to way − 1.
     """
-    tasks, n, way = logits.shape
     check_labels(logits, labels)
+    tasks, n, way = logits.shape
     flat = F.cross_entropy(logits.reshape(tasks * n, way), labels.reshape(tasks * n), reduction="none")
     return flat.view(tasks, n).mean(1)
 
 
 def check_labels(logits: Float[Tensor, "tasks n way"], labels: Tensor) -> None:
     """Raise unless `labels` are int64 [tasks, n], each 0 to way − 1 (on a GPU without waiting for it)."""
+    if logits.ndim != 3 or not logits.is_floating_point():
+        raise InnerloopError(f"logits are floats [tasks, examples, way]; got {logits.dtype} {tuple(logits.shape)}")
     tasks, n, way = logits.shape
     if labels.dtype != torch.int64 or labels.shape != (tasks, n):
         raise InnerloopError(
@@ -73,4 +80,5 @@ def mean_squared_error(
 
 def accuracy(logits: Float[Tensor, "tasks n way"], labels: Int[Tensor, "tasks n"]) -> Float[Tensor, " tasks"]:
     """Fraction of examples, 0 to 1, whose largest logit is the label's."""
+    check_labels(logits, labels)
     return (logits.argmax(-1) == labels).float().mean(1)

@@ -17,8 +17,8 @@ from torch import Tensor
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.losses import Loss, check_per_task, per_task
-from innerloop.errors import InnerloopError
-from innerloop.validated import Count, OptimizerRate, Positive, Validated, at_least, at_most
+from innerloop.errors import InnerloopError, did_you_mean
+from innerloop.validated import Count, OptimizerRate, Positive, Validated, at_least, at_most, checked
 
 Predict = Callable[[Weights, Episodes], Tensor]
 """(meta-parameters, episodes) -> predictions for the query set [tasks, query, …]: a whole method in one function"""
@@ -100,19 +100,17 @@ def objective_gradient(
     """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks."""
     if reduction not in ("mean", "sum"):
         raise InnerloopError(f"reduction must be mean or sum; got {reduction!r}")
-    check_chunk(task_chunk)
-    tasks = len(episodes)
-    weight = 1.0 / tasks if reduction == "mean" else 1.0
+    parts = chunks(episodes, task_chunk)
+    weight = 1.0 / len(episodes) if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
     if not leaves:
         raise InnerloopError("no parameter requires a gradient, so there is nothing to train")
     total: list[Tensor] = [torch.zeros_like(p) for p in leaves.values()]
     value = 0.0
     scores: list[Tensor] = []
-    for start in range(0, tasks, task_chunk or tasks):
-        chunk = episodes[start : start + (task_chunk or tasks)]
+    for chunk in parts:
         losses, prediction = objective(parameters, chunk)
-        check_per_task(losses, len(chunk), objective)
+        check_per_task(losses, len(chunk), objective, differentiable=True)
         part = losses.sum() * weight
         grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
         for i, g in enumerate(grads):
@@ -123,12 +121,12 @@ def objective_gradient(
     return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
 
 
-def check_chunk(task_chunk: int | None) -> None:
-    """Raise InnerloopError unless `task_chunk` is a number of tasks, or None for all."""
-    if task_chunk is not None and task_chunk < 1:
-        raise InnerloopError(
-            f"task_chunk is the number of tasks in memory at once, 1 or more, or None for all; got {task_chunk}"
-        )
+def chunks(episodes: Episodes, task_chunk: int | None) -> list[Episodes]:
+    """The episodes, at most `task_chunk` tasks at a time (None: all of them)."""
+    if not len(episodes):
+        raise InnerloopError("no episodes: 0 tasks")
+    step = checked(Count | None, task_chunk, "task_chunk") or len(episodes)
+    return [episodes[i : i + step] for i in range(0, len(episodes), step)]
 
 
 def outer_lr(outer: OuterLoop, step: int) -> float:
@@ -154,6 +152,7 @@ def outer_step(
     are left alone, so that a scheduler of `torch.optim.lr_scheduler` may set them. One group must have begun with
     `outer.lr`, else the two would contradict one another.
     """
+    _check_gradient(gradient, parameters)
     norm = float(torch.stack([g.double().square().sum() for g in gradient.values()]).sum().sqrt())
     if not math.isfinite(norm):
         raise FloatingPointError(
@@ -168,6 +167,19 @@ def outer_step(
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return norm
+
+
+def _check_gradient(gradient: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
+    if not gradient:
+        raise InnerloopError("there is no gradient of any parameter")
+    for name, g in gradient.items():
+        if name not in parameters:
+            raise InnerloopError(f"a gradient names {name!r}, which is no parameter{did_you_mean(name, parameters)}")
+        if getattr(g, "shape", None) != parameters[name].shape:
+            got = tuple(g.shape) if isinstance(g, Tensor) else type(g).__name__
+            raise InnerloopError(
+                f"the gradient of {name!r} must have its shape {tuple(parameters[name].shape)}, got {got}"
+            )
 
 
 def _set_rates(optimizer: torch.optim.Optimizer, outer: OuterLoop, step: int) -> None:
@@ -199,7 +211,5 @@ def score_episodes(
     task_chunk: int | None = None,
 ) -> Float[Tensor, " tasks"]:
     """One score a task on its query set, without gradients for the slow weights."""
-    check_chunk(task_chunk)
-    step = task_chunk or len(episodes)
-    chunks = (episodes[i : i + step] for i in range(0, len(episodes), step))
-    return torch.cat([per_task(score, predict(parameters, chunk), chunk.query_y) for chunk in chunks])
+    parts = chunks(episodes, task_chunk)
+    return torch.cat([per_task(score, predict(parameters, chunk), chunk.query_y) for chunk in parts])

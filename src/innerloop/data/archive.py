@@ -94,16 +94,24 @@ def fingerprint(root: Path) -> str:
 
 
 def _files(root: Path) -> list[tuple[str, Path]]:
-    """The regular files under `root`, sorted; raises DataCorrupt for a folder that cannot be opened."""
-    found = []
+    """The regular files under `root`, sorted; raises DataCorrupt for a folder that cannot be opened.
+
+    A link to a folder is followed, but for one inside of what a link leads to, and one to a folder that holds it.
+    """
     try:
-        for place, folders, files in os.walk(root, onerror=_refuse):
-            folders[:] = [name for name in folders if _visible(name)]
-            paths = [Path(place, name) for name in files if _visible(name)]
-            found += [(path.relative_to(root).as_posix(), path) for path in paths if path.is_file()]
+        return sorted((path.relative_to(root).as_posix(), path) for path in _walk(root, follow=True))
     except OSError as e:
         raise DataCorrupt(f"cannot read the folder {shown(root)}: {shown(e)}") from e
-    return sorted(found)
+
+
+def _walk(root: Path, *, follow: bool) -> Iterator[Path]:
+    for place, folders, files in os.walk(root, onerror=_refuse):
+        folders[:] = [name for name in folders if _visible(name)]
+        paths = [Path(place, name) for name in files if _visible(name)]
+        yield from (path for path in paths if path.is_file())
+        for path in (Path(place, name) for name in folders if follow):
+            if path.is_symlink() and not any(path.samefile(holder) for holder in path.parents):
+                yield from _walk(path, follow=False)
 
 
 def _refuse(error: OSError) -> None:

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import safetensors.torch
 import torch
 
 from innerloop.core.episodes import ClassImages
+from innerloop.runs.files import written_beside
 
 FORMAT = "1"
 _log = logging.getLogger("innerloop.data")
@@ -54,20 +53,12 @@ def write(path: Path, data: ClassImages, version: str, fingerprint: str) -> None
     }
     tensors = {"images": data.images.contiguous(), "count": data.count.contiguous()}
     meta["sha256"] = _digest(meta, tensors)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
-    temporary = Path(name)
-    os.close(handle)
-    try:
+    with written_beside(path) as part:
         try:
-            safetensors.torch.save_file(tensors, temporary, metadata=meta)
+            safetensors.torch.save_file(tensors, part, metadata=meta)
         except safetensors.SafetensorError as e:  # a full disk comes as this, too
             raise OSError(str(e)) from e
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        part.replace(path)
 
 
 def read(path: Path, version: str, fingerprint: str | None) -> ClassImages:

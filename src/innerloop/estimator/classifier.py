@@ -370,6 +370,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             raise InnerloopError(f"method must be one of {', '.join(METHODS)}; got {quoted(self.method)}{near}")
         if self.statistics not in ("support", "batch"):
             raise InnerloopError(f"statistics must be support or batch; got {self.statistics!r}")
+        choose_device(self.device)
         for name, least in (("steps", 0), ("image_size", 1), ("batch_size", 1)):
             value = getattr(self, name)
             if value is None and name != "batch_size":

@@ -2,8 +2,6 @@
 
 import hashlib
 import logging
-import os
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+
+from innerloop.runs.files import write_bytes
 
 _MAGIC = b"innerloop features 1\n"
 _DIGEST = 32
@@ -61,17 +61,10 @@ class FeatureCache:
         """Keep features [d] atomically. A folder that cannot be written to costs a warning, not the features."""
         path, key = self._place(image)
         payload = np.ascontiguousarray(features, dtype="<f4").tobytes()
-        part = None
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, part = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-            with os.fdopen(handle, "wb") as file:
-                file.write(_MAGIC + _seal(key, payload) + payload)
-            Path(part).replace(path)
+            write_bytes(path, _MAGIC + _seal(key, payload) + payload)
         except OSError as error:
             self._say(f"cannot keep features in the cache {self.folder} ({error.strerror})")
-            if part is not None:
-                Path(part).unlink(missing_ok=True)
 
     def _say(self, warning: str) -> None:
         if warning not in self._said:

@@ -12,7 +12,7 @@ from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.functional import Weights
 from innerloop.core.inner import with_steps
 from innerloop.core.losses import Loss, accuracy, per_task
-from innerloop.core.outer import Predict, check_chunk
+from innerloop.core.outer import Predict, chunks
 from innerloop.core.random import stream
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
@@ -66,6 +66,8 @@ class Evaluation:
 
 def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episodes]:
     """The test episodes, in batches of at most 25; they depend on the family and the seed alone."""
+    if not isinstance(family, TaskFamily):
+        raise TypeError(f"a task family has a method sample(tasks, generator), {type(family).__name__} has none")
     done = 0
     while done < settings.episodes:
         n = min(_DRAW, settings.episodes - done)
@@ -92,7 +94,6 @@ def evaluate(
     [tasks, query, way] is taken as it is. `task_chunk` is the number of episodes in memory at once (None: 25). `report`
     is called with the number of episodes done. Raises FloatingPointError if an output or a score is not finite.
     """
-    check_chunk(task_chunk)
     learner = under(predict, settings) if isinstance(predict, Learner) else None
     outputs = learner or predict
     if learner is not None and each_step and learner.has_steps:
@@ -102,8 +103,7 @@ def evaluate(
     done = 0
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        for i in range(0, len(batch), task_chunk or len(batch)):
-            chunk = batch[i : i + (task_chunk or len(batch))]
+        for chunk in chunks(batch, task_chunk):
             found = outputs(parameters, chunk)
             steps = [found] if isinstance(found, Tensor) else found
             rows.append(torch.stack([_finite_score(score, o, chunk) for o in steps]))

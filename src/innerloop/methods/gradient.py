@@ -21,7 +21,7 @@ from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
 from innerloop.methods.starts import Start, head_start
-from innerloop.validated import checked
+from innerloop.validated import Positive, checked
 
 StatisticsOf = Literal["batch", "support"]
 """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
@@ -55,6 +55,7 @@ def adapted_outputs(
     ("batch", transductive) or the support set's ("support", non-transductive). With a head of support features,
     `temperature` multiplies the cosines or distances.
     """
+    checked(Positive, temperature, "temperature")
     slow = own_weights(parameters)
     fast = adapt(
         model,

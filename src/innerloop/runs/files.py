@@ -57,19 +57,12 @@ def write_all(folder: Path, files: Mapping[str, bytes | None]) -> None:
     try:
         for name, content in files.items():
             path = folder / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-            _clear_parts(path)
             if content is None:
+                _clear_parts(path)
                 continue
-            parts[path] = part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-            with naming_file(path), part.open("xb") as f:
-                if fcntl is not None:
-                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that this one lives
-                f.write(content)
-                f.flush()
-                os.fsync(f.fileno())
+            with written_beside(path) as part:
+                parts[path] = part
+                part.write_bytes(content)
         for path, part in parts.items():
             part.replace(path)
         for name, content in files.items():
@@ -78,6 +71,28 @@ def write_all(folder: Path, files: Mapping[str, bytes | None]) -> None:
     finally:
         for part in parts.values():
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def written_beside(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, to be written to inside and renamed to `path` after: it is on disk then.
+
+    What a killed process has left of `path` is removed before, this file if the block raises.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    _clear_parts(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        with naming_file(path), part.open("xb") as file:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # tells other processes that this one lives
+            yield part
+            os.fsync(file.fileno())
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
 
 
 def _clear_parts(path: Path) -> None:

@@ -202,7 +202,10 @@ class Config(Validated):
         if i.learn_rates and not kind.differentiates:
             raise InnerloopError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
         if (i.learn_rates or kind.learns == "block_rates") and i.steps < 1:
-            raise InnerloopError("learned rates are one a block and step; with 0 inner steps there are none")
+            raise InnerloopError(
+                f"{self.method} learns one inner rate a block and step, and inner.steps is {i.steps}: give 1 or more"
+                + (", or leave inner.learn_rates off" if i.learn_rates else "")
+            )
         if kind.each_step and i.steps < 1:
             raise InnerloopError(f"{self.method} takes the loss after each inner step; give at least 1 step")
         if kind.step_norms and i.adapt_norm:
@@ -217,7 +220,10 @@ class Config(Validated):
             )
         differentiated = kind.adapts and kind.differentiates
         if i.second_order_from and (i.first_order or kind.first_order or not differentiated):
-            raise InnerloopError(f"second_order_from {i.second_order_from} is for methods of second order")
+            raise InnerloopError(
+                f"inner.second_order_from {i.second_order_from} is for methods of second order, such as maml; this run "
+                f"of {self.method} takes no second derivatives: leave it at 0"
+            )
 
     @property
     def dataset(self) -> Dataset | Regression:
