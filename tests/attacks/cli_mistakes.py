@@ -18,6 +18,7 @@ import tempfile
 import traceback
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
 
@@ -30,6 +31,7 @@ from innerloop.cli import COMMANDS
 from innerloop.training import setup
 from tiny import FLAGS, load_blobs
 
+HOSTILE = "<img src=x onerror=alert(1)>"
 SECONDS = 60
 """for one case"""
 LONGEST = 600
@@ -58,6 +60,8 @@ class Case:
     environment: dict[str, str] = field(default_factory=dict)
     works: bool = False
     """whether work begins before the mistake shows, so that files may be left"""
+    page: str = ""
+    """the page that is made, which must show `HOSTILE` names as text"""
 
     def __str__(self) -> str:
         return " ".join(map(repr_short, self.args)) or "(nothing)"
@@ -122,6 +126,12 @@ def make_world(root: Path) -> None:
             picture(root / "support" / name / f"{j}.png", 90 * i + 9 * j)
     picture(root / "one" / "cats" / "0.png", 5)
     picture(root / "todo" / "0.png", 7)
+    for i in range(20):
+        for j in range(6):
+            picture(root / f"photos{HOSTILE}" / f"{i}{HOSTILE}" / f"{j}.png", 12 * i + 2 * j)
+    for i in range(2):
+        picture(root / f"examples{HOSTILE}" / f"{i}{HOSTILE}" / f"{HOSTILE}.png", 90 * i)
+    picture(root / f"new{HOSTILE}" / f"{HOSTILE}.png", 80)
     (root / "todo.txt").write_text("no picture")
     (root / "pictures").mkdir()
     (root / "pictures" / "a.png").write_bytes(b"no picture")
@@ -162,6 +172,28 @@ def quiet() -> Iterator[tuple[io.TextIOWrapper, io.TextIOWrapper]]:
     out, err = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace", write_through=True) for _ in range(2))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield out, err
+
+
+class Page(HTMLParser):
+    """The tags that could have come from a name, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.foreign, self.text = 0, ""
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.foreign += tag == "script" or any(n.startswith("on") or (n, v) == ("src", "x") for n, v in attrs)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def spoilt_page(path: Path) -> list[str]:
+    """What is wrong with a page that shows hostile names."""
+    page = Page(path.read_text() if path.exists() else "")
+    wrong = [f"{page.foreign} foreign tags in {path.name}"] if page.foreign else []
+    return wrong if HOSTILE in page.text else [*wrong, f"{path.name} does not show {HOSTILE}"]
 
 
 def files(root: Path) -> dict[str, tuple[int, int]]:
@@ -216,6 +248,8 @@ def try_case(case: Case, root: Path) -> list[str]:
         wrong.append("no message")
     text = " ".join((said if case.status != 0 else shown + said).replace("│", " ").split()).lower()
     wrong += [f"does not name {n!r}" for n in case.names if n.lower() not in text]
+    if case.page:
+        wrong += spoilt_page(root / case.page)
     after = files(root)
     if left := [n for n in after if before.get(n) != after[n]]:
         if not case.works:
@@ -528,6 +562,16 @@ def odd_names() -> Iterator[Case]:
     yield c("dagan --resume --out new " + " ".join(DAGAN_FLAGS), "--resume", "new", status=0, works=True)
 
 
+def pages() -> Iterator[Case]:
+    """Folders and files whose names are HTML: the report and the gallery show them, and do not obey."""
+    made = ["--data", "folder", "--folder.root", f"photos{HOSTILE}", "--folder.size", "16"]
+    study = ("study", *FLAGS, *made, "--out", f"new{HOSTILE}-study")
+    yield Case(study, (), 0, works=True, page=f"new{HOSTILE}-study/report.html")
+    given = ["--support", f"examples{HOSTILE}", "--images", f"new{HOSTILE}"]
+    classify = ("classify", *given, "--run", "run", "--out", f"new{HOSTILE}-sorted")
+    yield Case(classify, (), 0, works=True, page=f"new{HOSTILE}-sorted/gallery.html")
+
+
 def others() -> Iterator[Case]:
     """Devices, packages that are not there, options that do not go together, pictures."""
     for device in ("meta", "privateuseone", "gpu", "cuda:99", "cpu:7", "''", "mps:8"):
@@ -589,7 +633,7 @@ def others() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them."""
-    return [*commands(), *names(), *numbers(), *folders(), *odd_names(), *others()]
+    return [*commands(), *names(), *numbers(), *folders(), *odd_names(), *pages(), *others()]
 
 
 def main(only: Sequence[str] = ()) -> int:
