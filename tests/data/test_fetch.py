@@ -228,7 +228,7 @@ def test_a_cut_without_a_length_is_caught_by_the_checksum(server: Behaviour, tmp
 def test_a_body_much_larger_than_the_archive_is_refused(server: Behaviour, tmp_path: Path, length: bool) -> None:
     """Without a length, too, where it might never end; a part that came before is kept."""
     server.content, server.length = CONTENT * 5, length
-    small = Archive("made.zip", server.url, len(CONTENT))
+    small = Download("made.zip", server.url, len(CONTENT))
     with pytest.raises(FetchError, match=r"made\.zip .*512,000 are expected"):
         download(small, tmp_path / "made.zip")
     assert names(tmp_path) == set()

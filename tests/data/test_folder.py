@@ -164,7 +164,7 @@ def test_a_link_to_a_folder_of_pictures_is_followed(root: Path, tmp_path: Path) 
     (root / "class 1").rename(elsewhere)
     (root / "class 1").symlink_to(elsewhere)
     (elsewhere / "more").symlink_to(root / "class 0")
-    assert load_folder(root, by_seed(), cache_dir=tmp_path / "cache").count[1] == 4
+    assert load(root, tmp_path / "cache").count[1] == 4
 
 
 def test_a_link_that_leads_nowhere_near_a_picture_is_passed_over(root: Path, tmp_path: Path) -> None:

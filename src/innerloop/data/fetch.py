@@ -131,9 +131,9 @@ def _receive(
         else:
             length = response.headers.get("Content-Length")
             have, total = 0, int(length) if length and length.isdigit() else None
-        most = min(math.inf if total is None else total, 2 * archive.size if archive.size else math.inf)
+        most = min(math.inf if total is None else total, 2 * wanted.size if wanted.size else math.inf)
         if (total or 0) > most:
-            raise _too_large(archive, f"is {total:,} bytes long now")
+            raise _too_large(wanted, f"is {total:,} bytes long now")
         with _disk(part):
             file = part.open("ab" if have else "wb", buffering=0)  # close() then has nothing left to write
         with file:
@@ -156,7 +156,7 @@ def _receive(
                 if have > most:
                     file.truncate(0)  # nothing to go on from
                     note.unlink()
-                    raise _too_large(archive, f"did not end after {most:,} bytes")
+                    raise _too_large(wanted, f"did not end after {most:,} bytes")
             with _disk(part):
                 os.fsync(file.fileno())
     if total is not None and have != total:
@@ -178,9 +178,9 @@ def _lost(url: str, have: int, total: int | None, cause: Exception | None) -> Fe
     )
 
 
-def _too_large(archive: Archive, what: str) -> FetchError:
-    size = f", where {archive.size:,} are expected" if archive.size else ""
-    return FetchError(f"{archive.url} {what}{size}; nothing of it was kept: the file upstream has changed")
+def _too_large(wanted: Download, what: str) -> FetchError:
+    size = f", where {wanted.size:,} are expected" if wanted.size else ""
+    return FetchError(f"{wanted.url} {what}{size}; nothing of it was kept: the file upstream has changed")
 
 
 def _reason(e: Exception) -> str:
