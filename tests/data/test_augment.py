@@ -11,7 +11,9 @@ from innerloop.core.random import stream
 from innerloop.data.augment import AugmentedSupport
 from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Elastic, Flip
 from innerloop.data.sinusoid import Sinusoid
+from innerloop.errors import InnerloopError
 from innerloop.models.dagan import Dagan, Generator, Sizes
+from naming import names
 from planting import plants
 from tiny import blobs
 
@@ -99,9 +101,9 @@ class Grown:
 
 
 def test_what_is_refused() -> None:
-    with pytest.raises(ValueError, match="copies must be 0 or more, got -1"):
+    with pytest.raises(InnerloopError, match=names("copies", 0, "-1")):
         AugmentedSupport(PLAIN, Affine(), -1)
-    with pytest.raises(ValueError, match=r"only images can be augmented, this support set is \[2, 5, 1\]"):
+    with pytest.raises(InnerloopError, match=names("images", [2, 5, 1])):
         AugmentedSupport(Sinusoid(5, 5), Affine()).sample(2, stream(0))
-    with pytest.raises(ValueError, match=r"\[12, 1, 16, 32\] for images \[12, 1, 16, 16\]"):
+    with pytest.raises(InnerloopError, match=names([12, 1, 16, 32], [12, 1, 16, 16])):
         AugmentedSupport(PLAIN, Grown()).sample(2, stream(0))

@@ -8,6 +8,8 @@ from test_sampler import numbered_classes, numbers
 
 from innerloop.core.random import stream
 from innerloop.data.batches import ClassBatches
+from innerloop.errors import InnerloopError
+from naming import names
 from planting import plants
 
 
@@ -36,5 +38,5 @@ def test_the_same_stream_gives_the_same_batch() -> None:
     a, b, c = (tasks.sample(2, stream(0, "t", i)) for i in (1, 1, 2))
     assert torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.query_y, c.query_y)
-    with pytest.raises(ValueError, match="at least 1 image"):
+    with pytest.raises(InnerloopError, match=names(1, 0)):
         ClassBatches(numbered_classes([4, 4]), 0)

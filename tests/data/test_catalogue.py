@@ -1,5 +1,6 @@
 """One battery over all data sets that have a name; and how names become values."""
 
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from innerloop.data.overlap import seen_classes
 from innerloop.data.paths import DataCorrupt, DataMissing, cache_root, data_root
 from innerloop.data.splits import shared_out
 from innerloop.errors import InnerloopError
+from naming import names
 
 Png = Callable[..., bytes]
 every = pytest.mark.parametrize("data", DATASETS, ids=lambda d: d.name)
@@ -117,22 +119,22 @@ def test_rotations_are_classes_that_share_images() -> None:
 
 
 def test_a_value_that_does_not_fit_its_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataCorrupt, match=r"\(1, 4, 4\).*\(3, 4, 4\)"):
+    with pytest.raises(DataCorrupt, match=names((1, 4, 4), (3, 4, 4))):
         replace(OWN, shape=(3, 4, 4)).load()
-    with pytest.raises(InnerloopError, match=r"own.*c/9"):
+    with pytest.raises(InnerloopError, match=names("own", "c/9")):
         replace(OWN, splits=lambda _: {"train": ["a/1"], "val": ["c/9"]}).load()
-    with pytest.raises(InnerloopError, match=r"own has two classes .*a/1"):
+    with pytest.raises(InnerloopError, match=names("own", "a/1")):
         replace(OWN, read=lambda _p, _q: letters(("a/1", "a/1"))).load()
-    with pytest.raises(InnerloopError, match="'train' and in 'val'"):
+    with pytest.raises(InnerloopError, match=names("a/1", "'train'", "'val'")):
         replace(OWN, splits=lambda _: {"train": ["a/1"], "val": ["a/1"]}).load()
-    with pytest.raises(InnerloopError, match="shape"):
+    with pytest.raises(InnerloopError, match=names("shape")):
         replace(OWN, shape=(1, 0, 4))
 
 
 def test_two_sets_share_classes_only_in_one_domain() -> None:
     """Catches: two words for one thing that pass for two things."""
     other = replace(OWN, name="other")
-    with pytest.raises(InnerloopError, match="own and other"):
+    with pytest.raises(InnerloopError, match=names("own", "other")):
         seen_classes(OWN, ["a/1"], other, ["a/1"])
     own, other = (replace(d, domain="letters") for d in (OWN, other))
     assert seen_classes(own, ["a/1"], other, ["a/2", "a/1"]) == ("a/1",)
@@ -160,23 +162,22 @@ def test_names_become_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         "mine:lettres": ("lettres", "letters"),
         "folder": ("folder.root",),
     }.items():
-        with pytest.raises(InnerloopError) as caught:
+        with pytest.raises(InnerloopError, match=names(*parts)):
             find(given)
-        assert all(part in str(caught.value) for part in parts), str(caught.value)
     for name in ("sinusoid", "mine:waves"):
-        with pytest.raises(InnerloopError, match=f"{name} is a regression"):
+        with pytest.raises(InnerloopError, match=names(name, "regression")):
             load(name)
-    with pytest.raises(InnerloopError, match="add --data folder"):
+    with pytest.raises(InnerloopError, match=names("--data folder")):
         find("glyphs", folder=Folder(root="x"))
-    with pytest.raises(InnerloopError, match="fc100 has one split only"):
+    with pytest.raises(InnerloopError, match=names("fc100")):
         load("fc100", split_scheme="lake")
-    with pytest.raises(InnerloopError, match="no split scheme 'koch'; it has vinyals, lake"):
+    with pytest.raises(InnerloopError, match=names("koch", "vinyals", "lake")):
         load("omniglot", split_scheme="koch", data_dir=tmp_path)
-    with pytest.raises(InnerloopError, match=r"sinusoid.*lake"):
+    with pytest.raises(InnerloopError, match=names("sinusoid", "lake")):
         find("sinusoid", split_scheme="lake")
-    with pytest.raises(InnerloopError, match="cifar_fs has one size only, not 84"):
+    with pytest.raises(InnerloopError, match=names("cifar_fs", "size", 84)):
         load("cifar_fs", size=84)
-    with pytest.raises(InnerloopError, match="size must be at least 1 pixel, got 0"):
+    with pytest.raises(InnerloopError, match=names("size", 1, 0)):
         load("caltech101", size=0)
 
 
@@ -198,9 +199,9 @@ def test_check_says_what_is_broken(tmp_path: Path, png: Png) -> None:
     found = check(OMNIGLOT, tmp_path)
     assert not found.ok
     assert [f.checksum for f in found.files] == ["unknown", "unknown"]
-    assert "1 characters, Omniglot has 1623" in found.problems[0]
+    assert re.search(names(1, 1623), found.problems[0])
     (tmp_path / "images_evaluation.zip").write_bytes(b"PK half")
-    assert "not a whole zip" in check(OMNIGLOT, tmp_path).problems[0]
+    assert re.search(names("images_evaluation.zip"), check(OMNIGLOT, tmp_path).problems[0])
     assert not check(replace(OWN, splits=lambda _: {"test": ["z"]}), tmp_path).ok
 
 

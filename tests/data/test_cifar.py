@@ -14,6 +14,7 @@ import torch
 from innerloop.data.cifar import CIFAR_FS, FC100, read, read_official, read_pictures
 from innerloop.data.paths import DataCorrupt, DataMissing
 from innerloop.data.splits import split_lines
+from naming import names
 
 Png = Callable[..., bytes]
 NAMES = ("zebra", "apple", "tulip")
@@ -73,18 +74,18 @@ def test_both_layouts_give_the_same_tensor(tmp_path: Path, png: Png, protocol: i
     with tarfile.open(tmp_path / "cifar-100-python.tar.gz") as archive:
         archive.extractall(tmp_path, filter="data")
     assert torch.equal(read_official(tmp_path / "cifar-100-python").images, pictures.images)
-    with pytest.raises(DataCorrupt, match="12 images in 3 classes, CIFAR-100 has 100 classes × 600"):
+    with pytest.raises(DataCorrupt, match=names(zipped, 12, 3, 100, 600)):
         read([zipped])
 
 
 def test_a_bad_archive_is_named(tmp_path: Path) -> None:
     path = official(tmp_path, 2)
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(DataCorrupt, match=r"cifar-100-python\.tar\.gz cannot be unpacked"):
+    with pytest.raises(DataCorrupt, match=names(path)):
         read_official(path)
     with tarfile.open(path, "w:gz"):
         pass
-    with pytest.raises(DataCorrupt, match="has no train and no test and no meta in it"):
+    with pytest.raises(DataCorrupt, match=names(path, "train", "test", "meta")):
         read_official(path)
 
 
@@ -103,9 +104,10 @@ def test_the_shipped_splits() -> None:
 
 def test_missing_names_both_layouts(tmp_path: Path) -> None:
     for data in (CIFAR_FS, FC100):
-        with pytest.raises(DataMissing, match=r"cifar-100-python\.tar\.gz or cifar100\.zip") as caught:
+        with pytest.raises(
+            DataMissing, match=names("cifar-100-python.tar.gz", "cifar100.zip", f"innerloop data fetch {data.name}")
+        ):
             data.load(tmp_path, tmp_path / "cache")
-        assert f"innerloop data fetch {data.name}" in str(caught.value)
 
 
 def test_a_second_file_of_one_name_is_not_silently_taken(tmp_path: Path) -> None:
@@ -117,34 +119,33 @@ def test_a_second_file_of_one_name_is_not_silently_taken(tmp_path: Path) -> None
         info = tarfile.TarInfo("elsewhere/test")
         info.size = len(content)
         new.addfile(info, io.BytesIO(content))
-    with pytest.raises(DataCorrupt, match=r"new\.tar\.gz has two files called test"):
+    with pytest.raises(DataCorrupt, match=names(tmp_path / "new.tar.gz", "test")):
         read_official(tmp_path / "new.tar.gz")
 
 
 @pytest.mark.parametrize(
-    ("part", "key", "value", "said"),
+    ("part", "key", "value", "named"),
     [
-        ("train", "data", [[0] * 3072], r"train is not a part of CIFAR-100"),
-        ("train", "data", np.zeros((1, 3072), np.int64), r"train is not a part of CIFAR-100"),
-        ("train", "fine_labels", ["0" * 10_000], r"train: fine_labels holds a str"),
-        ("train", "fine_labels", [1.5], r"train: fine_labels holds a float"),
-        ("train", "filenames", [["a"]], r"train: filenames holds a list"),
-        ("train", "fine_labels", [3], r"a label is outside the 3 classes"),
-        ("meta", "fine_label_names", "abc", r"meta: fine_label_names is a str"),
-        ("meta", "other", [], r"meta has no fine_label_names"),
+        ("train", "data", [[0] * 3072], ("train", "data", "fine_labels", "filenames")),
+        ("train", "data", np.zeros((1, 3072), np.int64), ("train", "data", "fine_labels", "filenames")),
+        ("train", "fine_labels", ["0" * 10_000], ("train", "fine_labels", "str", "int")),
+        ("train", "fine_labels", [1.5], ("train", "fine_labels", "float", "int")),
+        ("train", "filenames", [["a"]], ("train", "filenames", "list", "str")),
+        ("train", "fine_labels", [3], ("label", 3)),
+        ("meta", "fine_label_names", "abc", ("meta", "fine_label_names", "str")),
+        ("meta", "other", [], ("meta", "fine_label_names")),
     ],
 )
 def test_parts_of_another_kind_are_named_and_not_quoted(
-    tmp_path: Path, part: str, key: str, value: object, said: str
+    tmp_path: Path, part: str, key: str, value: object, named: tuple[object, ...]
 ) -> None:
     one = {"data": np.zeros((1, 3072), np.uint8), "fine_labels": [0], "filenames": ["a.png"]}
     parts = {"train": one, "test": one, "meta": {"fine_label_names": list(NAMES)}}
     parts[part] = {key: value} if part == "meta" else parts[part] | {key: value}
     for name, content in parts.items():
         (tmp_path / name).write_bytes(pickle.dumps(content))
-    with pytest.raises(DataCorrupt, match=said) as caught:
+    with pytest.raises(DataCorrupt, match=names(tmp_path, *named)) as caught:
         read_official(tmp_path)
-    assert str(tmp_path) in str(caught.value)
     assert len(str(caught.value)) < 400
 
 

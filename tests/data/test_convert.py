@@ -8,6 +8,8 @@ from PIL import Image
 from innerloop.core.episodes import ClassImages
 from innerloop.core.random import stream
 from innerloop.data.convert import as_shape
+from innerloop.errors import InnerloopError
+from naming import names
 
 
 def made(channels: int, height: int, width: int | None = None) -> ClassImages:
@@ -56,7 +58,7 @@ def test_grey_is_luma_and_comes_back() -> None:
 
 
 def test_bad_shapes_are_refused() -> None:
-    with pytest.raises(ValueError, match="size must be at least 1 pixel, got 0"):
+    with pytest.raises(InnerloopError, match=names("made", "size", 1, 0)):
         as_shape(made(1, 8), 1, 0)
-    with pytest.raises(ValueError, match="3 cannot become 2"):
+    with pytest.raises(InnerloopError, match=names("made", "channels", 3, 2)):
         as_shape(made(3, 8), 2, 8)

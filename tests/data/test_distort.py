@@ -10,6 +10,8 @@ import torch
 from innerloop.core.episodes import ImageTasks
 from innerloop.core.random import stream
 from innerloop.data.distort import Affine, Augmentation, Chain, Crop, Distorted, Elastic, Flip
+from innerloop.errors import InnerloopError
+from naming import names
 from planting import plants
 from tiny import blobs
 
@@ -175,28 +177,28 @@ def test_every_augmentation(make: Augmentation) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "named"),
     [
-        ({"scale": (0.0, 1.0)}, "scale"),
-        ({"scale": (1.1, 1.2)}, "scale"),
-        ({"chance": 2.0}, "chance"),
-        ({"shear": 1.0}, "shear"),
+        ({"scale": (0.0, 1.0)}, ("scale", (0.0, 1.0))),
+        ({"scale": (1.1, 1.2)}, ("scale", (1.1, 1.2))),
+        ({"chance": 2.0}, ("chance", 2.0)),
+        ({"shear": 1.0}, ("shear", 1.0)),
     ],
 )
-def test_what_is_refused(wrong: dict, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_what_is_refused(wrong: dict, named: tuple[object, ...]) -> None:
+    with pytest.raises(InnerloopError, match=names(*named)):
         Affine(**wrong)
 
 
 @pytest.mark.parametrize(
-    ("wrong", "says"),
+    ("wrong", "named"),
     [
-        (lambda: Elastic(strength=-0.1), "strength"),
-        (lambda: Elastic(smooth=0.0), "smooth"),
-        (lambda: Crop(border=1.5), "border"),
-        (lambda: Flip(chance=-1.0), "chance"),
+        (lambda: Elastic(strength=-0.1), ("strength", "-0.1")),
+        (lambda: Elastic(smooth=0.0), ("smooth", 0.0)),
+        (lambda: Crop(border=1.5), ("border", 1.5)),
+        (lambda: Flip(chance=-1.0), ("chance", "-1.0")),
     ],
 )
-def test_what_the_others_refuse(wrong: Callable[[], Augmentation], says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_what_the_others_refuse(wrong: Callable[[], Augmentation], named: tuple[object, ...]) -> None:
+    with pytest.raises(InnerloopError, match=names(*named)):
         wrong()

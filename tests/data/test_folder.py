@@ -16,6 +16,7 @@ from innerloop.data.folder import Folder
 from innerloop.data.paths import DataCorrupt, DataMissing
 from innerloop.data.splits import shared_out
 from innerloop.errors import InnerloopError
+from naming import names
 
 Png = Callable[..., bytes]
 
@@ -63,9 +64,9 @@ def test_a_seeded_split_shares_all_classes_out(root: Path, tmp_path: Path) -> No
     assert any(splits(0) != splits(seed) for seed in (1, 2))
     assert set(shared_out(0, (0.5, 0.0, 0.5))("abcdefghij")) == {"train", "test"}
     assert sum(map(len, shared_out(3, (0.1, 0.2, 0.7))("abcdefg").values())) == 7
-    with pytest.raises(ValueError, match=r"3 classes are too few: a share of 0\.1 leaves none for (val|test)"):
+    with pytest.raises(InnerloopError, match=names(3, 0.1) + "(?=.*(val|test))"):
         shared_out(0, (0.8, 0.1, 0.1))("abc")
-    with pytest.raises(ValueError, match="fractions must be three shares that sum to 1"):
+    with pytest.raises(InnerloopError, match=names("fractions", 1, (0.5, 0.1, 0.1))):
         shared_out(0, (0.5, 0.1, 0.1))
 
 
@@ -76,15 +77,15 @@ def test_lists_decide_the_split(root: Path, tmp_path: Path) -> None:
     assert data.splits == {"train": (3, 1), "test": (9,)}
     elsewhere = tmp_path / "lists"
     elsewhere.mkdir()
-    with pytest.raises(DataMissing, match=r"no train\.txt, val\.txt or test\.txt in"):
+    with pytest.raises(DataMissing, match=names("train.txt", "val.txt", "test.txt", elsewhere)):
         load(root, tmp_path / "cache", split_dir=str(elsewhere))
-    for text, problem in (
-        ("class 3\nclass 77\n", "name 1 classes that have no images, for instance class 77"),
-        ("class 3\nclass 3\n", "names class 'class 3' twice"),
-        ("class 9\n", "splits must not share classes"),
+    for text, named in (
+        ("class 3\nclass 77\n", (1, "class 77", "class 4")),
+        ("class 3\nclass 3\n", ("class 3",)),
+        ("class 9\n", ("class 9", "train", "test")),
     ):
         (root / "train.txt").write_text(text)
-        with pytest.raises(ValueError, match=problem):
+        with pytest.raises(InnerloopError, match=names(root.name, *named)):
             load(root, tmp_path / "cache")
 
 
@@ -103,7 +104,7 @@ def test_a_changed_folder_is_read_again(root: Path, tmp_path: Path, png: Png) ->
 
 def test_an_unreadable_image_is_named(root: Path, tmp_path: Path) -> None:
     (root / "class 4" / "bad.jpg").write_bytes(b"\xff\xd8 not a photograph")
-    with pytest.raises(DataCorrupt, match=r"cannot read the image class 4/bad\.jpg in .*mine") as caught:
+    with pytest.raises(DataCorrupt, match=names("class 4/bad.jpg", root)) as caught:
         load(root, tmp_path / "cache")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path).glob("cache/*")), "half a data set was kept"
@@ -121,17 +122,17 @@ def test_a_zip_is_as_good_as_a_folder(root: Path, tmp_path: Path) -> None:
 
 
 def test_errors_for_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(DataMissing, match="there is no"):
+    with pytest.raises(DataMissing, match=names(tmp_path / "nowhere")):
         load(tmp_path / "nowhere", tmp_path)
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "1.png").write_bytes(b"")
-    with pytest.raises(DataCorrupt, match="no images laid out as CLASS/IMAGE"):
+    with pytest.raises(DataCorrupt, match=names(tmp_path / "flat", "CLASS/IMAGE")):
         load(tmp_path / "flat", tmp_path)
-    with pytest.raises(ValueError, match="channels must be 1"):
+    with pytest.raises(InnerloopError, match=names("channels", 1, 3, 2)):
         Folder(channels=2)
-    with pytest.raises(ValueError, match=r"give --folder\.root"):
+    with pytest.raises(ValueError, match=names("--folder.root")):
         Folder().dataset()
-    with pytest.raises(ValueError, match="size must be at least 1"):
+    with pytest.raises(InnerloopError, match=names("size", 1, 0)):
         Folder(size=0)
 
 
@@ -154,7 +155,7 @@ def test_two_classes_that_are_written_alike_are_an_error(tmp_path: Path, png: Pn
     for name in (os.fsdecode(b"caf\xe9"), "caf\\udce9"):
         (tmp_path / "mine" / name).mkdir(parents=True)
         (tmp_path / "mine" / name / "0.png").write_bytes(png(np.zeros((4, 4))))
-    with pytest.raises(InnerloopError, match=r"mine has two classes .*caf\\udce9"):
+    with pytest.raises(InnerloopError, match=names("mine", "caf\\udce9")):
         load(tmp_path / "mine", tmp_path / "cache")
 
 

@@ -12,6 +12,8 @@ from innerloop.core.episodes import SPLITS, ClassImages, ImageTasks
 from innerloop.core.random import stream
 from innerloop.core.statistics import over_episodes
 from innerloop.data import glyphs
+from innerloop.errors import InnerloopError
+from naming import names
 
 
 @pytest.fixture(scope="module")
@@ -193,7 +195,7 @@ def test_shift_is_in_pixels_of_the_image(drawings: glyphs.Drawings):
 
 
 def test_style_needs_a_sample():
-    with pytest.raises(ValueError, match="got 0"):
+    with pytest.raises(InnerloopError, match=names("samples", 1, 0)):
         glyphs.Style(samples=0)
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from innerloop.core.episodes import ClassImages, Episodes
 from innerloop.core.random import stream
 from innerloop.data.pairs import Pairs
+from innerloop.errors import InnerloopError
+from naming import names
 from planting import plants
 
 
@@ -102,13 +104,13 @@ def bool_of(x: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    ("counts", "pairs", "says"),
+    ("counts", "pairs", "named"),
     [
-        ([3, 3], 1, "at least 2 pairs, one of each kind, got 1"),
-        ([3], 4, "numbered has fewer"),
-        ([3, 1], 4, "2 or more classes of 2 or more images"),
+        ([3, 3], 1, (2, 1)),
+        ([3], 4, ("numbered", 2)),
+        ([3, 1], 4, ("numbered", 2)),
     ],
 )
-def test_what_has_no_pairs_is_refused(counts: list[int], pairs: int, says: str) -> None:
-    with pytest.raises(ValueError, match=says):
+def test_what_has_no_pairs_is_refused(counts: list[int], pairs: int, named: tuple[object, ...]) -> None:
+    with pytest.raises(InnerloopError, match=names(*named)):
         Pairs(numbered(counts), pairs)

@@ -10,6 +10,7 @@ from PIL import Image
 from innerloop.data.caltech101 import square
 from innerloop.data.paths import DataCorrupt
 from innerloop.data.picture import picture
+from naming import names
 from planting import but, plants
 
 Png = Callable[..., bytes]
@@ -82,14 +83,14 @@ def test_cmyk_and_one_bit(png: Png) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no picture", b"\x89PNG\r\n\x1a\n", b"GIF89a"])
 def test_an_unreadable_image_is_one_sentence_with_its_name(content: bytes) -> None:
-    with pytest.raises(DataCorrupt, match=r"^cannot read the image cats/7\.png: ") as caught:
+    with pytest.raises(DataCorrupt, match=names("cats/7.png")) as caught:
         picture(content, 8, 3, "cats/7.png")
     assert "\n" not in str(caught.value)
 
 
 def test_a_cut_image_is_unreadable(png: Png) -> None:
     whole = png(np.random.default_rng(0).integers(0, 256, (40, 40, 3)))
-    with pytest.raises(DataCorrupt, match=r"cats/8\.png"):
+    with pytest.raises(DataCorrupt, match=names("cats/8.png")):
         picture(whole[: len(whole) // 2], 8, 3, "cats/8.png")
 
 
@@ -103,7 +104,7 @@ def test_a_program_that_draws_is_not_run(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
     content = saved(Image.new("RGB", (8, 8)), "EPS")
     for read in (lambda: picture(content, 8, 3, "a.png"), lambda: square(content, 8, "a.png")):
-        with pytest.raises(DataCorrupt, match=r"cannot read the image a\.png: .*no known image format"):
+        with pytest.raises(DataCorrupt, match=names("a.png")):
             read()
 
 

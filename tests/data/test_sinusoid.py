@@ -7,6 +7,8 @@ import torch
 
 from innerloop.core.random import stream
 from innerloop.data.sinusoid import Sinusoid
+from innerloop.errors import InnerloopError
+from naming import names
 
 
 def test_shapes_and_ranges() -> None:
@@ -46,7 +48,7 @@ def test_reproducible_and_checked() -> None:
     tasks = Sinusoid(5, 5)
     assert torch.equal(tasks.sample(3, stream(1)).query_y, tasks.sample(3, stream(1)).query_y)
     assert not torch.equal(tasks.sample(3, stream(1)).query_y, tasks.sample(3, stream(2)).query_y)
-    with pytest.raises(ValueError, match="shot must be at least 1"):
+    with pytest.raises(InnerloopError, match=names("shot", 1, 0)):
         Sinusoid(shot=0)
-    with pytest.raises(ValueError, match="phase must go from low to high"):
+    with pytest.raises(InnerloopError, match=names("phase", (1.0, 0.0))):
         Sinusoid(phase=(1.0, 0.0))

@@ -10,6 +10,7 @@ import pytest
 
 from innerloop.data.paths import DataCorrupt
 from innerloop.data.unpickle import unpickle
+from naming import names
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
@@ -56,7 +57,7 @@ class Touch:
 def test_code_is_refused_and_not_run(tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(DataCorrupt, match=r"evil\.pkl is refused .* names (posix|nt)\.system"):
+        with pytest.raises(DataCorrupt, match=names("evil.pkl", f"{os.system.__module__}.system")):
             unpickle(pickle.dumps({"data": Touch(mark)}, protocol), "evil.pkl")
     assert not mark.exists()
 
@@ -64,13 +65,13 @@ def test_code_is_refused_and_not_run(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["builtins eval", "builtins getattr", "numpy load", "numpy.testing measure"])
 def test_no_other_name_is_given_out(name: str) -> None:
     module, attribute = name.split()
-    with pytest.raises(DataCorrupt, match="which no file of images needs"):
+    with pytest.raises(DataCorrupt, match=names("x", f"{module}.{attribute}")):
         unpickle(f"c{module}\n{attribute}\n.".encode(), "x")
 
 
 @pytest.mark.parametrize("content", [b"", b"junk", pickle.dumps([1, 2, 3])[:-3], b"\x80\x05\x95"])
 def test_a_broken_pickle_is_one_error(content: bytes) -> None:
-    with pytest.raises(DataCorrupt, match=r"^x is refused"):
+    with pytest.raises(DataCorrupt, match=names("x")):
         unpickle(content, "x")
 
 
@@ -105,7 +106,7 @@ def test_a_long_list_takes_fewer_steps_than_are_allowed() -> None:
 @pytest.mark.parametrize("code", ["O", "O8", "V8", "M8", "m8", "S0", "u1,O", "(2,)u1", "T", "u9999999"])
 def test_a_dtype_is_numbers_or_text(code: str) -> None:
     content = b"cnumpy\ndtype\n(" + b"X" + len(code).to_bytes(4, "little") + code.encode() + b"\x89\x88tR."
-    with pytest.raises(DataCorrupt, match=r"^x is refused"):
+    with pytest.raises(DataCorrupt, match=names("x")):
         unpickle(content, "x")
 
 
@@ -122,7 +123,7 @@ def test_a_dtype_is_numbers_or_text(code: str) -> None:
 )
 def test_of_a_dtype_only_the_byte_order_changes(state: tuple[object, ...]) -> None:
     content = b"cnumpy\ndtype\n(X\x02\0\0\0u8\x89\x88tR" + pickle.dumps(state, 1)[:-1] + b"b."
-    with pytest.raises(DataCorrupt, match=r"^x is refused"):
+    with pytest.raises(DataCorrupt, match=names("x")):
         unpickle(content, "x")
 
 

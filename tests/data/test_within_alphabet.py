@@ -6,8 +6,10 @@ import torch
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.random import stream
 from innerloop.data.within_alphabet import WithinAlphabet
+from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.evaluation.evaluate import fixed_episodes
+from naming import names
 
 SIZES = {"A": 6, "B": 3, "C": 5}
 DRAWERS = 7
@@ -90,17 +92,17 @@ def test_an_alphabet_of_fewer_drawers_is_drawn_from_its_own() -> None:
 
 def test_what_cannot_be_drawn_is_refused() -> None:
     data = letters()
-    with pytest.raises(ValueError, match="no alphabet has 7 characters; the largest, A, has 6"):
+    with pytest.raises(InnerloopError, match=names(7, "A", 6)):
         WithinAlphabet(data, 7)
-    with pytest.raises(ValueError, match="way must be at least 2"):
+    with pytest.raises(InnerloopError, match=names("way", 2, 1)):
         WithinAlphabet(data, 1)
     plain = ClassImages("plain", data.images, data.first, data.count, data.turns, tuple(f"c{i}" for i in range(14)))
-    with pytest.raises(ValueError, match="class 'c0' is of no alphabet"):
+    with pytest.raises(InnerloopError, match=names("plain", "c0")):
         WithinAlphabet(plain, 5)
     turned = ClassImages("turned", data.images, data.first, data.count, data.turns + 1, data.class_names)
-    with pytest.raises(ValueError, match="counts rotations as classes"):
+    with pytest.raises(InnerloopError, match=names("turned", "rotations")):
         WithinAlphabet(turned, 5)
     uneven = data.select(range(14))
     uneven.count[2] = 4
-    with pytest.raises(ValueError, match="characters of A have 4 to 7 drawings"):
+    with pytest.raises(InnerloopError, match=names("A", 4, 7)):
         WithinAlphabet(uneven, 5)

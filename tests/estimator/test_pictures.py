@@ -12,6 +12,7 @@ from PIL import Image
 
 from innerloop.data import bounded
 from innerloop.estimator import PictureError, load_picture, pictures
+from naming import names
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (8, 12, 3), dtype=np.uint8)
@@ -109,7 +110,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(tmp_path: Path, size: t
     """Below Pillow's own limit, where it only warns, and above."""
     path = tmp_path / "bomb.png"
     path.write_bytes(png_that_claims(*size))
-    with pytest.raises(PictureError, match=r"bomb\.png: .*100,000,000 .*make it smaller$"):
+    with pytest.raises(PictureError, match=names(path, "100,000,000")):
         load_picture(path)
 
 
@@ -140,7 +141,7 @@ def test_what_is_no_picture_is_one_sentence_with_its_name(tmp_path: Path) -> Non
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(PictureError, match="it is no regular file"):
+    with pytest.raises(PictureError, match=names(tmp_path / "pipe.png", "regular file")):
         load_picture(tmp_path / "pipe.png")
 
 
@@ -157,5 +158,5 @@ def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", run)
     for name in ("a.eps", "a.png"):
-        with pytest.raises(PictureError, match="no known image format"):
+        with pytest.raises(PictureError, match=names(tmp_path / name)):
             load_picture(saved(tmp_path / name, Image.fromarray(PIXELS), format="EPS"))

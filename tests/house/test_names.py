@@ -25,6 +25,7 @@ from innerloop.studies.budget import budget_config
 from innerloop.studies.shift import find_target
 from innerloop.training import presets, setup
 from innerloop.training.config import Arch, Model
+from naming import names
 from tiny import CONFIG, blobs, made_images  # noqa: F401
 
 X, Y = torch.rand(1, 3, 4), torch.tensor([[0, 1, 2]])
@@ -73,7 +74,7 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
         (lambda: bare(query_statistics)("running", MLP, {}, {}, X), "running", ("batch", "support")),
         (lambda: bare(inner_loss)("ratios"), "ratios", ("ratio", "log_probability")),
         (lambda: bare(budget_config)("glyphs", "gpu", 5, 1, "maml", 0), "gpu", ("smoke", "cpu", "paper")),
-        (lambda: find_target("cifar"), "cifar", ("glyphs", "caltech101", "omniglot-lake", "did you mean 'cifar_fs'")),
+        (lambda: find_target("cifar"), "cifar", ("glyphs", "caltech101", "omniglot-lake", "'cifar_fs'")),
         (
             lambda: bare(setup.build_model)(with_name(CONFIG, model=with_name(Model(), arch="vit")), blobs()),
             "vit",
@@ -82,18 +83,16 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
         (lambda: rl_setup.simulator(of_environment("reacher")), "reacher", ("navigation", "cheetah-direction")),
         (lambda: setup.choose_device("meta"), "meta", ("auto", "cpu")),
         (lambda: setup.choose_device("privateuseone"), "privateuseone", ("auto", "cpu")),
-        (lambda: presets.preset("quik"), "quik", ("did you mean 'quick'", "sinusoid-10shot")),
-        (lambda: rl_presets.preset("navigation-gpu"), "navigation-gpu", ("did you mean 'navigation-cpu'",)),
+        (lambda: presets.preset("quik"), "quik", ("'quick'", "sinusoid-10shot")),
+        (lambda: rl_presets.preset("navigation-gpu"), "navigation-gpu", ("'navigation-cpu'",)),
     ],
 )
 def test_a_name_that_is_not_known_is_named(make: Callable[[], Any], given: str, known: tuple[str, ...]) -> None:
-    with pytest.raises(InnerloopError) as caught:
+    with pytest.raises(InnerloopError, match=names(repr(given), *known)):
         make()
-    for word in (repr(given), *known):
-        assert word in str(caught.value)
 
 
 def test_heads_of_pairs_and_contexts_read_features_too() -> None:
     for kind in (PairHead, FullContext):
-        with pytest.raises(InnerloopError, match="'meen'"):
+        with pytest.raises(InnerloopError, match=names("'meen'")):
             block(kind, 3, readout="meen")

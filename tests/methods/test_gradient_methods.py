@@ -19,10 +19,12 @@ from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, nearest_pair
 from innerloop.methods.catalogue import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
 from innerloop.methods.gradient import body_features, learned, own_weights
 from innerloop.methods.method import predictor
+from naming import names
 from planting import but, plants
 from small import conv_model, each_task, images, small_mlp, step_outputs, targets
 
@@ -64,7 +66,7 @@ def test_the_methods_are_what_their_papers_say() -> None:
         assert (inner.steps, inner.lr, inner.recompute) == (7, 0.3, True)
         assert method(m.name) is m
     assert ANIL.inner(InnerLoop(first_order=True)).first_order
-    with pytest.raises(ValueError, match="no method 'maml2'; there are maml, fomaml, anil, boil, meta-sgd"):
+    with pytest.raises(InnerloopError, match=names("'maml2'", "maml", "fomaml", "anil", "boil", "meta-sgd")):
         inspect.unwrap(method)("maml2")
 
 

@@ -15,11 +15,13 @@ from innerloop.core.functional import batch_statistics, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.random import stream
+from innerloop.errors import InnerloopError
 from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.methods.gradient import body_features, pair_outputs
 from innerloop.methods.heads import Metric, normalised, pair_logits, support_logits
 from innerloop.methods.method import predictor
 from innerloop.models.head import FullContext, Linear, PairHead
+from naming import names
 from planting import plants
 from small import conv_model, images, jiggle
 
@@ -270,13 +272,13 @@ def test_pairs_are_normalised_as_at_test_and_cannot_be_centred() -> None:
     options = {"block": head, "weights": dict(head.named_parameters())}
     found = pair_logits(2 * a, 3 * b, normalise="l2", **options)
     torch.testing.assert_close(found, pair_logits(F.normalize(a, dim=-1), F.normalize(b, dim=-1), **options))
-    with pytest.raises(ValueError, match="no support set to centre by"):
+    with pytest.raises(InnerloopError, match=names("support", "l2", "none")):
         pair_logits(a, b, normalise="centre", **options)
 
 
 def test_the_pairs_head_needs_its_block() -> None:
     q, s, y = drawn(0)
-    with pytest.raises(ValueError, match="last block is a PairHead, not a Linear"):
+    with pytest.raises(InnerloopError, match=names("PairHead", "Linear")):
         support_logits("pairs", q, s, y, block=Linear(4, 3), weights={})
 
 

@@ -27,6 +27,7 @@ from innerloop.rl.train import load_run, train
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies import ANALYSIS
 from innerloop.training import Interrupted
+from naming import names
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "extend_environment.py"
@@ -43,12 +44,12 @@ def test_names_lead_to_values_and_back() -> None:
         assert find(name_of(own)) is own
     assert find(f"{__name__}:NAVIGATION") is NAVIGATION
     assert name_of(NAVIGATION) == "navigation"
-    with pytest.raises(InnerloopError, match=r"'navigatoin'.*cheetah-velocity-17; did you mean 'navigation'"):
+    with pytest.raises(InnerloopError, match=names("'navigatoin'", "'navigation'", *(e.name for e in ENVIRONMENTS))):
         find("navigatoin")
-    with pytest.raises(InnerloopError, match="is a function, not an Environment"):
+    with pytest.raises(InnerloopError, match=names("function", "Environment", "test_names_lead_to_values_and_back")):
         find(f"{__name__}:test_names_lead_to_values_and_back")
     for name in ("", "a b", "a/b", "../a", "a:b", "-", "."):
-        with pytest.raises(InnerloopError, match="letters, digits"):
+        with pytest.raises(InnerloopError, match=names(repr(name), "letters", "digits")):
             replace(NAVIGATION, name=name)
 
 
@@ -57,7 +58,7 @@ def test_its_own_settings_are_those_of_the_config() -> None:
     config = own_settings(own, "anil")
     assert (config.env, config.horizon, config.method, config.iterations) == (":other", 7, "anil", 9)
     assert config.test == replace(Config().test, tasks=5)
-    with pytest.raises(InnerloopError, match="did you mean 'iterations'"):
+    with pytest.raises(InnerloopError, match=names("iteratoins", "'iterations'")):
         own_settings(replace(own, settings={"iteratoins": 9}))
 
 
@@ -109,11 +110,11 @@ def test_an_object_that_no_module_holds(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         train(TINY, tmp_path / "cut", env=own, report=stop_at(1))
     assert read_json(tmp_path / "cut" / "config.json")["env"] == ":walk"
-    with pytest.raises(InnerloopError, match=r"'walk' of this run was an object in Python.*env="):
+    with pytest.raises(InnerloopError, match=names("'walk'", "env=")):
         train(replace(TINY, env=":walk"), tmp_path / "cut", resume=True)
     train(TINY, tmp_path / "cut", env=own, resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
-    with pytest.raises(InnerloopError, match="'walk'"):
+    with pytest.raises(InnerloopError, match=names("'walk'", "env=")):
         load_run(tmp_path / "cut")
     config, policy, environment = load_run(tmp_path / "cut", env=own)
     assert meta_test(policy, slow_weights(policy), environment, config).values.shape == (3, 4)

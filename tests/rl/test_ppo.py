@@ -10,6 +10,7 @@ from torch import Tensor
 from innerloop.core.random import stream
 from innerloop.rl.ppo import Ppo, proximal_step
 from innerloop.rl.trpo import Learner, MetaBatch, clipped_loss, mean_divergence, ratio_loss
+from naming import names
 from navigating import learner, meta_batch
 from planting import plants
 
@@ -106,14 +107,14 @@ def test_what_is_not_finite_is_said() -> None:
     slow, data = meta_batch(of)
     with torch.no_grad():
         slow["head.bias"].fill_(math.nan)
-    with pytest.raises(FloatingPointError, match=r"lower --inner\.lr or --ppo\.lr"):
+    with pytest.raises(FloatingPointError, match=names("nan", "--inner.lr", "--ppo.lr")):
         proximal_step(of, slow, data, Ppo(), torch.optim.Adam(slow.values()))
 
 
 def test_a_step_too_far_is_said() -> None:
     of = learner()
     slow, data = meta_batch(of)
-    with pytest.raises(FloatingPointError, match=r"after PPO's last step .* lower --ppo\.lr"):
+    with pytest.raises(FloatingPointError, match=names("PPO", "inf", "--ppo.lr")):
         proximal_step(of, slow, data, Ppo(epochs=1), torch.optim.Adam(slow.values(), lr=1e200))
 
 
