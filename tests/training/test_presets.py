@@ -141,7 +141,7 @@ def test_names_are_unique_and_described() -> None:
         (lambda: Config(folder=Folder(root="mine")), ("folder.root", "--data folder")),
         (lambda: Config(split_scheme="lake"), ("glyphs", "split_scheme", "'lake'")),
         (lambda: Config(method="nil", inner=Inner(learn_rates=True)), ("nil", "inner loop")),
-        (lambda: Config(inner=Inner(learn_rates=True, steps=0)), ("learned rates",)),
+        (lambda: Config(inner=Inner(learn_rates=True, steps=0)), ("maml", "inner.steps", 0, "inner.learn_rates")),
         (lambda: Config(method="fomaml", inner=Inner(recompute=True)), ("fomaml", "recompute")),
         (lambda: Model(filters=0), ("model.filters", 1, 0)),
         (lambda: Model(hidden=(3, 0)), ("model.hidden[1]", 1, 0)),
