@@ -354,6 +354,12 @@ def test_a_classifier_that_is_kept(capsys: pytest.CaptureFixture[str], monkeypat
     out = " ".join(capsys.readouterr().out.split())
     assert "9 of 9 examples are named right from the others: 100.0 % (Wilson's 95 % interval 70.1 % to 100.0 %)" in out
     assert "More examples would hardly help" in out
+    save(Path("odd/grey.png"), (128, 128, 130))
+    assert cli.run(["classify", "--support", "gone", "--unknown", "new", "odd", "--out", "odds"]) == 0
+    value, lines = results("odds")
+    assert [line["none_of_these"] for line in lines] == ["no"] * 12 + ["yes"]
+    assert value["unknown"]["known_refused"]["n"] == value["unknown"]["others_taken"]["n"] == 9
+    assert "1 of 13 pictures are none of these" in " ".join(capsys.readouterr().out.split())
     fails(["--support", "gone", "--check", "--method", "finetune"], "fine-tune once for each example", capsys)
     Path("model.innerloop").write_bytes(Path("model.innerloop").read_bytes()[:-1])
     fails(["--model", "model.innerloop", "new"], r"model\.innerloop is no saved classifier: its checksum", capsys)

@@ -18,6 +18,7 @@ COMMANDS = {
     "analyse": "look into a trained run: freezing, similarity, movement, heads",
     "reproduce": "make a table or figure of the paper again, its number beside ours",
     "classify": "sort your own pictures by a few examples of each class; ends with gallery.html",
+    "serve": "a saved classifier on a web page: guess, correct, learn",
     "dagan": "train a generator of further images of a class, and look at what it makes of unseen ones",
     "rl": "meta-reinforcement learning: train, evaluate and draw MAML and ANIL policies",
     "playground": "open a page in the browser: meta-train MAML live, and watch it adapt",

@@ -4,7 +4,7 @@ import datetime
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from innerloop.estimator import Example, FewShotClassifier
     from innerloop.estimator.check import Check
     from innerloop.estimator.sorting import NotUsed, Support
+    from innerloop.estimator.unknown import Threshold
 
 ABOUT = """Sort pictures by a few examples of each class: which others are of this kind?
 
@@ -37,6 +38,7 @@ predictions.json and gallery.html, a page that opens from disk.
 
 MADE_BY = "innerloop classify"
 FILES = ("predictions.json", "predictions.csv", "gallery.html")
+NONE = "none of these"
 SHOWN = 10
 """files and pictures that the terminal names, of each kind"""
 
@@ -62,6 +64,8 @@ class ClassifyArgs:
     class mean; anil: a head adapts; finetune: all blocks adapt, takes minutes; maml: the run's own inner loop"""
     check: bool = False
     """also tell how often the examples are named right from the others, what is confused, whether more would help"""
+    unknown: bool = False
+    """say of pictures that are far from every class that they are none of these, and how often that is wrong"""
     out: Path = Path("classified")
     """where the results go"""
     top: int = 2
@@ -104,8 +108,10 @@ class Row:
     """every class with its probability, the likeliest first"""
     nearest: int
     """which example is nearest"""
+    known: bool = True
+    """whether it is taken to be of one of the classes"""
     marked: bool = False
-    """whether it is among the least certain"""
+    """whether it is among the least certain, or not known"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -193,7 +199,7 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
                 continue
             by_class = zip(names, found.probabilities.tolist(), strict=True)
             guesses = tuple(sorted(by_class, key=lambda guess: -guess[1]))
-            rows.append(Row(found.name, guesses, found.nearest))
+            rows.append(Row(found.name, guesses, found.nearest, found.known))
             if asked.gallery:
                 small.append(thumbnail(found.name, found.image))
     if asked.save:
@@ -202,6 +208,8 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
         show.console.print(f"the classifier is kept in {shown(asked.save)} ({size:.1f} MB)", markup=False)
     if found_out:
         _print_check(found_out)
+    if classifier.threshold_:
+        _print_threshold(classifier.threshold_, rows)
     if not asked.all_images:
         return 0
     if not rows:
@@ -210,8 +218,14 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
         what = f"none of {len(not_used)} files could be used" if not_used else "the folders hold no file"
         raise RunError(f"there was no picture to sort: {what}")
     marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
-    rows = [Row(r.name, r.guesses, r.nearest, i in marked) for i, r in enumerate(rows)]
+    rows = [replace(r, marked=i in marked or not r.known) for i, r in enumerate(rows)]
     summary = _summary(asked, support, choice, rows, not_used, time.perf_counter() - began)
+    if threshold := classifier.threshold_:
+        wilson = {
+            "refused_wilson95": threshold.known_refused.wilson95,
+            "taken_wilson95": threshold.others_taken.wilson95,
+        }
+        summary["unknown"] = asdict(threshold) | wilson
     if found_out:
         summary["check"] = asdict(found_out) | {"wilson95": found_out.right.wilson95}
     gallery = page(_gallery(asked, support, rows, small, summary)).encode() if asked.gallery else None
@@ -230,12 +244,14 @@ def _learn(asked: ClassifyArgs) -> "tuple[FewShotClassifier, Support, Choice]":
     if asked.model:
         setting = {name: value for name, value in _setting(asked).items() if name != "model"}
         classifier = FewShotClassifier.load(asked.model, **setting)
+        if asked.unknown and classifier.unknown is None:
+            raise InnerloopError(f"{asked.model} was saved without --unknown; save it anew with that option")
         return classifier, saved_support(classifier), Choice(classifier.method, f"that of {shown(asked.model)}", {})
     assert asked.support is not None
     support = read_support(asked.support)
     setting = _setting(asked)
     choice = _choose(asked.method, support, setting)
-    classifier = FewShotClassifier(method=choice.method, **setting)
+    classifier = FewShotClassifier(method=choice.method, unknown=NONE if asked.unknown else None, **setting)
     return classifier.fit(list(support.images), list(support.labels)), support, choice
 
 
@@ -271,6 +287,20 @@ def _print_check(found: "Check") -> None:
         mean, low, high = (f"{100 * v:+.1f}" for v in found.gain)
         gained = f": the last doubling brought {mean} points (95 % interval over examples {low} to {high})"
     show.console.print(_ADVICE[found.advice] + gained)
+
+
+def _print_threshold(found: "Threshold", rows: Sequence[Row]) -> None:
+    """How many pictures are none of the classes, and how often that is wrong."""
+    none = f"{sum(not r.known for r in rows)} of {len(rows)} pictures are none of these: " if rows else ""
+    show.console.print(f"{none}what is below cosine {found.value:.2f} to every class is none of these")
+    for share, what in (
+        (found.known_refused, "examples would be refused, each left out"),
+        (found.others_taken, "would be taken, each left out with its class"),
+    ):
+        low, high = (in_percent(v) for v in share.wilson95)
+        show.console.print(
+            f"  {share.count} of {share.n} {what}: {in_percent(share.value)} (Wilson's 95 % interval {low} to {high})"
+        )
 
 
 _ADVICE = {
@@ -343,6 +373,7 @@ def _summary(
                 "nearest_support": examples[r.nearest],
                 "nearest_class": support.labels[r.nearest],
                 "look_again": r.marked,
+                "none_of_these": not r.known,
             }
             for r in rows
         ],
@@ -358,12 +389,12 @@ def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
     top = min(top, len(support.classes))
     more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
     lines: list[list[Cell]] = [
-        ["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again"]
+        ["file", "guess", "probability", *more, "nearest_support", "nearest_class", "look_again", "none_of_these"]
     ]
     for r in rows:
         guesses = [x for label, p in r.guesses[:top] for x in (label, round(p, 4))]
         near = [shown(support.files[r.nearest]), support.labels[r.nearest]]
-        lines.append([r.name, *guesses, *near, "yes" if r.marked else "no"])
+        lines.append([r.name, *guesses, *near, *("yes" if b else "no" for b in (r.marked, not r.known))])
     return csv_text(lines)
 
 

@@ -23,12 +23,12 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
-def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Image.Image:
+def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None, most: int = PIXELS) -> Image.Image:
     """The first frame of an image in `mode` (L or RGB), the right way up, without transparency.
 
-    Of more than 100 million pixels it is refused before it is decoded. With `draft` a JPEG may come at a half, a
-    quarter or an eighth of its size, no side below `draft` pixels. The one error is InnerloopError with the reason,
-    which does not name the file.
+    Of more than `most` pixels it is refused before it is decoded. With `draft` a JPEG may come at a half, a quarter or
+    an eighth of its size, no side below `draft` pixels. The one error is InnerloopError with the reason, which does not
+    name the file.
     """
     try:
         with warnings.catch_warnings():
@@ -36,7 +36,7 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None) -> Imag
             with _open(file) as image:
                 if draft is not None and "progressive" not in image.info:  # of those all coefficients are held
                     image.draft(None, (draft, draft))
-                check_size(image)
+                check_size(image, most)
                 warnings.simplefilter("error", Image.DecompressionBombWarning)  # of an image inside it, as in ICNS
                 image.load()
                 return flat(upright(image), mode)
@@ -62,13 +62,13 @@ def _open(file: Path | io.BytesIO) -> Image.Image:
         return Image.open(file, formats=[name for name in formats() if name != "ICO"])
 
 
-def check_size(image: Image.Image) -> None:
+def check_size(image: Image.Image, most: int = PIXELS) -> None:
     """Raises InnerloopError for an image, decoded or not, of more pixels than are read."""
     tags = getattr(image, "tag_v2", {})
     for width, height in (image.size, (tags.get(322, 0), tags.get(323, 0))):  # of a TIFF the tiles are as large as told
-        if width * height > PIXELS:
+        if width * height > most:
             raise InnerloopError(
-                f"it has {width}×{height} pixels, more than the {PIXELS:,} that are read; make it smaller"
+                f"it has {width}×{height} pixels, more than the {most:,} that are read; make it smaller"
             )
 
 

@@ -3,7 +3,8 @@
 import os
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from copy import copy
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,7 @@ from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
 from innerloop.estimator.inputs import Images, Reader, kind
 from innerloop.estimator.network import Network, adapting, unadapted, with_fresh_head, without_adapting
 from innerloop.estimator.saved import Example, Layout, Prepared, Saved, Settings, label_kind, read_saved, write_saved
+from innerloop.estimator.unknown import Threshold, calibrate, nearness
 from innerloop.methods.attention import cosine_attention
 from innerloop.training.setup import choose_device
 
@@ -36,6 +38,20 @@ OWN_HEAD = InnerLoop("head", steps=10, lr=0.1)
 """of the head that a user's own model brings"""
 FINE_TUNING = InnerLoop("all", steps=10, lr=0.01)
 """of all blocks, after the head"""
+
+
+@dataclass(frozen=True)
+class Guesses:
+    """What a classifier makes of n images."""
+
+    probabilities: NDArray[np.float64]
+    """[n, classes], in the order of `classes_`"""
+    nearest: NDArray[np.int64]
+    """[n, k]: the numbers of the support images whose features are nearest, by cosine"""
+    cosines: NDArray[np.float64]
+    """[n, k]: theirs"""
+    known: NDArray[np.bool_] | None
+    """[n]: whether the image is of one of the classes; None where `unknown` is"""
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
@@ -63,6 +79,10 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     batch_size : images that go through the model at a time; where batch statistics matter the support set is one batch.
     cache : a folder that keeps features between calls, for bodies that do not adapt and treat each image alone.
     device : "auto", "cpu", "cuda".
+    unknown : the label that `predict` gives to an image of none of the classes, such as "none of these" or -1; None:
+        there is none. An image is that if its features are farther (by cosine) from the mean of the nearest class than
+        a threshold, `threshold_`, which is calibrated on the support set (`estimator.unknown`) and has its error rates.
+        For bodies that treat each image alone and do not adapt. Probabilities stay those of the classes.
 
     Nothing is random here, so there is no seed.
 
@@ -74,13 +94,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     ----------
     classes_ : the labels, sorted; n_features_in_ : columns of X, if it was [n, d];
     support_features_ : [n, d], what the body makes of the support set (after adaptation, if it adapts);
-    temperature_ : the temperature in use; examples_ : names and small pictures of the support set, where it was loaded
+    temperature_ : the temperature in use; threshold_ : where `unknown` is given;
+    examples_ : names and small pictures of the support set, where it was loaded
     from a file that has them.
     """
 
     n_features_in_: int
     feature_names_in_: NDArray[Any]
     examples_: tuple[Example, ...]
+    threshold_: Threshold | None
 
     def __init__(
         self,
@@ -95,6 +117,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         batch_size: Any = 32,
         cache: Any = None,
         device: Any = "auto",
+        unknown: Any = None,
     ) -> None:
         self.model = model
         self.method = method
@@ -106,6 +129,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self.batch_size = batch_size
         self.cache = cache
         self.device = device
+        self.unknown = unknown
 
     def fit(self, X: Any, y: Any) -> "FewShotClassifier":
         """The inner loop on the support set X with its labels y [n]: whole numbers, text or booleans.
@@ -149,7 +173,23 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         self._head = head
         if self.method == "anil" and not self._own_head and head is None:
             self._head = adapt_head(self._support_features, self._labels, self._inner(FRESH_HEAD))
+        self.threshold_ = None
+        if self.unknown is not None:
+            self._check_unknown()
+            self.threshold_ = calibrate(self.support_features_, self._labels.numpy())
         self._fitted = True
+
+    def _check_unknown(self) -> None:
+        if not self.can_grow:
+            raise InnerloopError(
+                "unknown needs features that depend on each image alone: no batch statistics, no "
+                "adapted network; leave it at None"
+            )
+        known = self.classes_.tolist()
+        if self.unknown in known or type(self.unknown) is not type(known[0]):
+            raise InnerloopError(
+                f"unknown must be a label of the same kind as the classes and none of them, got {quoted(self.unknown)}"
+            )
 
     def save(self, path: str | os.PathLike[str], *, examples: Sequence[Example] | None = None) -> None:
         """Write all that `load` needs into one safetensors file: the network, the support set's features, settings.
@@ -253,12 +293,65 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """The likeliest label of each image [n]."""
         check_is_fitted(self)
-        return self.classes_[self._logits(self._query(X)).argmax(1).numpy()]
+        found = self.guess(X)
+        labels = self.classes_[found.probabilities.argmax(1)]
+        return labels if found.known is None else np.where(found.known, labels, np.array(self.unknown))
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class [n, classes], in the order of `classes_`; each row sums to 1."""
         check_is_fitted(self)
         return self._logits(self._query(X)).double().softmax(1).numpy()
+
+    def guess(self, X: Any, *, nearest: int = 0) -> "Guesses":
+        """All that there is to say about each image, in one pass where nothing adapts through the network."""
+        check_is_fitted(self)
+        given = self._query(X)
+        needed = nearest or self.threshold_ or not self._own_head
+        features = self._features(given).double() if needed else None
+        probabilities = self._logits(given, features).double().softmax(1).numpy()
+        near = torch.empty(len(probabilities), 0, dtype=torch.float64)
+        order = near.long()
+        if nearest and features is not None:
+            cosines = F.normalize(features, dim=1) @ F.normalize(self._support_features, dim=1).T
+            near, order = (t[:, :nearest] for t in cosines.sort(dim=1, descending=True, stable=True))
+        known = None
+        if self.threshold_ and features is not None:
+            known = nearness(features.numpy(), self.support_features_, self._labels.numpy()) >= self.threshold_.value
+        return Guesses(probabilities, order.numpy(), near.numpy(), known)
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether the features of each image depend on that image alone, so that others can join the support set."""
+        return not self._own_head and (self._network is None or not self._network.by_batch)
+
+    def extended(self, X: Any, y: Any) -> "FewShotClassifier":
+        """A copy with these further support images, of classes at hand or new ones; this classifier is not changed.
+
+        For bodies that treat each image alone and do not adapt: the features of the others are kept as they are. It has
+        no `examples_`. Raises InnerloopError for any other, which must be fitted anew.
+        """
+        check_is_fitted(self)
+        if not self.can_grow:
+            raise InnerloopError(
+                "this classifier adapts its network, or its features depend on the whole support set: fit anew"
+            )
+        features = self._features(self._query(X))
+        y = column_or_1d(y, warn=True)
+        if len(y) != len(features):
+            raise InnerloopError(f"X has {len(features)} images, y has {len(y)} labels; there must be one for each")
+        if y.dtype.kind != self.classes_.dtype.kind:
+            raise InnerloopError(f"the classes are of another kind ({self.classes_.dtype}) than y ({y.dtype})")
+        more = copy(self)
+        more.__dict__.pop("examples_", None)
+        more.classes_, labels = np.unique(np.concatenate([self.support_labels_, y]), return_inverse=True)
+        more._labels = torch.from_numpy(labels.astype(np.int64))
+        more._take(self._body)
+        more._finish(
+            torch.cat(
+                [torch.from_numpy(self.support_features_), features.to(torch.from_numpy(self.support_features_).dtype)]
+            )
+        )
+        return more
 
     def features(self, X: Any) -> NDArray[Any]:
         """What the body makes of X, [n, d]; adapted, if the method adapts the body."""
@@ -268,8 +361,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
     def nearest_support(self, X: Any) -> NDArray[np.int64]:
         """For each of X the number of the support image whose features are nearest by cosine, [n]."""
         check_is_fitted(self)
-        query = F.normalize(self._features(self._query(X)).double(), dim=1)
-        return (query @ F.normalize(self._support_features, dim=1).T).argmax(1).numpy()
+        return self.guess(X, nearest=1).nearest[:, 0]
 
     @property
     def support_labels_(self) -> NDArray[Any]:
@@ -302,14 +394,15 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         assert self._network is not None
         return self._network.features(given, self.batch_size)
 
-    def _logits(self, given: Tensor | Images) -> Tensor:
-        """[n, way], whose softmax are the probabilities."""
+    def _logits(self, given: Tensor | Images, features: Tensor | None = None) -> Tensor:
+        """[n, way], whose softmax are the probabilities; `features` where they are made already."""
         if self._own_head:
             assert self._network is not None
             assert isinstance(given, Images)
             logits = self._network.logits(given, self.batch_size)
         else:
-            query, support, y = self._features(given).double(), self._support_features, self._labels
+            query = self._features(given).double() if features is None else features
+            support, y = self._support_features, self._labels
             if self.method == "means":
                 logits = nearest_mean(query, support, y, temperature=self.temperature_)
             elif self._head is not None:

@@ -45,11 +45,11 @@ EXAMPLE = 64 << 10
 _SIDE = Annotated[int, at_least(1), at_most(2048)]
 _SHARE = Annotated[float, above(0), at_most(1)]
 _UNSEALED = "0" * 64
+_Label = bool | int | float | str
 _Kind = Literal[
     "text", "object", "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16",
     "float32", "float64"
 ]  # fmt: skip
-_Label = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Settings(Validated, at="settings"):
     statistics: Literal["support", "batch"] = "support"
     image_size: _SIDE | None = None
     batch_size: Annotated[int, at_least(1), at_most(4096)] = 32
+    unknown: _Label | None = None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class Sorted:
     """of each class, in the order of the classifier's `classes_`; they sum to 1"""
     nearest: int
     """the number of the support picture whose features are nearest by cosine"""
+    known: bool = True
+    """whether it is of one of the classes, as far as the classifier can say that (`unknown`)"""
 
 
 def read_support(folder: Path) -> Support:
@@ -183,10 +185,15 @@ def sort_pictures(
         chunk = files[start : start + batch]
         read = [read_picture(path) for path in chunk]
         good = [r for r in read if not isinstance(r, NotUsed)]
-        probabilities = iter(classifier.predict_proba(good)) if good else iter(())
-        nearest = iter(classifier.nearest_support(good)) if good else iter(())
+        found = classifier.guess(good, nearest=1) if good else None
+        rows = iter(range(len(good)))
         for path, r in zip(chunk, read, strict=True):
-            yield r if isinstance(r, NotUsed) else Sorted(shown(path), r, next(probabilities), int(next(nearest)))
+            if isinstance(r, NotUsed) or found is None:
+                yield r  # pyright: ignore[reportReturnType]
+                continue
+            i = next(rows)
+            known = found.known is None or bool(found.known[i])
+            yield Sorted(shown(path), r, found.probabilities[i], int(found.nearest[i, 0]), known)
 
 
 def read_picture(path: Path) -> Image.Image | NotUsed:
