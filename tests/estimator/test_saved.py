@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
@@ -271,6 +272,8 @@ def test_a_hostile_network_is_refused_before_it_is_made(
         lambda found, _: found["config"].update(way=10**9),
         lambda found, _: found["config"].update(data="sinusoid"),
         lambda found, _: found["config"].update(command="rm"),
+        lambda found, _: found["config"].update(method="antigravity:geohash"),
+        lambda found, _: found["config"].update(data="antigravity:geohash"),
         tensor("body/head.weight", torch.zeros(3)),
         tensor("body/conv1.conv.weight", None),
         tensor("body/conv1.conv.weight", torch.zeros(())),
@@ -287,6 +290,7 @@ def test_a_hostile_network_is_refused_before_it_is_made(
         forged(path, change)  # type: ignore[arg-type]
         with pytest.raises(InnerloopError, match=names(path)):
             FewShotClassifier.load(path)
+    assert "antigravity" not in sys.modules
 
 
 def test_files_that_are_something_else(tmp_path: Path) -> None:

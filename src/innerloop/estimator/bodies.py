@@ -15,7 +15,7 @@ from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import block_names
 from innerloop.core.inner import InnerLoop, at_step
 from innerloop.data.dataset import Regression
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, quoted
 from innerloop.estimator.inputs import Wanted
 from innerloop.methods.catalogue import method
 from innerloop.methods.gradient import learned
@@ -138,6 +138,13 @@ def restored(
     Raises InnerloopError, naming the file, for tensors of another architecture.
     """
     if kind == "run":
+        # module:attribute would be imported, and the file may come from a stranger
+        named = [v for v in _texts(config) if ":" in v]
+        if named:
+            raise InnerloopError(
+                f"{source} keeps a run with a method or data of somebody's own, {quoted(named[0])}, whose code is not "
+                "loaded from a file"
+            )
         checkpoint = Checkpoint(step, dict(tensors), {}, {}, source)
         body = _of_run(Config.from_json(config or {}), checkpoint, None, device, str(source))
         if body.wanted != wanted:
@@ -158,6 +165,15 @@ def restored(
         else:
             owner._buffers[leaf] = value
     return replace(_own(model, wanted.size, device), kind=kind, wanted=wanted)
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Every text in plain values."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for v in value.values() if isinstance(value, dict) else value:
+            yield from _texts(v)
 
 
 def _parts(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
