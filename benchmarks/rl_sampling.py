@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import gymnasium
+import mujoco
 import numpy as np
 import torch
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import stream
-from innerloop.rl import setup
+from innerloop.rl import cheetah, setup
 from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.rl.policy import split_output
 from innerloop.rl.presets import own_settings
@@ -54,9 +55,36 @@ class Walk(gymnasium.Env[np.ndarray, np.ndarray]):
         return self.place, -math.sqrt(away[0] * away[0] + away[1] * away[1]), bool((abs(away) < 0.01).all()), False, {}
 
 
-def single(name: str) -> gymnasium.Env[np.ndarray, np.ndarray]:
-    """The same work as one environment of Gymnasium's: its own half-cheetah, which differs in the rewards alone."""
-    return Walk() if name == "navigation" else gymnasium.make("HalfCheetah-v5", max_episode_steps=10**9)
+class Run(gymnasium.Env[np.ndarray, np.ndarray]):
+    """One half-cheetah by MuJoCo's step function, running forwards."""
+
+    observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (20,), np.float64)
+    action_space = gymnasium.spaces.Box(-1.0, 1.0, (6,), np.float32)
+
+    def __init__(self) -> None:
+        self.model = cheetah.model()
+        self.data = mujoco.MjData(self.model)
+
+    def state(self) -> np.ndarray:
+        """Time, positions, velocities."""
+        return np.concatenate([[self.data.time], self.data.qpos, self.data.qvel])
+
+    def reset(self, *, seed: int | None = None, **_: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """At rest, with noise."""
+        super().reset(seed=seed)
+        mujoco.mj_resetData(self.model, self.data)
+        self.data.qpos[:] += self.np_random.uniform(-0.1, 0.1, 9)
+        self.data.qvel[:] = 0.1 * self.np_random.standard_normal(9)
+        return cheetah.observation(self.state(), torso=True), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """One control step."""
+        before, cut = self.state(), np.clip(action.astype(np.float64), -1, 1)
+        self.data.ctrl[:] = cut
+        mujoco.mj_step(self.model, self.data, cheetah.SUBSTEPS)
+        after = self.state()
+        earned = cheetah.reward("direction", np.ones(1), before, after, cut)
+        return cheetah.observation(after, torso=True), float(earned), False, False, {}
 
 
 def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
@@ -75,9 +103,9 @@ def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
 
 def vector(name: str, kind: str, envs: int, horizon: int) -> Callable[[], int]:
     """`envs` Gymnasium environments in step, with one call of the policy a step."""
-    config = own_settings(find(name if name == "navigation" else f"{name}-17"))
+    config = own_settings(find(name))
     policy = setup.policy(config, setup.simulator(config))
-    many = [lambda: single(name) for _ in range(envs)]
+    many = [Walk if name == "navigation" else Run] * envs
     made = gymnasium.vector.SyncVectorEnv(many) if kind == "sync" else gymnasium.vector.AsyncVectorEnv(many)
 
     @torch.no_grad()
