@@ -56,7 +56,7 @@ def test_names_lead_to_values_and_back() -> None:
 def test_its_own_settings_are_those_of_the_config() -> None:
     own = replace(NAVIGATION, name="other", horizon=7, settings={"iterations": 9, "test": {"tasks": 5}})
     config = own_settings(own, "anil")
-    assert (config.env, config.horizon, config.method, config.iterations) == (":other", 7, "anil", 9)
+    assert (config.env, config.horizon, config.method, config.iterations) == ("object:other", 7, "anil", 9)
     assert config.test == replace(Config().test, tasks=5)
     with pytest.raises(InnerloopError, match=names("iteratoins", "'iterations'")):
         own_settings(replace(own, settings={"iteratoins": 9}))
@@ -103,19 +103,21 @@ def assert_equal_weights(one: Path, other: Path, which: str = "last") -> None:
     assert all(torch.equal(a[n], b[n]) for n in a | b)
 
 
-def test_an_object_that_no_module_holds(tmp_path: Path) -> None:
+def test_an_object_that_no_module_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It trains, goes on and is tested in Python; without it, an error says what is missing."""
     own = replace(NAVIGATION, name="walk")
     train(TINY, tmp_path / "whole", env=own)
     with pytest.raises(Interrupted):
         train(TINY, tmp_path / "cut", env=own, report=stop_at(1))
-    assert read_json(tmp_path / "cut" / "config.json")["env"] == ":walk"
-    with pytest.raises(InnerloopError, match=names("'walk'", "env=")):
-        train(replace(TINY, env=":walk"), tmp_path / "cut", resume=True)
+    assert read_json(tmp_path / "cut" / "config.json")["env"] == "object:walk"
+    with monkeypatch.context() as another_process:
+        another_process.setattr("innerloop.reference._given", {})
+        with pytest.raises(InnerloopError, match="'walk'"):
+            train(replace(TINY, env="object:walk"), tmp_path / "cut", resume=True)
+        with pytest.raises(InnerloopError, match="'walk'"):
+            load_run(tmp_path / "cut", "last")
     train(TINY, tmp_path / "cut", env=own, resume=True)
     assert_equal_weights(tmp_path / "whole", tmp_path / "cut")
-    with pytest.raises(InnerloopError, match=names("'walk'", "env=")):
-        load_run(tmp_path / "cut")
     config, policy, environment = load_run(tmp_path / "cut", env=own)
     assert meta_test(policy, slow_weights(policy), environment, config).values.shape == (3, 4)
 

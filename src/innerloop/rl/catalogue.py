@@ -3,7 +3,7 @@
 import sys
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
-from innerloop.reference import is_reference, load_reference
+from innerloop.reference import give, is_reference, load_reference
 from innerloop.rl.cheetah import DIRECTION, DIRECTION_17, VELOCITY, VELOCITY_17
 from innerloop.rl.environment import Environment
 from innerloop.rl.navigation import NAVIGATION
@@ -23,11 +23,6 @@ def find(name: str) -> Environment:
             f"there is no environment {quoted(name)}; there are {', '.join(NAMES)}{did_you_mean(name, NAMES)} "
             "(one of your own is module:attribute)"
         )
-    if name.startswith(":") and name[1:]:
-        raise InnerloopError(
-            f"the environment {quoted(name[1:])} of this run was an object in Python that is no module's attribute; "
-            "give it again there, as env=…"
-        )
     found = load_reference(name, "environment")
     if not isinstance(found, Environment):
         raise InnerloopError(
@@ -38,8 +33,8 @@ def find(name: str) -> Environment:
 
 
 def name_of(environment: Environment) -> str:
-    """What `find` takes: the name of one of ours, `module:attribute` of one that a module holds; else ":NAME", which
-    `find` refuses."""
+    """What `find` takes: the name of one of ours, `module:attribute` of one that a module holds; else one that
+    this process alone knows."""
     if environment in ENVIRONMENTS:
         return environment.name
     if environment not in _references:
@@ -47,7 +42,7 @@ def name_of(environment: Environment) -> str:
         others = [(name, vars(m)) for name, m in list(sys.modules.items()) if m is not main and hasattr(m, "__dict__")]
         held = [f"{name}:{key}" for name, own in others for key, value in list(own.items()) if value is environment]
         if not held:
-            return f":{environment.name}"
+            return give("environment", environment.name, environment)
         at_home = f"{getattr(environment.make, '__module__', '')}:"
         _references[environment] = min(held, key=lambda name: not name.startswith(at_home))
     return _references[environment]
