@@ -145,14 +145,3 @@ def test_the_python_of_the_page_runs(opened: Any) -> None:
     exec(code, names)
     assert names["gradient"].keys() == names["slow"].keys()
     assert names["fast"].keys() == {"head.weight", "head.bias"}
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_serious_fault_of_access(opened: Any, scheme: str, width: int) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    opened.emulate_media(color_scheme=scheme)
-    opened.set_viewport_size({"width": width, "height": 844})
-    found = axe.run(opened).response["violations"]
-    assert not [v["id"] for v in found if v["impact"] in ("serious", "critical")]
-    assert opened.evaluate("document.documentElement.scrollWidth") <= width

@@ -9,7 +9,8 @@ from innerloop.cli import options
 from innerloop.data.paths import cache_root
 from innerloop.playground import write_page
 
-ABOUT = """Open the playground in the browser: meta-train MAML on sinusoids and watch it adapt to a task of yours.
+ABOUT = """Open the playground in the browser: meta-train MAML on sinusoids, and let MAML, ANIL and NIL learn
+characters from one drawing each, also yours.
 
 It is one HTML file that needs no network; with --out it is written there and not opened."""
 

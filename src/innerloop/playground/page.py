@@ -1,5 +1,6 @@
 """The playground's page from its parts: template, style, scripts, engine."""
 
+import base64
 import re
 from importlib.resources import files
 from pathlib import Path
@@ -8,7 +9,12 @@ from innerloop.runs.files import write_all
 
 _PARTS = files("innerloop.playground")
 _WORKER = ("engine/engine.js", "inner.js", "sinusoid.js", "draw.js", "worker.js")
-_SCRIPT = ("ui.js", "ui_sinusoid.js")
+_SCRIPT = ("ui.js", "ui_sinusoid.js", "ui_draw.js")
+_FILES = ("maml", "maml-small-head", "anil", "characters")
+_OMNIGLOT = (
+    'Characters: <a href="https://github.com/brendenlake/omniglot">Omniglot</a>, Lake, Salakhutdinov, Tenenbaum 2015 '
+    "(MIT licence)."
+)
 
 
 def page() -> str:
@@ -17,9 +23,9 @@ def page() -> str:
         "style": _text("style.css"),
         "worker": _scripts(_WORKER),
         "script": _scripts(_SCRIPT),
-        "drawings": "",
-        "footer": "",
-        "data": "",
+        "drawings": _text("drawings.html"),
+        "footer": _OMNIGLOT,
+        "data": "\n".join(map(_file, _FILES)),
     }
     return re.sub(r"(?:/\*|<!--)\{\{ (\w+) \}\}(?:\*/|-->)", lambda place: parts[place[1]], _text("page.html"))
 
@@ -32,6 +38,12 @@ def write_page(folder: Path) -> Path:
 
 def _text(name: str) -> str:
     return _PARTS.joinpath(name).read_text(encoding="utf-8")
+
+
+def _file(name: str) -> str:
+    """A safetensors file, as text inside the page."""
+    content = base64.b64encode(_PARTS.joinpath("models", f"{name}.safetensors").read_bytes()).decode()
+    return f'<script type="text/plain" id="file-{name}">{content}</script>'
 
 
 def _scripts(names: tuple[str, ...]) -> str:
