@@ -11,7 +11,8 @@ from innerloop import playground
 from innerloop.analysis.movement import movement
 from innerloop.core.episodes import Episodes
 from innerloop.core.inner import InnerLoop
-from innerloop.methods.gradient import predictor, step_predictions
+from innerloop.methods.gradient import step_predictions
+from innerloop.methods.method import predictor
 from innerloop.models import conv4
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
