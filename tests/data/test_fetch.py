@@ -234,7 +234,7 @@ def test_a_body_much_larger_than_the_archive_is_refused(server: Behaviour, tmp_p
     small = Download("made.zip", server.url, len(CONTENT))
     with pytest.raises(FetchError, match=r"made\.zip .*512,000 are expected"):
         download(small, tmp_path / "made.zip")
-    assert names(tmp_path) == set()
+    assert there(tmp_path) == set()
 
 
 @pytest.mark.parametrize("status", [403, 404, 500])
