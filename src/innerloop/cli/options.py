@@ -47,6 +47,9 @@ def parse(
             for line in _proposals(kind, args):
                 print(f"innerloop: {line}", file=sys.stderr)
         raise
+    except InnerloopError as error:  # of the whole configuration: wrong usage, as tyro says of its parts
+        print(f"innerloop: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
     _check(asked, args, makes_data_dir=makes_data_dir)
     return asked
 
