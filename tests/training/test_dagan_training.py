@@ -18,7 +18,8 @@ from innerloop.errors import InnerloopError
 from innerloop.models.dagan import Critic, Generator, Sizes
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, dagan, setup
-from innerloop.training.dagan import DaganConfig, DaganProgress, augmentation, load_dagan, same_class_pairs, train_dagan
+from innerloop.training.loop import Progress
+from innerloop.training.dagan import DaganConfig, augmentation, load_dagan, same_class_pairs, train_dagan
 from naming import names
 from tiny import blobs
 
@@ -47,8 +48,8 @@ def same(a: Path, b: Path) -> bool:
     return True
 
 
-def at(step: int, do: Callable[[], object]) -> Callable[[DaganProgress], None]:
-    def report(p: DaganProgress) -> None:
+def at(step: int, do: Callable[[], object]) -> Callable[[Progress], None]:
+    def report(p: Progress) -> None:
         if p.step == step:
             do()
 
@@ -146,7 +147,7 @@ def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_fir
     monkeypatch.setattr(Critic, "forward", spy)
     monkeypatch.setattr(Generator, "forward", lambda self, x, z: x * 0 + x.mean((1, 2, 3), keepdim=True) / 2)
     monkeypatch.setattr(dagan, "_step", lambda optimizer, loss: None)
-    monkeypatch.setattr(dagan, "optimizer_state", lambda optimizer, own: {})
+    monkeypatch.setattr(loop, "optimizer_state", lambda optimizer, own: {})
     train_dagan(CONFIG, tmp_path / "r")
     assert len(trained) == 4 * (2 * 2 + 1)  # steps · (critic steps · (values, penalty) + the generator's)
     values = [pair for pair in trained if len(pair[0]) == 8]
@@ -185,7 +186,7 @@ def test_the_critic_learns_to_tell_them_apart(tmp_path: Path) -> None:
     train_dagan(
         replace(CONFIG, steps=1, critic_steps=40, lr=3e-3, penalty=0.1),
         tmp_path / "r",
-        report=lambda p: first.append(p.distance),
+        report=lambda p: first.append(p.numbers["distance"]),
     )
     assert first[0] > 0.05  # a trained critic tells them apart, the right way round
 

@@ -47,7 +47,7 @@ def crash() -> None:
     raise Crash
 
 
-@plants("Adam begins anew on resume", "training.train:restore_optimizer", lambda right: lambda *given: None)
+@plants("Adam begins anew on resume", "training.loop:restore_optimizer", lambda right: lambda *given: None)
 @pytest.mark.parametrize(
     ("config", "stop_at"),
     [
@@ -92,8 +92,8 @@ def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) ->
     losses: list[float] = []
     config = replace(CONFIG, validation=replace(CONFIG.validation, every=6))
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "r", report=lambda p: (losses.append(p.loss), ctrl_c() if p.step == 4 else 0))
-    train(config, tmp_path / "r", resume=True, report=lambda p: losses.append(p.loss))
+        train(config, tmp_path / "r", report=lambda p: (losses.append(p.numbers["loss"]), ctrl_c() if p.step == 4 else 0))
+    train(config, tmp_path / "r", resume=True, report=lambda p: losses.append(p.numbers["loss"]))
     (row,) = RunFolder(tmp_path / "r").metrics
     assert len(losses) == 6
     assert row["loss"] == pytest.approx(sum(losses) / 6, rel=1e-12)

@@ -62,7 +62,7 @@ def run(args: Sequence[str]) -> int:
                 out,
                 data_dir=asked.data_dir,
                 resume=asked.resume,
-                report=lambda p: bar("train dagan", p.step, p.steps, f"distance {p.distance:.3f}", p.first),
+                report=lambda p: bar("train dagan", p.step, p.steps, f"distance {p.numbers['distance']:.3f}", p.first),
             )
         show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
     print_generated(out, draw_samples(out, config, asked))

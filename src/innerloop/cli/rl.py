@@ -160,7 +160,7 @@ def run_train(args: Sequence[str]) -> int:
 def detail(p: Progress) -> str:
     """Returns in words."""
     val = "" if p.validation is None else f"  val {p.validation:.1f}"
-    return f"return {p.before:.1f} → {p.after:.1f}{val}"
+    return f"return {p.numbers['return_before']:.1f} → {p.numbers['return_after']:.1f}{val}"
 
 
 def run_evaluate(args: Sequence[str]) -> int:

@@ -58,10 +58,11 @@ def run(args: Sequence[str]) -> int:
 
 def detail(p: Progress, config: Config) -> str:
     """Loss and score of a step in words."""
+    loss, score = p.numbers["loss"], p.numbers["score"]
     if config.regression:
-        return f"mse {p.loss:.3f}" + ("" if p.validation is None else f"  val {p.validation:.3f}")
+        return f"mse {loss:.3f}" + ("" if p.validation is None else f"  val {p.validation:.3f}")
     val = "" if p.validation is None else f"  val {100 * p.validation:.1f} %"
-    return f"loss {p.loss:.3f}  acc {100 * p.score:.1f} %{val}"
+    return f"loss {loss:.3f}  acc {100 * score:.1f} %{val}"
 
 
 def report(folder: RunFolder, data_dir: Path | None) -> None:

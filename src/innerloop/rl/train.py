@@ -3,9 +3,9 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from types import NoneType
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,31 +23,9 @@ from innerloop.rl.sampling import collect, noise_of
 from innerloop.rl.trpo import trust_region_step
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, load_weights
-from innerloop.training.train import Interrupted, optimizer_state, restore_optimizer, stop_on_signals, tell
+from innerloop.training.loop import Job, Progress, run
 
 _VALIDATION_SEED = 2_000_003
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a run reports after each meta-iteration."""
-
-    step: int
-    """meta-iterations done"""
-    steps: int
-    """meta-iterations in all"""
-    before: float
-    """mean return before adaptation"""
-    after: float
-    """mean return after the last inner step"""
-    validation: float | None
-    """the latest validation return"""
-    first: int
-    """the iteration this process began at"""
-
-
-def ignore(_: Progress) -> None:
-    """Report nothing."""
 
 
 def train(
@@ -56,7 +34,7 @@ def train(
     *,
     env: Environment | None = None,
     resume: bool = False,
-    report: Callable[[Progress], None] = ignore,
+    report: Callable[[Progress], None] = lambda _: None,
 ) -> RunFolder:
     """Meta-train as `config` says, into the run folder `out`.
 
@@ -85,92 +63,48 @@ def train(
             f"{out} holds a finished run, which is never overwritten; test it with 'innerloop rl evaluate', or give "
             "another --out"
         )
-    last = config.iterations
-    with (
-        folder.start(config.to_json(), resume=resume, read=lambda c: Config.from_json(c).to_json()) as checkpoint,
-        stop_on_signals() as stopped,
-    ):
-        first, best, spent = 0, -math.inf, 0.0
-        validation: float | None = None
-        if checkpoint:
-            first = checkpoint.step
-            best, spent, validation = checkpoint.entries(best=float, seconds=float, validation=(float, NoneType))
-            load_weights(dict(slow), checkpoint)
-            if adam is not None:
-                restore_optimizer(adam, dict(slow), checkpoint)
-        began = time.perf_counter()
 
-        def keep(step: int, *, is_best: bool = False) -> None:
-            state = {
-                "best": best if math.isfinite(best) else -1e300,
-                "validation": validation,
-                "seconds": spent + time.perf_counter() - began,
-            }
-            moments = {} if adam is None else optimizer_state(adam, dict(slow))
-            folder.save(Checkpoint(step, dict(slow), moments, state), best=is_best)
+    def step(step: int) -> dict[str, Any]:
+        start, worked = time.perf_counter(), time.process_time()
+        noise = noise_of(config, step)
+        tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
+        found = collect(learner, slow, environment, tasks, config, noise)
+        sampled = time.perf_counter()
+        returns = [float(r.mean()) for r in found.returns]
+        if not all(map(math.isfinite, returns)):
+            rates = "--inner.lr" if adam is None else "--inner.lr or --ppo.lr"
+            raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower {rates}")
+        if adam is None:
+            outcome = trust_region_step(
+                learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk
+            )
+        else:
+            outcome = proximal_step(learner, slow, found.data, config.ppo, adam, chunk=config.task_chunk)
+        return {
+            "return_before": returns[0],
+            "return_after": returns[-1],
+            "loss_before": outcome.loss_before,
+            "loss_after": outcome.loss_after,
+            "kl": outcome.kl,
+            "accepted": outcome.accepted,
+            "tries": outcome.tries,
+            "gradient_norm": outcome.gradient_norm,
+            "environment_steps": found.steps,
+            "seconds_sampling": sampled - start - found.seconds_adapting,
+            "seconds_adapting": found.seconds_adapting,
+            "seconds_optimising": time.perf_counter() - sampled,
+            "seconds_of_cpu": time.process_time() - worked,
+        }
 
-        for step in range(first, last):
-            start, worked = time.perf_counter(), time.process_time()
-            noise = noise_of(config, step)
-            tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
-            found = collect(learner, slow, environment, tasks, config, noise)
-            sampled = time.perf_counter()
-            returns = [float(r.mean()) for r in found.returns]
-            if not all(map(math.isfinite, returns)):
-                rates = "--inner.lr" if adam is None else "--inner.lr or --ppo.lr"
-                raise FloatingPointError(f"the returns at meta-iteration {step} are {returns}: lower {rates}")
-            if adam is None:
-                outcome = trust_region_step(
-                    learner, slow, found.data, config.trpo, curvature=found.curvature, chunk=config.task_chunk
-                )
-            else:
-                outcome = proximal_step(learner, slow, found.data, config.ppo, adam, chunk=config.task_chunk)
-            optimised = time.perf_counter()
-            done = step + 1
-            row = {
-                "step": done,
-                "return_before": returns[0],
-                "return_after": returns[-1],
-                "loss_before": outcome.loss_before,
-                "loss_after": outcome.loss_after,
-                "kl": outcome.kl,
-                "accepted": outcome.accepted,
-                "tries": outcome.tries,
-                "gradient_norm": outcome.gradient_norm,
-                "environment_steps": found.steps,
-                "seconds_sampling": sampled - start - found.seconds_adapting,
-                "seconds_adapting": found.seconds_adapting,
-                "seconds_optimising": optimised - sampled,
-                "seconds_of_cpu": time.process_time() - worked,
-                "seconds": spent + optimised - began,
-            }
-            del found
-            validate = done % config.validation.every == 0 or done == last
-            if validate:
-                validation = validation_return(policy, slow, environment, config)
-                row["validation"] = validation
-            folder.log(row)
-            if validate and validation is not None:
-                is_best = validation > best
-                best = max(best, validation)
-                keep(done, is_best=is_best)
-            tell(report, Progress(done, last, returns[0], returns[-1], validation, first), stopped)
-            if stopped.is_set() and done < last:
-                if not validate:
-                    keep(done)
-                how = f"the same command with --resume --out {out}"
-                raise Interrupted(out, done, how)
-        folder.finish(
-            {
-                "steps": last,
-                "best_step": folder.step("best"),
-                "best_validation": best,
-                "seconds": spent + time.perf_counter() - began,
-            }
-        )
-        if stopped.is_set():
-            raise KeyboardInterrupt
-    return folder
+    job = Job(
+        config.iterations,
+        step,
+        dict(slow),
+        [] if adam is None else [(adam, dict(slow))],
+        config.validation.every,
+        lambda: {"validation": validation_return(policy, slow, environment, config)},
+    )
+    return run(job, out, config.to_json(), read=lambda c: Config.from_json(c).to_json(), resume=resume, report=report)
 
 
 def validation_return(

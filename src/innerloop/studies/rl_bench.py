@@ -115,7 +115,7 @@ class RlBench:
             config = found  # begun with other threads: what it was begun with goes on
 
         def show(p: Progress) -> None:
-            returns = f"return {p.before:.1f} → {p.after:.1f}"
+            returns = f"return {p.numbers['return_before']:.1f} → {p.numbers['return_after']:.1f}"
             title = f"train {method} on {env.title}, seed {seed}"
             self.report(RlStage(title, p.step, p.steps, detail=returns, first=p.first))
 

@@ -1,8 +1,9 @@
 """The outer loop over whole runs, and the presets."""
 
 from innerloop.training.config import Config, Folder, Inner, Model, Validation
+from innerloop.training.loop import Interrupted, Job, Progress, run
 from innerloop.training.presets import PRESETS, for_method, preset
-from innerloop.training.train import Interrupted, Progress, load_run, train
+from innerloop.training.train import load_run, train
 
 __all__ = [
     "PRESETS",
@@ -10,11 +11,13 @@ __all__ = [
     "Folder",
     "Inner",
     "Interrupted",
+    "Job",
     "Model",
     "Progress",
     "Validation",
     "for_method",
     "load_run",
     "preset",
+    "run",
     "train",
 ]

@@ -5,7 +5,6 @@ Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani e
 
 import math
 import os
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -27,13 +26,7 @@ from innerloop.runs.folder import Checkpoint, load_weights
 from innerloop.runs.plain import from_plain
 from innerloop.training import setup
 from innerloop.training.config import Config
-from innerloop.training.train import (
-    Interrupted,
-    optimizer_state,
-    restore_optimizer,
-    stop_on_signals,
-    tell,
-)
+from innerloop.training.loop import Job, Progress, run
 from innerloop.validated import Count, Decay, NonNegative, OptimizerRate, Threads, Validated
 
 KIND = "dagan"
@@ -91,24 +84,6 @@ class DaganConfig(Validated):
         return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})
 
 
-@dataclass(frozen=True)
-class DaganProgress:
-    """What the training reports after each generator step."""
-
-    step: int
-    """generator steps done"""
-    steps: int
-    """generator steps in all"""
-    distance: float
-    """the critic's estimate of the Wasserstein distance of real from generated pairs, on its last batch"""
-    first: int
-    """the step this process began at"""
-
-
-def ignore(_: DaganProgress) -> None:
-    """Report nothing."""
-
-
 def same_class_pairs(data: ClassImages, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """`n` pairs [n, c, h, w] of two different images of one class, each pair's class drawn uniformly."""
     e = ImageTasks(data, way=1, shot=1, query=1).sample(n, generator)
@@ -121,7 +96,7 @@ def train_dagan(
     *,
     data_dir: Path | None = None,
     resume: bool = False,
-    report: Callable[[DaganProgress], None] = ignore,
+    report: Callable[[Progress], None] = lambda _: None,
 ) -> RunFolder:
     """Train as `config` says, into the run folder `out`. Only the classes of the training split are learnt from.
 
@@ -152,76 +127,41 @@ def train_dagan(
         )
         for p in (makers, judges)
     ]
-    folder = RunFolder(out)
 
-    with (
-        folder.start(config.to_json(), resume=resume, read=lambda c: DaganConfig.from_json(c).to_json()) as checkpoint,
-        stop_on_signals() as stopped,
-    ):
-        first, spent, sums, count = 0, 0.0, [0.0, 0.0], 0
-        if checkpoint:
-            first = checkpoint.step
-            spent, sums, count = checkpoint.entries(seconds=float, sums=[float, float], count=int)
-            load_weights({**makers, **judges}, checkpoint)
-            for optimizer, own, part in zip(optimizers, (makers, judges), ("generator", "critic"), strict=True):
-                kept = {k: v for k, v in checkpoint.optimizer.items() if f"/{part}." in k}
-                restore_optimizer(optimizer, own, replace(checkpoint, optimizer=kept))
-        began = time.perf_counter()
+    def step(step: int) -> dict[str, float]:
+        chance = stream(config.seed, KIND, step)
+        sums = {"distance": 0.0, "penalty": 0.0}
+        for _ in range(config.critic_steps):
+            x, other = same_class_pairs(data, config.batch, chance)
+            with torch.no_grad():
+                made = generator(x, _noise(config, len(x), chance, device))
+            values = critic(torch.cat([x, x]), torch.cat([other, made]))
+            gap = values[: len(x)].mean() - values[len(x) :].mean()
+            slope = gradient_penalty(critic, x, other, made, chance)
+            loss = config.penalty * slope - gap
+            _finite(loss.item(), "critic", step)
+            _step(optimizers[1], loss)
+            sums = {"distance": sums["distance"] + gap.item(), "penalty": sums["penalty"] + slope.item()}
+        x = same_class_pairs(data, config.batch, chance)[0]
+        loss = -critic(x, generator(x, _noise(config, len(x), chance, device))).mean()
+        _finite(loss.item(), "generator", step)
+        _step(optimizers[0], loss)
+        return {name: value / config.critic_steps for name, value in sums.items()}
 
-        def keep(step: int) -> None:
-            seconds = spent + time.perf_counter() - began
-            moments = optimizer_state(optimizers[0], makers) | optimizer_state(optimizers[1], judges)
-            state = {
-                "seconds": seconds,
-                "sums": sums,  # of distance and penalty since the last line of metrics.jsonl, over `count` steps
-                "count": count,
-                "image_shape": list(images.image_shape),
-            }
-            folder.save(Checkpoint(step, {**makers, **judges}, moments, state))
-
-        for step in range(first, config.steps):
-            chance = stream(config.seed, KIND, step)
-            distance = 0.0
-            for _ in range(config.critic_steps):
-                x, other = same_class_pairs(data, config.batch, chance)
-                with torch.no_grad():
-                    made = generator(x, _noise(config, len(x), chance, device))
-                values = critic(torch.cat([x, x]), torch.cat([other, made]))
-                gap = values[: len(x)].mean() - values[len(x) :].mean()
-                slope = gradient_penalty(critic, x, other, made, chance)
-                loss = config.penalty * slope - gap
-                _finite(loss.item(), "critic", step, folder)
-                _step(optimizers[1], loss)
-                distance = gap.item()
-                sums = [sums[0] + distance / config.critic_steps, sums[1] + slope.item() / config.critic_steps]
-            x = same_class_pairs(data, config.batch, chance)[0]
-            loss = -critic(x, generator(x, _noise(config, len(x), chance, device))).mean()
-            _finite(loss.item(), "generator", step, folder)
-            _step(optimizers[0], loss)
-            done, count = step + 1, count + 1
-            at_end = done == config.steps
-            regular = done % config.every == 0 or at_end
-            if regular:
-                folder.log(
-                    {
-                        "step": done,
-                        "distance": sums[0] / count,
-                        "penalty": sums[1] / count,
-                        "distance_val": _distance(config, generator, critic, held_out, device),
-                        "seconds": spent + time.perf_counter() - began,
-                    }
-                )
-                sums, count = [0.0, 0.0], 0
-                keep(done)
-            tell(report, DaganProgress(done, config.steps, distance, first), stopped)
-            if stopped.is_set() and not at_end:
-                if not regular:
-                    keep(done)
-                raise Interrupted(out, done)
-        folder.finish({"steps": config.steps, "seconds": spent + time.perf_counter() - began})
-        if stopped.is_set():  # in the last step: the run is whole, but what would follow was not wanted
-            raise KeyboardInterrupt
-    return folder
+    job = Job(
+        config.steps,
+        step,
+        {**makers, **judges},
+        list(zip(optimizers, (makers, judges), strict=True)),
+        config.every,
+        lambda: {"distance_val": _distance(config, generator, critic, held_out, device)},
+        averaged=("distance", "penalty"),
+        log_every=config.every,
+        state={"image_shape": list(images.image_shape)},
+    )
+    return run(
+        job, out, config.to_json(), read=lambda c: DaganConfig.from_json(c).to_json(), resume=resume, report=report
+    )
 
 
 def load_dagan(
@@ -278,10 +218,9 @@ def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
     optimizer.zero_grad(set_to_none=True)
 
 
-def _finite(loss: float, whose: str, step: int, folder: RunFolder) -> None:
+def _finite(loss: float, whose: str, step: int) -> None:
     if not math.isfinite(loss):
-        kept = f"; the last checkpoint in {folder.path} is from before" if folder.has("last") else ""
-        raise FloatingPointError(f"the {whose}'s loss at step {step} is {loss}: lower --lr{kept}")
+        raise FloatingPointError(f"the {whose}'s loss at step {step} is {loss}: lower --lr")
 
 
 @torch.no_grad()
