@@ -340,23 +340,20 @@ def in_folder(folder: Path, work: Callable[[], int]) -> tuple[int, str, str]:
 
 def _cut(name: str) -> int:
     """Stopped by Ctrl-C after three steps of four."""
-    from innerloop.rl import train as _  # noqa: F401
+    from innerloop.training import loop
 
-    modules = [sys.modules[m] for m in ("innerloop.training.train", "innerloop.rl.train", "innerloop.training.dagan")]
-    tell = modules[0].tell
+    progress = loop.Progress
 
-    def stop(report: Any, progress: Any, stopped: Any) -> None:
-        if progress.step == 3:
+    def stop(step: int, *given: Any) -> Any:
+        if step == 3:
             signal.raise_signal(signal.SIGINT)
-        tell(report, progress, stopped)
+        return progress(step, *given)
 
-    for m in modules:
-        m.tell = stop
+    loop.Progress = stop  # pyright: ignore[reportAttributeAccessIssue]
     try:
         return cli.run(COMMANDS[name][0])
     finally:
-        for m in modules:
-            m.tell = tell
+        loop.Progress = progress
 
 
 def contents(run: Path, but_for: Sequence[str] = ()) -> dict[Path, bytes]:

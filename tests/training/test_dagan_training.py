@@ -17,9 +17,9 @@ from innerloop.data.distort import Affine, Crop, Elastic, Flip
 from innerloop.errors import InnerloopError
 from innerloop.models.dagan import Critic, Generator, Sizes
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import Config, Interrupted, dagan, setup
-from innerloop.training.loop import Progress
+from innerloop.training import Config, Interrupted, dagan, loop, setup
 from innerloop.training.dagan import DaganConfig, augmentation, load_dagan, same_class_pairs, train_dagan
+from innerloop.training.loop import Progress
 from naming import names
 from tiny import blobs
 

@@ -92,7 +92,9 @@ def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) ->
     losses: list[float] = []
     config = replace(CONFIG, validation=replace(CONFIG.validation, every=6))
     with pytest.raises(Interrupted):
-        train(config, tmp_path / "r", report=lambda p: (losses.append(p.numbers["loss"]), ctrl_c() if p.step == 4 else 0))
+        train(
+            config, tmp_path / "r", report=lambda p: (losses.append(p.numbers["loss"]), ctrl_c() if p.step == 4 else 0)
+        )
     train(config, tmp_path / "r", resume=True, report=lambda p: losses.append(p.numbers["loss"]))
     (row,) = RunFolder(tmp_path / "r").metrics
     assert len(losses) == 6

@@ -155,6 +155,7 @@ def train_dagan(
         list(zip(optimizers, (makers, judges), strict=True)),
         config.every,
         lambda: {"distance_val": _distance(config, generator, critic, held_out, device)},
+        larger_is_better=None,
         averaged=("distance", "penalty"),
         log_every=config.every,
         state={"image_shape": list(images.image_shape)},

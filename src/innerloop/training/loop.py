@@ -66,7 +66,8 @@ class Job:
     """steps between validations and checkpoints"""
     validate: Callable[[], Mapping[str, float]] = dict
     """numbers to be logged; "validation" chooses the best checkpoint"""
-    larger_is_better: bool = True
+    larger_is_better: bool | None = True
+    """of the validation score; None: there is none, and no best checkpoint"""
     averaged: Sequence[str] = ()
     """the numbers of `step` that metrics.jsonl has as means over the steps since its last line"""
     log_every: int = 1
@@ -105,8 +106,9 @@ def run(
         validation: float | None = None
         if checkpoint:
             first = checkpoint.step
-            before = {"best": _NEVER, "validation": None, "sums": sums, "count": 0}  # not all in earlier versions
-            checkpoint = replace(checkpoint, state=before | checkpoint.state)
+            unused = {} if job.averaged else {"sums": sums, "count": 0}  # earlier versions wrote none then
+            unused |= {"best": _NEVER, "validation": None} if job.larger_is_better is None else {}
+            checkpoint = replace(checkpoint, state=unused | checkpoint.state)
             best, spent, validation, sums, count = checkpoint.entries(
                 best=float, seconds=float, validation=(float, NoneType), sums=[float] * len(sums), count=int
             )
@@ -161,7 +163,7 @@ def run(
                     keep(done)
                 raise Interrupted(out, done)
         summary: dict[str, Any] = {"steps": job.steps}
-        if validation is not None:
+        if job.larger_is_better is not None:
             summary |= {"best_step": folder.step("best"), "best_validation": best if job.larger_is_better else -best}
         folder.finish(summary | {"seconds": spent + time.perf_counter() - began})
         if stopped.is_set():  # in the last step: the run is whole, but what would follow was not wanted
