@@ -21,7 +21,7 @@ environment: Any = sys.modules["innerloop.runs.environment"]  # the name in the 
 OUT = "run"
 """the folder, in a trial's own"""
 RL = shlex.split("""
-    --iterations 4 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --trpo.cg-iterations 4 --env.horizon 4
+    --iterations 4 --meta-batch 2 --rollouts 3 --trpo.curvature-rollouts 2 --trpo.cg-iterations 4 --horizon 4
     --policy.hidden 5 --validation.every 2 --validation.tasks 2 --test.tasks 3 --test.rollouts 2 --test.steps 2
     --threads 1
 """)

@@ -71,8 +71,10 @@ if TYPE_CHECKING:
     from innerloop.models import resnet12 as resnet12
     from innerloop.models.pretrained import pretrained as pretrained
     from innerloop.training import Config as Config
+    from innerloop.training import Job as Job
     from innerloop.training import load_run as load_run
     from innerloop.training import preset as preset
+    from innerloop.training import run as run
     from innerloop.training import train as train
 
 _WHERE = {
@@ -144,12 +146,7 @@ _WHERE = {
     ),
     "core.random": ("stream",),
     # runs
-    "training": (
-        "Config",
-        "load_run",
-        "preset",
-        "train",
-    ),
+    "training": ("Config", "Job", "load_run", "preset", "run", "train"),
     "evaluation": (
         "EvalSettings",
         "Evaluation",
