@@ -171,7 +171,7 @@ def test_help_of_evaluate_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "says"),
     [
         (["trian"], "did you mean 'train'"),
-        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, dagan, rl, playground, data"),
+        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, serve, dagan, rl, playground, data"),
         (["train", "--inner.lrr", "1"], "--inner.lr"),
         (["train", "--methd", "anil"], "--method"),
         (["train", "--way", "five"], "five"),
@@ -333,13 +333,25 @@ def test_regression(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--inner.lr", "3e38"], "lower"),
         (["--device", "gpu"], "no device 'gpu'"),
         (["--device", "meta"], "no device 'meta'"),
-        (["--method", "nil", "--inner.learn-rates"], "nil has no inner loop"),
-        (["--method", "multiclass", "--inner.statistics", "support"], "multiclass trains without support sets"),
     ],
 )
 def test_what_cannot_be_trained(more: list[str], says: str, out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fails(train(out, *more), says, capsys)
     assert not RunFolder(out).finished
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--method", "nil", "--inner.learn-rates"], "nil has no inner loop"),
+        (["--method", "multiclass", "--inner.statistics", "support"], "multiclass trains without support sets"),
+    ],
+)
+def test_options_that_do_not_go_together(
+    more: list[str], says: str, out: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fails(train(out, *more), says, capsys, status=2)
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(

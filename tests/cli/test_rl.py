@@ -119,9 +119,12 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         rl.run(["evaluate", str(out)])
 
 
-def test_more_rollouts_of_curvature_than_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"curvature_rollouts 5 is above rollouts 4; give --trpo.curvature-rollouts 4"):
+def test_more_rollouts_of_curvature_than_there_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
         rl.run(["train", "--rollouts", "4", "--out", str(tmp_path / "r")])
+    err = " ".join(capsys.readouterr().err.split())
+    assert "curvature_rollouts 5 is above rollouts 4" in err
+    assert not (tmp_path / "r").exists()
 
 
 @pytest.mark.parametrize("tasks", [0, -3, 61])

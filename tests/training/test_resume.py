@@ -204,7 +204,7 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
         ("optimizer", "'exp_avg/conv1.conv.weight'", lambda o, s: o.pop("exp_avg/conv1.conv.weight")),
         ("optimizer", "'step/head.bias'", lambda o, s: [o.pop(k) for k in list(o) if k.endswith("/head.bias")]),
         ("optimizer", "'exp_avg/other'", lambda o, s: o.update({"exp_avg/other": torch.zeros(1)})),
-        ("optimizer", r"\(7,\).*\(3,\)", lambda o, s: o.update({"exp_avg/head.bias": torch.zeros(7)})),
+        ("optimizer", ("(7,)", "(3,)"), lambda o, s: o.update({"exp_avg/head.bias": torch.zeros(7)})),
         (
             "optimizer",
             ("exp_avg/head.bias", "torch.int8", "torch.float32"),

@@ -39,7 +39,6 @@ def parse(
     if long := [a for a in args if len(a) > _LONGEST]:
         raise InnerloopError(f"an argument has {len(long[0]):,} characters: {quoted(long[0])}")
     more: dict[str, Any] = {} if default is None else {"default": default}
-    args = ["--model.arch" + a.removeprefix("--model") if a.partition("=")[0] == "--model" else a for a in args]
     try:
         asked = tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **more)
     except SystemExit as done:
