@@ -40,9 +40,9 @@ RUN = (
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of somebody else's with the example in it, as the current one."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.py").write_text(EXAMPLE.read_text() + NET)
+    (tmp_path / "her_methods.py").write_text(EXAMPLE.read_text() + NET)
     yield tmp_path
-    sys.modules.pop("mine", None)
+    sys.modules.pop("her_methods", None)
 
 
 NET = """
@@ -86,7 +86,7 @@ def load_example():
 
 @pytest.mark.usefixtures("made_images")
 def test_a_run_of_it_resumes_and_is_tested(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = f"train --method mine:r2d2 --model mine:net {RUN} --outer.steps 4 --out whole".split()
+    whole = f"train --method her_methods:r2d2 --model her_methods:net {RUN} --outer.steps 4 --out whole".split()
     assert cli.run(whole) == 0
     weights = RunFolder(folder / "whole").load("last").weights
     assert {"log_lambda", "scale", "shift", "body.1.weight"} <= weights.keys()
@@ -96,11 +96,11 @@ def test_a_run_of_it_resumes_and_is_tested(folder: Path, capsys: pytest.CaptureF
     assert_same(weights, RunFolder(folder / "parts").load("last").weights)
     assert cli.run(["evaluate", "whole", "--shot", "2", "--seed", "5"]) == 0
     rows = RunFolder(folder / "whole").evaluations
-    assert [r["method"] for r in rows] == ["mine:r2d2", "mine:r2d2"]
+    assert [r["method"] for r in rows] == ["her_methods:r2d2", "her_methods:r2d2"]
     assert rows[0]["per_episode"] != rows[1]["per_episode"]
     assert cli.run(["evaluate", "whole", "--method", "nil"]) == 0
     assert cli.run(["analyse", "whole"]) == 1
-    assert "mine:r2d2" in capsys.readouterr().err
+    assert "her_methods:r2d2" in capsys.readouterr().err
 
 
 def stop_after(step: int, out: Path) -> None:
@@ -109,7 +109,7 @@ def stop_after(step: int, out: Path) -> None:
     from innerloop.cli.options import starting_config
     from innerloop.training import Config, Interrupted, train
 
-    args = f"--method mine:r2d2 --model.arch mine:net {RUN} --outer.steps 4".split()
+    args = f"--method her_methods:r2d2 --model.arch her_methods:net {RUN} --outer.steps 4".split()
     _, config = starting_config(args, "quick")
     config = tyro.cli(Config, args=[a for a in args if a not in ("--preset", "quick")], default=config)
 
@@ -128,7 +128,7 @@ def test_it_takes_part_in_families(folder: Path) -> None:
         "families",
         "--methods",
         "maml",
-        "mine:r2d2",
+        "her_methods:r2d2",
         "--budget",
         "smoke",
         "--way",
@@ -143,7 +143,7 @@ def test_it_takes_part_in_families(folder: Path) -> None:
     assert cli.run([*args, "--out", "made"]) == 0
     (found,) = Path("made").glob("*/families/result.json")
     labels = [r["label"] for r in read_json(found)["rows"]]
-    assert labels[:2] == ["maml", "mine:r2d2"]
+    assert labels[:2] == ["maml", "her_methods:r2d2"]
 
 
 def test_objects_train_without_a_name(tmp_path: Path) -> None:
@@ -179,7 +179,12 @@ def test_blocks_by_name_are_maml() -> None:
 
 
 def test_what_is_no_method_is_refused(folder: Path) -> None:
-    for name, given in (("mine:init", "function"), ("mine:r2d3", "r2d3"), ("nowhere:x", "nowhere"), ("mame", "maml")):
+    for name, given in (
+        ("her_methods:init", "function"),
+        ("her_methods:r2d3", "r2d3"),
+        ("nowhere:x", "nowhere"),
+        ("mame", "maml"),
+    ):
         with pytest.raises(InnerloopError, match=names(given)):
             method(name)
     with pytest.raises(InnerloopError, match=names("a:b")):
