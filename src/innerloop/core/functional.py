@@ -97,6 +97,28 @@ def head_of(model: nn.Sequential) -> tuple[str, nn.Module]:
     return list(blocks_of(model).items())[-1]
 
 
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+
+
+def stands_for_forward(module: nn.Module, method: str) -> bool:
+    """Whether `module` has a `method` that tells what its `forward` computes.
+
+    Not where a subclass has a `forward` of its own and leaves the method as it was, nor where there are hooks.
+    """
+    maker = next(c for c in type(module).__mro__ if {"forward", "__call__", method} & set(vars(c)))
+    return method in vars(maker) and not ("forward" in vars(module) or any(getattr(module, h) for h in _HOOKS))
+
+
+def linear_of_tasks(
+    x: Float[Tensor, "tasks n inputs"], weight: Tensor, bias: Tensor | None
+) -> Float[Tensor, "tasks n outputs"]:
+    """F.linear with weight and bias that all tasks share, or that have a leading task axis, each for itself."""
+    shift = None if bias is None else bias if bias.ndim == 1 else bias.unsqueeze(1)
+    if weight.ndim == 3:
+        return x @ weight.mT if shift is None else torch.baddbmm(shift, x, weight.mT)
+    return F.linear(x, weight, shift) if shift is None or shift.ndim == 1 else F.linear(x, weight) + shift
+
+
 def check_sharing(model: nn.Sequential) -> None:
     """Raise if two blocks share a parameter: whether it adapts could not be said block by block."""
     owner: dict[int, str] = {}
@@ -213,6 +235,14 @@ def _run(
         return h, found
 
     x = x.clone()  # a block may work in place
+    # A block that takes all tasks at once has `forward_tasks`: [tasks, n, …] -> [tasks, n, …], its parameters with or
+    # without a task axis. `vmap` gives the same, but costs more than the arithmetic of a small net.
+    if len(x) > 1 and all(stands_for_forward(m, "forward_tasks") for m in model.modules() if m is not model):
+        h = x
+        with _naming_input(x):
+            for block in Bound(model, {**slow, **fast}).module._modules.values():
+                h = block.forward_tasks(h)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
+        return h, {}
     with _naming_input(x), _pass(create_graph, several=len(x) > 1):
         if len(x) == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
             one = {n: w.squeeze(0) for n, w in fast.items()}

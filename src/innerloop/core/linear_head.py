@@ -26,10 +26,8 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, blocks_of
+from innerloop.core.functional import Weights, blocks_of, stands_for_forward
 from innerloop.core.losses import Loss, check_labels, cross_entropy, mean_squared_error
-
-_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
 class LinearHead(Protocol):
@@ -102,12 +100,9 @@ def linear_head_path(
 
 def _reader(head: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """How `head` makes features of what it is given, if it is a linear layer on them and nothing else."""
-    if "forward" in vars(head) or any(getattr(head, hooks) for hooks in _HOOKS):
-        return None
-    if type(head) is nn.Linear:
-        return lambda x: x
-    maker = next(c for c in type(head).__mro__ if {"forward", "__call__", "linear_features"} & set(vars(c)))
-    return head.linear_features if "linear_features" in vars(maker) else None  # pyright: ignore[reportReturnType]
+    if stands_for_forward(head, "linear_features"):
+        return head.linear_features  # pyright: ignore[reportReturnType]
+    return (lambda x: x) if type(head) is nn.Linear and stands_for_forward(head, "forward") else None
 
 
 def _split(

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.core.functional import linear_of_tasks
 from innerloop.validated import checked
 
 Readout = Literal["mean", "flatten"]
@@ -37,6 +38,11 @@ class Linear(nn.Linear):
     def linear_features(self, x: Tensor) -> Tensor:
         """[n, …] -> [n, inputs]: what the linear layer is given (`innerloop.core.linear_head`)"""
         return features(x, self.readout)
+
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, …] -> [tasks, n, outputs], where weight and bias may have a task axis"""
+        h = features(x.flatten(0, 1), self.readout).unflatten(0, x.shape[:2])
+        return linear_of_tasks(h, self.weight, self.bias)
 
 
 class CosineLinear(nn.Module):

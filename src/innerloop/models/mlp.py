@@ -21,6 +21,10 @@ class Hidden(nn.Module):
         """[n, …] -> [n, outputs]"""
         return torch.relu(self.linear(x))
 
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, …] -> [tasks, n, outputs], where the weights may have a task axis"""
+        return torch.relu(self.linear.forward_tasks(x))
+
 
 def mlp(
     inputs: int, outputs: int, *, hidden: Sequence[int] = (40, 40), generator: torch.Generator | None = None

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, blocks_of, forward
+from innerloop.core.functional import Weights, blocks_of, forward, linear_of_tasks
 from innerloop.validated import checked
 
 Activation = Literal["relu", "tanh"]
@@ -36,7 +36,13 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, inputs] -> [n, outputs]"""
-        x = F.linear(x, self.weight, self.bias)
+        return self._bend(F.linear(x, self.weight, self.bias))
+
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, inputs] -> [tasks, n, outputs], where weight and bias may have a task axis"""
+        return self._bend(linear_of_tasks(x, self.weight, self.bias))
+
+    def _bend(self, x: Tensor) -> Tensor:
         return torch.relu(x) if self.activation == "relu" else torch.tanh(x)
 
 
@@ -54,6 +60,12 @@ class GaussianHead(nn.Module):
         """[n, inputs] -> [n, 2 × actions]"""
         mean = F.linear(x, self.weight, self.bias)
         return torch.cat([mean, self.log_std.clamp(min=LOWEST_LOG_STD).expand_as(mean)], -1)
+
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, inputs] -> [tasks, n, 2 × actions], where the parameters may have a task axis"""
+        mean = linear_of_tasks(x, self.weight, self.bias)
+        log_std = self.log_std.clamp(min=LOWEST_LOG_STD)
+        return torch.cat([mean, (log_std if log_std.ndim == 1 else log_std.unsqueeze(1)).expand_as(mean)], -1)
 
 
 def gaussian_policy(

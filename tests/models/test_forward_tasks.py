@@ -1,0 +1,116 @@
+"""Small nets take all tasks in one product a layer: as task after task, in value, first and second derivative."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from innerloop.core import functional
+from innerloop.core.functional import forward, slow_weights
+from innerloop.core.random import stream
+from innerloop.models import Linear, mlp
+from innerloop.rl.policy import gaussian_policy
+from planting import plants
+
+TASKS = N = 3  # equal, so that an axis taken for another does not show in the shapes
+
+
+def heads(readout: str) -> nn.Sequential:
+    return nn.Sequential(OrderedDict(head=Linear(2 if readout == "mean" else 8, 3, readout=readout)))  # pyright: ignore[reportArgumentType]
+
+
+def without_bias() -> nn.Sequential:
+    model = mlp(2, 3, hidden=(3,))
+    model.head.bias = None  # pyright: ignore[reportAttributeAccessIssue]
+    return model
+
+
+def twice() -> nn.Sequential:
+    one = mlp(2, 2, hidden=(2,)).hidden1
+    return nn.Sequential(OrderedDict(first=one, second=one, head=Linear(2, 3)))  # pyright: ignore[reportArgumentType]
+
+
+MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
+    "mlp": (lambda: mlp(2, 3, hidden=(3, 3)), (2,)),
+    "mlp on pictures": (lambda: mlp(8, 3, hidden=(3,)), (2, 2, 2)),
+    "no bias": (without_bias, (2,)),
+    "one module at two places": (twice, (2,)),
+    "spatial mean": (lambda: heads("mean"), (2, 2, 2)),
+    "flattened": (lambda: heads("flatten"), (2, 2, 2)),
+    "policy of ReLUs": (lambda: gaussian_policy(2, 3, hidden=(3, 3)), (2,)),
+    "policy of tanh": (lambda: gaussian_policy(2, 3, hidden=(3,), activation="tanh", log_std=-0.3), (2,)),
+}
+
+
+def numbers(*shape: int, name: str) -> Tensor:
+    return torch.randn(*shape, generator=stream(0, name), dtype=torch.float64).requires_grad_()
+
+
+def derivatives(out: Tensor, of: dict[str, Tensor]) -> dict[str, Tensor]:
+    """By each input, and the derivative of a random function of these: the second one."""
+    value = (out.sin() * numbers(*out.shape, name="out").detach()).sum()
+    first = torch.autograd.grad(value, list(of.values()), create_graph=True, materialize_grads=True)
+    more = sum((g.cos() * numbers(*g.shape, name=n).detach()).sum() for n, g in zip(of, first, strict=True))
+    second = torch.autograd.grad(more, list(of.values()), materialize_grads=True)  # pyright: ignore[reportArgumentType]
+    return dict(zip(of, first, strict=True)) | {f"second {n}": g for n, g in zip(of, second, strict=True)}
+
+
+@plants(
+    "a task's bias goes to the example of its number",
+    "core.functional:linear_of_tasks",
+    lambda right: lambda x, w, b: right(x, w, None) + (0 if b is None else b),
+)
+@pytest.mark.parametrize("adapts", ["nothing", "weights", "biases", "all"])
+@pytest.mark.parametrize("kind", MODELS)
+def test_all_tasks_at_once_are_task_after_task(kind: str, adapts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, shape = MODELS[kind]
+    model = make().double()
+    slow = {n: numbers(*p.shape, name=n) for n, p in slow_weights(model).items()}
+    own = [
+        n for n in slow if adapts == "all" or (adapts != "nothing" and n.endswith("weight") == (adapts == "weights"))
+    ]
+    fast = {n: numbers(TASKS, *slow[n].shape, name=f"fast {n}") for n in own}
+    x = numbers(TASKS, N, *shape, name="x")
+    of = {"x": x, **slow, **{f"fast {n}": w for n, w in fast.items()}}
+    each = [forward(model, slow, {n: w[t : t + 1] for n, w in fast.items()}, x[t : t + 1]) for t in range(TASKS)]
+    monkeypatch.delattr(functional.torch, "vmap")
+    out = forward(model, slow, fast, x)
+    torch.testing.assert_close(out, torch.cat(each), rtol=1e-12, atol=1e-12)
+    wanted = derivatives(torch.cat(each), of)
+    for n, found in derivatives(out, of).items():
+        torch.testing.assert_close(found, wanted[n], rtol=1e-10, atol=1e-12, msg=lambda m, n=n: f"{n}: {m}")
+
+
+class Doubled(Linear):
+    """Inherits `forward_tasks`, and computes something else."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def hooked() -> nn.Module:
+    layer = Linear(2, 3)
+    layer.register_forward_hook(lambda module, given, out: 2 * out)
+    return layer
+
+
+def replaced() -> nn.Module:
+    layer = Linear(2, 3)
+    layer.forward = lambda x: 2 * nn.functional.linear(x, layer.weight, layer.bias)  # pyright: ignore[reportAttributeAccessIssue]
+    return layer
+
+
+@plants(
+    "any module with forward_tasks is taken at its word",
+    "core.functional:stands_for_forward",
+    lambda right: lambda module, method: hasattr(module, method),
+)
+@pytest.mark.parametrize("make", [lambda: Doubled(2, 3), hooked, replaced])
+def test_a_layer_that_computes_something_else_is_run_itself(make: Callable[[], nn.Module]) -> None:
+    model = nn.Sequential(OrderedDict(head=make())).double()
+    slow = {n: p.detach() for n, p in slow_weights(model).items()}
+    x = numbers(TASKS, N, 2, name="x").detach()
+    plain = nn.functional.linear(x, slow["head.weight"], slow["head.bias"])
+    torch.testing.assert_close(forward(model, slow, {}, x), 2 * plain)
