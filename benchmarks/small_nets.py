@@ -3,9 +3,9 @@
     python benchmarks/small_nets.py --out results/speed_small_nets.json
 
 One meta-step on sinusoids (MLP 40-40, 10 support and 10 query points). `vmap` is the same code with layers that do not
-say that they take all tasks at once; the plain loop is `torch.autograd.grad(create_graph=True)` and `functional_call`, a
-task at a time, on torch's own layers. The gradients are compared in float64 first. One thread, CPU time of the process;
-in each round all run one after the other, and a ratio is the median over rounds of (the other / innerloop).
+say that they take all tasks at once; the plain loop is `torch.autograd.grad(create_graph=True)` and `functional_call`,
+a task at a time, on torch's own layers. The gradients are compared in float64 first. One thread, CPU time of the
+process; in each round all run one after the other; ratios are (the other / innerloop) in a round.
 """
 
 import argparse
