@@ -27,7 +27,7 @@ from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import stream
-from innerloop.methods.gradient import predictor
+from innerloop.methods.method import predictor
 from innerloop.models import Linear, mlp
 from innerloop.models.mlp import Hidden
 
