@@ -37,8 +37,16 @@ class Bound:
     norms: dict[str, nn.modules.batchnorm._BatchNorm]
     """the batch normalisations of the copy that would take their statistics from the batch, by full name"""
 
-    def __init__(self, module: nn.Module, slow: Mapping[str, Tensor], fast: Mapping[str, Tensor] | None = None) -> None:
-        self._root, self._slow, self._fast = module, slow, fast or {}
+    def __init__(
+        self,
+        module: nn.Module,
+        slow: Mapping[str, Tensor],
+        fast: Mapping[str, Tensor] | None = None,
+        *,
+        task_axis: bool = False,
+    ) -> None:
+        """`task_axis`: the `fast` ones have a leading axis of tasks, which the module takes at once."""
+        self._root, self._slow, self._fast, self._axes = module, slow, fast or {}, int(task_axis)
         self._copies: dict[int, nn.Module] = {}
         self._bound: dict[int, Tensor] = {}
         self._buffers: list[tuple[str, Tensor, int]] = []
@@ -86,12 +94,12 @@ class Bound:
             if not fast and name not in self._slow:
                 raise lacking(name)
             given = self._fast[name] if fast else self._slow[name]
-            same = given.ndim == parameter.ndim if fast else given.shape == parameter.shape
+            same = given.ndim == parameter.ndim + self._axes if fast else given.shape == parameter.shape
             if not same and (fast or not self._of_another_way(name, given, parameter)):
                 kind = "fast weight of each task" if fast else "slow weight"
                 raise InnerloopError(
                     f"the {kind} {name!r} must have the axes of the model's parameter, {tuple(parameter.shape)}; got "
-                    f"{tuple(given.shape)}"
+                    f"{tuple(given.shape[self._axes if fast else 0 :])}"
                 )
             self._bound[id(parameter)] = given
         return self._bound[id(parameter)]

@@ -240,7 +240,7 @@ def _run(
     if len(x) > 1 and all(stands_for_forward(m, "forward_tasks") for m in model.modules() if m is not model):
         h = x
         with _naming_input(x):
-            for block in Bound(model, {**slow, **fast}).module._modules.values():
+            for block in Bound(model, slow, fast, task_axis=True).module._modules.values():
                 h = block.forward_tasks(h)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
         return h, {}
     with _naming_input(x), _pass(create_graph, several=len(x) > 1):
