@@ -114,3 +114,16 @@ def test_a_layer_that_computes_something_else_is_run_itself(make: Callable[[], n
     x = numbers(TASKS, N, 2, name="x").detach()
     plain = nn.functional.linear(x, slow["head.weight"], slow["head.bias"])
     torch.testing.assert_close(forward(model, slow, {}, x), 2 * plain)
+
+
+def test_a_module_out_of_reach_goes_the_general_way() -> None:
+    """A closure holds a module, which no copy can follow: the outputs are those of each task alone all the same."""
+    model = mlp(2, 3, hidden=(3,)).double()
+    hidden = model.hidden1
+    model.hidden1.held = lambda: hidden  # pyright: ignore[reportArgumentType]
+    x = torch.randn(TASKS, 4, 2, generator=stream(0, "out of reach"), dtype=torch.float64)
+    fast = {"head.weight": torch.randn(TASKS, 3, 3, generator=stream(1, "out of reach"), dtype=torch.float64)}
+    found = forward(model, slow_weights(model), fast, x)
+    for t in range(TASKS):
+        alone = forward(model, slow_weights(model), {n: w[t : t + 1] for n, w in fast.items()}, x[t : t + 1])
+        torch.testing.assert_close(found[t : t + 1], alone)

@@ -8,7 +8,7 @@ nothing to the model (`innerloop.core.bind`), so that threads can share it.
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -238,11 +238,11 @@ def _run(
     # A block that takes all tasks at once has `forward_tasks`: [tasks, n, …] -> [tasks, n, …], its parameters with or
     # without a task axis. `vmap` gives the same, but costs more than the arithmetic of a small net.
     if len(x) > 1 and all(stands_for_forward(m, "forward_tasks") for m in model.modules() if m is not model):
-        h = x
-        with _naming_input(x):
+        with suppress(NotBindable), _naming_input(x):  # a module out of reach: `vmap` below
+            h = x
             for block in Bound(model, slow, fast, task_axis=True).module._modules.values():
                 h = block.forward_tasks(h)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
-        return h, {}
+            return h, {}
     with _naming_input(x), _pass(create_graph, several=len(x) > 1):
         if len(x) == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
             one = {n: w.squeeze(0) for n, w in fast.items()}
