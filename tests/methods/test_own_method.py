@@ -158,6 +158,9 @@ def test_objects_train_without_a_name(tmp_path: Path) -> None:
     folder = il.train(config, tmp_path / "run", **given)
     assert [folder.config[k] for k in ("method", "data")] == ["object:two blocks", "object:blobs"]
     assert_same(before, dict(net.named_parameters()))
+    other = nn.Sequential(OrderedDict(body=nn.Sequential(*body[:-1], nn.Tanh()), head=net.head))
+    il.train(config, tmp_path / "other", **{**given, "model": other})  # of the same class and shapes, with other layers
+    assert isinstance(il.load_run(folder.path)[1].body[-1], nn.ReLU)
     assert_same(il.load_run(folder.path)[2], folder.load("best").weights)
     with pytest.MonkeyPatch.context() as m:
         m.setattr(reference, "_given", {})  # as another process has it

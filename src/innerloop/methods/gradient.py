@@ -41,12 +41,12 @@ def adapted_outputs(
     episodes: Episodes,
     inner: InnerLoop,
     *,
-    head: Head = "model",
-    start: Start = "own",
-    metric: Metric = Metric(),  # noqa: B008  frozen
-    loss: Loss = cross_entropy,
-    statistics: StatisticsOf = "batch",
-    temperature: float = 1.0,
+    head: Head,
+    start: Start,
+    metric: Metric,
+    loss: Loss,
+    statistics: StatisticsOf,
+    temperature: float,
 ) -> Float[Tensor, "tasks query out"]:
     """Adapt to each support set, then classify its query set by the model's head or by the support set's features.
 

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
-from innerloop.core.inner import with_steps
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.random import stream
 from innerloop.data.batches import ClassBatches
@@ -16,6 +15,7 @@ from innerloop.data.dataset import Regression
 from innerloop.data.distort import Affine, Distorted
 from innerloop.data.pairs import Pairs
 from innerloop.errors import InnerloopError, did_you_mean, quoted
+from innerloop.evaluation.evaluate import under
 from innerloop.methods.catalogue import NAMES, method
 from innerloop.methods.method import Learner, Method, Settings
 from innerloop.models import conv4, mlp, resnet12
@@ -238,12 +238,5 @@ def at_test(config: Config, model: nn.Sequential, name: str | None = None) -> Le
                 f"the head of a {config.method} run tells all training classes apart, so {name} cannot adapt it "
                 f"to {config.way} ways; test this body with nil, proto, baseline, finetune or proto-maml"
             )
-    t = config.test
-    settings = Settings(
-        with_steps(trained.inner(config.loop), t.inner_steps),
-        loss=losses(config).loss,
-        statistics=t.statistics,
-        metric=config.metric,
-        temperature=t.temperature,
-    )
-    return kind(model, settings)
+    settings = Settings(trained.inner(config.loop), loss=losses(config).loss, metric=config.metric)
+    return under(kind(model, settings), config.test)
