@@ -32,7 +32,7 @@ def group(name: str) -> str:
 
 
 def by_group(names: Sequence[str], homes: Mapping[str, str]) -> dict[str, list[str]]:
-    """Whole groups (alphabets) belong to one split, `homes`[group]."""
+    """Whole groups (alphabets) belong to one split, `homes[group]`."""
     splits: dict[str, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         splits[homes[group(name)]].append(name)

@@ -55,7 +55,13 @@ class Guesses:
 
 
 class FewShotClassifier(ClassifierMixin, BaseEstimator):
-    """Classify pictures by a few examples of each class.
+    """Classify images by a few examples of each class.
+
+    Nothing is random here, so there is no seed.
+
+    X is an array [n, h, w], [n, h, w, c] or [n, c, h, w] (uint8, or floats in 0..1), a list of files or of PIL images,
+    or an array [n, d]. The last are features, used as they are, where model is "pretrained"; they go through an
+    `nn.Sequential`; for a run they are flattened images.
 
     Parameters
     ----------
@@ -84,19 +90,14 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         a threshold, `threshold_`, which is calibrated on the support set (`estimator.unknown`) and has its error rates.
         For bodies that treat each image alone and do not adapt. Probabilities stay those of the classes.
 
-    Nothing is random here, so there is no seed.
-
-    X is an array [n, h, w], [n, h, w, c] or [n, c, h, w] (uint8, or floats in 0..1), a list of files or of PIL images,
-    or an array [n, d]. The last are features, used as they are, where model is "pretrained"; they go through an
-    `nn.Sequential`; for a run they are flattened images.
-
     Attributes
     ----------
-    classes_ : the labels, sorted; n_features_in_ : columns of X, if it was [n, d];
-    support_features_ : [n, d], what the body makes of the support set (after adaptation, if it adapts);
-    temperature_ : the temperature in use; threshold_ : where `unknown` is given;
-    examples_ : names and small pictures of the support set, where it was loaded
-    from a file that has them.
+    classes_ : the labels, sorted.
+    n_features_in_ : columns of X, if it was [n, d].
+    support_features_ : [n, d], what the body makes of the support set (after adaptation, if it adapts).
+    temperature_ : the temperature in use.
+    threshold_ : where `unknown` is given.
+    examples_ : names and small images of the support set, where it was loaded from a file that has them.
     """
 
     n_features_in_: int

@@ -1,0 +1,84 @@
+"""The documentation site builds without a warning, loads nothing from elsewhere, and has every public name."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import innerloop
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+class Loaded(HTMLParser):
+    """What a page loads by itself (links are not loaded)."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.urls: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag != "a" and (url := given.get("src") or (given.get("href") if tag == "link" else None)):
+            self.urls.append(url)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("sphinx")
+    out = tmp_path_factory.mktemp("site")
+    command = [
+        sys.executable,
+        "-m",
+        "sphinx",
+        "-q",
+        "-W",
+        "--keep-going",
+        "-d",
+        str(out / "trees"),
+        str(DOCS),
+        str(out / "html"),
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    return out / "html"
+
+
+def test_pages_load_nothing_from_elsewhere(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) > 25
+    for page in pages:
+        assert [u for u in Loaded(page.read_text()).urls if re.match(r"(https?:)?//", u)] == [], page.name
+
+
+def test_every_picture_has_a_description() -> None:
+    for page in DOCS.rglob("*.md"):
+        assert "![](" not in page.read_text(), page.name
+
+
+def test_the_command_line_page_has_every_command(site: Path) -> None:
+    from innerloop.cli import COMMANDS
+
+    page = (site / "cli.html").read_text()
+    for name in COMMANDS:
+        assert f"usage: innerloop {name}" in page, name
+
+
+def test_every_public_name_is_in_the_reference_and_documented() -> None:
+    pages = "".join(p.read_text() for p in (DOCS / "reference").glob("*.md"))
+    for name in dir(innerloop):
+        value = getattr(innerloop, name)
+        if isinstance(value, innerloop.Method):
+            assert f"| `il.{name}` | `{value.name}` |" in pages, name
+        elif name != "__version__":
+            assert f":: innerloop.{name}\n" in pages, name
+            assert inspect.getdoc(value), name
