@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.data.paths import data_root, find
 from innerloop.estimator import FewShotClassifier
@@ -45,7 +45,7 @@ def pictures(archive: Path) -> dict[str, list[bytes]]:
 
 def episodes(counts: list[int], shot: int, n: int, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """n episodes: rows of the support and the query images [way, shot], [way, query] in the classes' features."""
-    generator, first = stream(seed, "episodes", shot), np.cumsum([0, *counts])
+    generator, first = generator_for(seed, "episodes", shot), np.cumsum([0, *counts])
     found = []
     for _ in range(n):
         classes = torch.randperm(len(counts), generator=generator)[:WAY].tolist()
@@ -71,7 +71,7 @@ def main() -> None:
         parser.error(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
     everything = pictures(archive)
     names = list(everything)
-    order = torch.randperm(len(names), generator=stream(given.seed, "caltech classes")).tolist()
+    order = torch.randperm(len(names), generator=generator_for(given.seed, "caltech classes")).tolist()
     tested = sorted(names[i] for i in order[: given.classes])
     files = {name: everything[name][: given.images] for name in tested}
 

@@ -25,8 +25,8 @@ from sinusoid_chunk import median_ratio, resident_mb
 from innerloop.cli.memory import keep_freed_memory
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_step
-from innerloop.core.random import stream
-from innerloop.training import preset, setup
+from innerloop.core.random import generator_for
+from innerloop.training import build, preset
 
 Cell = tuple[str, str, tuple[int, int, int], int]
 
@@ -43,7 +43,7 @@ def random_images(shape: tuple[int, int, int]) -> ClassImages:
     classes, each = 64, 20
     return ClassImages(
         "random",
-        torch.randint(0, 256, (classes * each, *shape), dtype=torch.uint8, generator=stream(0, "images")),
+        torch.randint(0, 256, (classes * each, *shape), dtype=torch.uint8, generator=generator_for(0, "images")),
         torch.arange(classes) * each,
         torch.full((classes,), each),
         torch.zeros(classes, dtype=torch.long),
@@ -58,18 +58,18 @@ def measure(cell: Cell) -> dict[str, float]:
     config = replace(preset(name, method), device="cpu", threads=1)
     torch.set_num_threads(1)
     images = random_images(shape)
-    tasks = setup.training_tasks(config, images)
-    model = setup.build_model(config, images)
-    parameters = setup.learner(config, model).init()
+    tasks = build.training_tasks(config, images)
+    model = build.build_model(config, images)
+    parameters = build.learner(config, model).init()
     optimizer = torch.optim.Adam(parameters.values(), lr=config.outer.lr, foreach=False)
-    chunk = setup.chunk_size(config, torch.device("cpu"))
-    score = setup.losses(config).score
+    chunk = build.chunk_size(config, torch.device("cpu"))
+    score = build.losses(config).score
     began, wall = times(), time.perf_counter()
     for step in range(steps + 1):
         if step == 1:  # the one before was to warm up
             began, wall = times(), time.perf_counter()
-        batch = tasks.sample(config.outer.meta_batch, stream(0, "episodes", step))
-        objective = setup.learner(config, model, step).objective
+        batch = tasks.sample(config.outer.meta_batch, generator_for(0, "episodes", step))
+        objective = build.learner(config, model, step).objective
         found = objective_gradient(
             objective, parameters, batch, score, task_chunk=chunk, reduction=config.outer.reduction
         )

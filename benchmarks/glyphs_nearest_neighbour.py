@@ -16,16 +16,16 @@ import torch
 from PIL import Image
 
 from innerloop.core.episodes import ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.data.glyphs import GLYPHS, VERSION
-from innerloop.methods.attention import nearest_neighbour
+from innerloop.methods.metric import nearest_neighbour
 
 
 def accuracies(data: ClassImages, way: int, shot: int, episodes: int, chunk: int = 50) -> torch.Tensor:
     """Accuracy of each episode [episodes]."""
     tasks = ImageTasks(data, way, shot, query=15)
-    generator = stream(0, "evaluation", way, shot)
+    generator = generator_for(0, "evaluation", way, shot)
     accuracy = []
     for start in range(0, episodes, chunk):
         e = tasks.sample(min(chunk, episodes - start), generator)
@@ -37,7 +37,7 @@ def sheet(data: ClassImages, classes: int = 8, samples: int = 10) -> Image.Image
     """Random classes of each split (train, val, test from left to right), a row each."""
     blocks = []
     for split, members in data.splits.items():
-        chosen = torch.randperm(len(members), generator=stream(0, "sheet", split))[:classes].tolist()
+        chosen = torch.randperm(len(members), generator=generator_for(0, "sheet", split))[:classes].tolist()
         first = [int(data.first[members[c]]) for c in chosen]
         rows = torch.stack([data.images[f : f + samples, 0] for f in first])  # [classes, samples, 28, 28]
         blocks.append(rows.permute(0, 2, 1, 3).reshape(classes * rows.shape[2], -1))

@@ -27,7 +27,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from innerloop.models import Linear, conv4
 from innerloop.training.presets import preset
@@ -62,7 +62,7 @@ class Case:
             downsample="max_pool" if s.pool else "stride",
             readout=self.readout,  # pyright: ignore[reportArgumentType]
             affine=self.affine,
-            generator=stream(0, "init"),
+            generator=generator_for(0, "init"),
         ).to(s.dtype)
         if looped:
             head = Looped(model.head.in_features, s.way, readout=model.head.readout).to(s.dtype)
@@ -112,7 +112,7 @@ def whole(case: Case, chunk: int) -> Contenders:
 def head_alone(case: Case, chunk: int) -> Contenders:
     """The same on features that are given, which get a gradient too."""
     s, head = case.setting, case.model(False).head
-    g = stream(0, "features")
+    g = generator_for(0, "features")
     n, width = s.way * (1 + s.query), head.in_features
     labels = torch.arange(s.way).repeat(1 + s.query).expand(s.meta_batch, -1)
     h = torch.rand(s.meta_batch, n, width, generator=g).to(s.dtype).requires_grad_()

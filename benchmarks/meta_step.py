@@ -32,7 +32,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from innerloop.models import conv4
 
@@ -64,14 +64,14 @@ class Setting:
             filters=self.filters,
             downsample="max_pool" if self.pool else "stride",
             readout="flatten" if self.pool else "mean",
-            generator=stream(0, "init"),
+            generator=generator_for(0, "init"),
         )
         return model.to(self.dtype)
 
     def episodes(self) -> Episodes:
         shape = (self.channels, self.image_size, self.image_size)
         labels = torch.arange(self.way).expand(self.meta_batch, -1)
-        g = stream(0, "images")
+        g = generator_for(0, "images")
         return Episodes(
             torch.rand(self.meta_batch, self.way, *shape, generator=g).to(self.dtype),
             labels,

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 
 from innerloop.core.functional import slow_weights
-from innerloop.core.random import stream
-from innerloop.rl import cheetah, setup
+from innerloop.core.random import generator_for
+from innerloop.rl import build, cheetah
 from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.rl.policy import split_output
 from innerloop.rl.presets import own_settings
@@ -90,12 +90,12 @@ class Run(gymnasium.Env[np.ndarray, np.ndarray]):
 def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
     """All rollouts of all tasks in one call a step; gives the environment steps taken (those behind an end are not)."""
     config = own_settings(find(name))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
-    where = env.sample_tasks(tasks, stream(0, "tasks"))
+    env = build.simulator(config)
+    policy = build.policy(config, env)
+    where = env.sample_tasks(tasks, generator_for(0, "tasks"))
 
     def run() -> int:
-        found = sample(policy, slow_weights(policy), {}, env, where, rollouts, stream(0, "rollouts"))
+        found = sample(policy, slow_weights(policy), {}, env, where, rollouts, generator_for(0, "rollouts"))
         return int(found.alive.sum())
 
     return run
@@ -104,14 +104,14 @@ def batched(name: str, tasks: int, rollouts: int) -> Callable[[], int]:
 def vector(name: str, kind: str, envs: int, horizon: int) -> Callable[[], int]:
     """`envs` Gymnasium environments in step, with one call of the policy a step."""
     config = own_settings(find(name))
-    policy = setup.policy(config, setup.simulator(config))
+    policy = build.policy(config, build.simulator(config))
     many = [Walk if name == "navigation" else Run] * envs
     made = gymnasium.vector.SyncVectorEnv(many) if kind == "sync" else gymnasium.vector.AsyncVectorEnv(many)
 
     @torch.no_grad()
     def run() -> int:
         seen, _ = made.reset(seed=0)
-        noise = stream(0, "noise")
+        noise = generator_for(0, "noise")
         for _ in range(horizon):
             mean, log_std = split_output(policy(torch.as_tensor(np.asarray(seen), dtype=torch.float32)))
             action = mean + log_std.exp() * torch.randn(mean.shape, generator=noise)
@@ -137,12 +137,12 @@ def rates(ways: dict[str, Callable[[], int]], rounds: int) -> dict[str, list[flo
 def meta_iteration(name: str, method: str, rounds: int) -> dict[str, float]:
     """Median seconds of sampling, of the inner step (with baseline and advantages), and of the outer step."""
     config = replace(own_settings(find(name)), method=cast(Any, method))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
-    learner, slow = setup.learner(config, policy), slow_weights(policy)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
+    learner, slow = build.learner(config, policy), slow_weights(policy)
     sampling, inner, outer = [], [], []
     for i in range(rounds + 1):
-        tasks = env.sample_tasks(config.meta_batch, stream(0, "tasks", i))
+        tasks = env.sample_tasks(config.meta_batch, generator_for(0, "tasks", i))
         start = time.perf_counter()
         found = collect(learner, slow, env, tasks, config, noise_of(config, i))
         middle = time.perf_counter()

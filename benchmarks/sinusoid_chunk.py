@@ -27,7 +27,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from innerloop.models import mlp
 
@@ -47,9 +47,9 @@ def resident_mb() -> float:
 
 
 def sinusoid(tasks: int, inner: InnerLoop, chunk: int | None) -> Step:
-    model = mlp(1, 1, generator=stream(0, "init"))
-    x = torch.rand(tasks, 20, 1, generator=stream(0, "x")) * 10 - 5
-    amplitude, phase = torch.rand(2, tasks, 1, 1, generator=stream(0, "tasks"))
+    model = mlp(1, 1, generator=generator_for(0, "init"))
+    x = torch.rand(tasks, 20, 1, generator=generator_for(0, "x")) * 10 - 5
+    amplitude, phase = torch.rand(2, tasks, 1, 1, generator=generator_for(0, "tasks"))
     y = (0.1 + 4.9 * amplitude) * torch.sin(x - torch.pi * phase)
     e = Episodes(x[:, :10], y[:, :10], x[:, 10:], y[:, 10:])
     predict = predictor(model, inner, loss=mean_squared_error)

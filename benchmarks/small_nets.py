@@ -26,7 +26,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import mean_squared_error
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from innerloop.models import Linear, mlp
 from innerloop.models.mlp import Hidden
@@ -49,15 +49,15 @@ class AloneHead(Linear):
 
 
 def sinusoids(tasks: int, dtype: torch.dtype) -> Episodes:
-    x = torch.rand(tasks, 20, 1, generator=stream(0, "x")) * 10 - 5
-    amplitude, phase = torch.rand(2, tasks, 1, 1, generator=stream(0, "tasks"))
+    x = torch.rand(tasks, 20, 1, generator=generator_for(0, "x")) * 10 - 5
+    amplitude, phase = torch.rand(2, tasks, 1, 1, generator=generator_for(0, "tasks"))
     y = (0.1 + 4.9 * amplitude) * torch.sin(x - torch.pi * phase)
     x, y = x.to(dtype), y.to(dtype)
     return Episodes(x[:, :10], y[:, :10], x[:, 10:], y[:, 10:])
 
 
 def net(dtype: torch.dtype) -> nn.Sequential:
-    return mlp(1, 1, generator=stream(0, "init")).to(dtype)
+    return mlp(1, 1, generator=generator_for(0, "init")).to(dtype)
 
 
 def library(e: Episodes, steps: int, *, alone: bool) -> Callable[[], Gradient]:

@@ -19,15 +19,15 @@ from innerloop import (
     cross_entropy,
     evaluate,
     forward,
+    generator_for,
     meta_gradient,
     outer_step,
     predictor,
     slow_weights,
-    stream,
 )
 
 # Your images: for each class a uint8 tensor [n, channels, height, width]. Here: blobs at a place of the class's own.
-generator = stream(0, "images")
+generator = generator_for(0, "images")
 places = torch.randint(2, 12, (30, 2), generator=generator).tolist()
 per_class = []
 for row, column in places:
@@ -49,7 +49,7 @@ model = nn.Sequential(
 
 # One episode by hand: fast weights from the support set, then the query set with them.
 inner = InnerLoop(blocks="all", steps=3, lr=0.1)  # MAML; blocks="head" is ANIL
-episodes = train.sample(4, stream(0, "episodes", 0))
+episodes = train.sample(4, generator_for(0, "episodes", 0))
 slow = slow_weights(model)
 fast = adapt(model, slow, episodes.support_x, episodes.support_y, inner)
 logits = forward(model, slow, fast, episodes.query_x)  # [tasks, query, way]
@@ -60,7 +60,7 @@ outer = OuterLoop(steps=150, meta_batch=8, lr=3e-3)
 predict = predictor(model, inner)
 optimizer = torch.optim.Adam(slow.values(), lr=outer.lr)
 for step in range(outer.steps):
-    batch = train.sample(outer.meta_batch, stream(0, "episodes", step))
+    batch = train.sample(outer.meta_batch, generator_for(0, "episodes", step))
     found = meta_gradient(predict, slow, batch, cross_entropy, accuracy)
     outer_step(optimizer, slow, found.gradient, outer, step)
 

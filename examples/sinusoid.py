@@ -11,16 +11,16 @@ from innerloop import (
     OuterLoop,
     Sinusoid,
     evaluate,
+    generator_for,
     mean_squared_error,
     meta_gradient,
     outer_step,
     predictor,
     slow_weights,
-    stream,
 )
 from innerloop.models import mlp
 
-model = mlp(1, 1, hidden=(40, 40), generator=stream(0, "init"))
+model = mlp(1, 1, hidden=(40, 40), generator=generator_for(0, "init"))
 tasks = Sinusoid(shot=10, query=10)
 inner = InnerLoop(blocks="all", steps=1, lr=0.01)
 outer = OuterLoop(steps=300, meta_batch=25, lr=1e-3)
@@ -28,7 +28,7 @@ slow = slow_weights(model)
 predict = predictor(model, inner, loss=mean_squared_error)
 optimizer = torch.optim.Adam(slow.values())
 for step in range(outer.steps):
-    batch = tasks.sample(outer.meta_batch, stream(0, "episodes", step))
+    batch = tasks.sample(outer.meta_batch, generator_for(0, "episodes", step))
     found = meta_gradient(predict, slow, batch, mean_squared_error)
     outer_step(optimizer, slow, found.gradient, outer, step)
 

@@ -14,7 +14,7 @@ import torch
 
 from innerloop import cli
 from innerloop.runs import RunFolder
-from innerloop.training import setup
+from innerloop.training import build
 from tiny import FLAGS, load_blobs
 
 environment: Any = sys.modules["innerloop.runs.environment"]  # the name in the package is the function
@@ -60,9 +60,9 @@ def run_to_the_end(name: str) -> int:
 def prepared() -> Iterator[Path]:
     """A folder to work in; images are made, not read or drawn."""
     before, folder = Path.cwd(), Path(tempfile.mkdtemp(prefix="innerloop-attack-"))
-    load, commit = setup.load_images, environment.commit
+    load, commit = build.load_images, environment.commit
     torch.set_num_threads(1)
-    setup.load_images = load_blobs
+    build.load_images = load_blobs
     environment.commit = lambda: None  # git takes longer than a run
     os.environ["INNERLOOP_CACHE"] = str(folder / "cache")
     try:
@@ -70,7 +70,7 @@ def prepared() -> Iterator[Path]:
         yield folder
     finally:
         os.chdir(before)
-        setup.load_images, environment.commit = load, commit
+        build.load_images, environment.commit = load, commit
         shutil.rmtree(folder)
 
 

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.navigation import Navigation
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.sampling import Trajectories, advantages, batch, sample
@@ -16,12 +16,14 @@ TASKS = 3
 
 
 def learner(blocks: str = "all", lr: float = 0.3, steps: int = 1, hidden: tuple[int, ...] = (4, 3)) -> Learner:
-    policy = gaussian_policy(2, 2, hidden=hidden, activation="tanh", log_std=-1.0, generator=stream(0, "init")).double()
+    policy = gaussian_policy(
+        2, 2, hidden=hidden, activation="tanh", log_std=-1.0, generator=generator_for(0, "init")
+    ).double()
     return Learner(policy, InnerLoop(blocks="all" if blocks == "all" else "head", steps=steps, lr=lr))
 
 
 def examples(of: Learner, slow: dict, fast: dict, tasks: Tensor, phase: int) -> tuple[Batch, Trajectories]:
-    found = sample(of.policy, slow, fast, NAV, tasks, 5, stream(0, "rollouts", phase))
+    found = sample(of.policy, slow, fast, NAV, tasks, 5, generator_for(0, "rollouts", phase))
     with torch.no_grad():
         out = forward(of.policy, slow, fast, found.observations.flatten(1, 2))
     return batch(found, out, advantages(found, 0.99, 1.0)), found
@@ -29,7 +31,7 @@ def examples(of: Learner, slow: dict, fast: dict, tasks: Tensor, phase: int) -> 
 
 def meta_batch(of: Learner) -> tuple[dict[str, torch.nn.Parameter], MetaBatch]:
     slow = slow_weights(of.policy)
-    tasks = NAV.sample_tasks(TASKS, stream(0, "tasks")).double()
+    tasks = NAV.sample_tasks(TASKS, generator_for(0, "tasks")).double()
     support: list[Batch] = []
     fast: dict[str, Tensor] = {}
     for m in range(of.inner.steps):

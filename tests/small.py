@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.gradient import step_predictions
 from innerloop.models import conv4, mlp
 
@@ -23,7 +23,7 @@ def images(
     seed: int = 0,
 ) -> Episodes:
     """Classes are smooth-ish random patterns with noise, so that losses and gradients are neither 0 nor huge."""
-    g = stream(seed, "images")
+    g = generator_for(seed, "images")
     centre = torch.randn(tasks, way, 1, channels, size, size, generator=g, dtype=torch.float64)
     noise = torch.randn(tasks, way, shot + query, channels, size, size, generator=g, dtype=torch.float64)
     x = centre + noise
@@ -38,7 +38,7 @@ def images(
 
 def targets(tasks: int = 3, support: int = 4, query: int = 5, seed: int = 0) -> Episodes:
     """Regression: sines with a phase a task."""
-    g = stream(seed, "targets")
+    g = generator_for(seed, "targets")
     x = torch.randn(tasks, support + query, 1, generator=g, dtype=torch.float64) * 2
     y = torch.sin(x + torch.rand(tasks, 1, 1, generator=g, dtype=torch.float64) * 3)
     return Episodes(x[:, :support], y[:, :support], x[:, support:], y[:, support:])
@@ -78,19 +78,19 @@ def conv_model(kind: str = "stride", *, way: int = 3, size: int = 17, filters: i
         filters=filters,
         downsample="max_pool" if kind == "max_pool" else "stride",
         readout="flatten" if kind == "max_pool" else "mean",
-        generator=stream(seed, "init"),
+        generator=generator_for(seed, "init"),
     ).double()
     return jiggle(model, seed)
 
 
 def small_mlp(seed: int = 0) -> nn.Sequential:
     """1 → 6 → 5 → 1."""
-    return jiggle(mlp(1, 1, hidden=(6, 5), generator=stream(seed, "init")).double(), seed)
+    return jiggle(mlp(1, 1, hidden=(6, 5), generator=generator_for(seed, "init")).double(), seed)
 
 
 def jiggle(model: nn.Sequential, seed: int = 0) -> nn.Sequential:
     """Move every parameter a little, so that none is exactly 0 or 1."""
-    g = stream(seed, "jiggle")
+    g = generator_for(seed, "jiggle")
     with torch.no_grad():
         for p in model.parameters():
             p += 0.2 * torch.randn(p.shape, generator=g, dtype=p.dtype)

@@ -11,12 +11,12 @@ import torch
 
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import OuterLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data import catalogue
 from innerloop.data.glyphs import GLYPHS
 from innerloop.evaluation import EvalSettings
 from innerloop.runs import RunFolder
-from innerloop.training import Config, Inner, Model, Validation, setup
+from innerloop.training import Config, Inner, Model, Validation, build
 
 CONFIG = Config(
     way=3,
@@ -48,7 +48,7 @@ FLAGS = shlex.split("""
 @cache
 def blobs(size: int = 16, channels: int = 1, classes: int = 6, images: int = 8) -> ClassImages:
     """Three splits of `classes` classes, `images` images each: a pattern a class, and noise."""
-    g = stream(0, "blobs")
+    g = generator_for(0, "blobs")
     n = 3 * classes
     pattern = torch.rand(n, 1, channels, size, size, generator=g)
     noise = torch.rand(n, images, channels, size, size, generator=g)
@@ -63,14 +63,14 @@ def glyphs_of_16_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load_blobs(config: Config, data_dir: Path | None = None) -> ClassImages | None:
-    """Stands in for `setup.load_images`."""
+    """Stands in for `build.load_images`."""
     return None if config.regression else blobs()
 
 
 @pytest.fixture
 def made_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set is read or drawn."""
-    monkeypatch.setattr(setup, "load_images", load_blobs)
+    monkeypatch.setattr(build, "load_images", load_blobs)
 
 
 def result(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from innerloop.core.outer import OuterLoop as OuterLoop
     from innerloop.core.outer import meta_gradient as meta_gradient
     from innerloop.core.outer import outer_step as outer_step
-    from innerloop.core.random import stream as stream
+    from innerloop.core.random import generator_for as generator_for
     from innerloop.data.catalogue import load as load
     from innerloop.data.dataset import Dataset as Dataset
     from innerloop.data.dataset import Download as Download
@@ -144,7 +144,7 @@ _WHERE = {
         "meta_gradient",
         "outer_step",
     ),
-    "core.random": ("stream",),
+    "core.random": ("generator_for",),
     # runs
     "training": ("Config", "Job", "load_run", "preset", "run", "train"),
     "evaluation": (

@@ -14,10 +14,10 @@ from innerloop.core.episodes import Episodes, ImageTasks
 from innerloop.core.functional import batch_statistics, block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.evaluation import EvalSettings, evaluate
 from innerloop.methods.method import predictor
-from innerloop.training import setup
+from innerloop.training import build
 from tiny import CONFIG, blobs
 
 FAMILY = ImageTasks(blobs().split("test"), 3, 1, 3)
@@ -27,11 +27,11 @@ INNER = InnerLoop(lr=0.4, steps=2)
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Sequential:
-    return setup.build_model(CONFIG, blobs())
+    return build.build_model(CONFIG, blobs())
 
 
 def batch(tasks: int = 3) -> Episodes:
-    return FAMILY.sample(tasks, stream(0, "t"))
+    return FAMILY.sample(tasks, generator_for(0, "t"))
 
 
 def test_pixels_are_points() -> None:

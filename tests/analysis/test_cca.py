@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innerloop.analysis import canonical_correlations, mean_cca, pwcca, svcca
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from naming import names
 from planting import plants
@@ -18,7 +18,7 @@ seeds = st.integers(0, 99)
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=stream(seed, "cca", *shape), dtype=torch.float64)
+    return torch.randn(*shape, generator=generator_for(seed, "cca", *shape), dtype=torch.float64)
 
 
 def related(n: int, p: int, q: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from innerloop.analysis import linear_cka, rbf_cka
 from innerloop.analysis.cka import centred_pair
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from naming import names
 from planting import plants
@@ -21,7 +21,7 @@ MEASURES = [linear_cka, rbf_cka]
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(*shape, generator=stream(seed, "cka", *shape), dtype=torch.float64)
+    return torch.randn(*shape, generator=generator_for(seed, "cka", *shape), dtype=torch.float64)
 
 
 def related(n: int, p: int, q: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -118,7 +118,7 @@ def test_rotations_and_scale_change_nothing(measure, unbiased: bool, seed: int, 
     assert measure(x, scale * x @ rotation, unbiased=unbiased) == pytest.approx(1.0)
     stretched = x * torch.tensor([1.0, 30.0, 0.1, 3.0, 1.0])
     assert measure(x, stretched, unbiased=unbiased) < 0.99  # not every linear map: that is CCA
-    order = torch.randperm(12, generator=stream(seed, "order"))
+    order = torch.randperm(12, generator=generator_for(seed, "order"))
     assert measure(x[order], y[order], unbiased=unbiased) == pytest.approx(value)
 
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerloop.analysis.generated import diversity, look_at_generated, nearest
+from innerloop.analysis.generated import diversity, diversity_report, nearest
 from innerloop.core.episodes import ClassImages
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.report.generated import draw_generated, generated_png
 from naming import names
@@ -39,7 +39,7 @@ def turned(data: ClassImages, turns: int) -> ClassImages:
 
 
 def test_diversity_is_the_mean_over_pairs() -> None:
-    x = torch.rand(3, 4, 1, 5, 6, generator=stream(0, "x"))
+    x = torch.rand(3, 4, 1, 5, 6, generator=generator_for(0, "x"))
     slow = [sum(float((a - b).square().sum() ** 0.5) for a, b in combinations(one, 2)) / 6 for one in x]
     assert diversity(x).tolist() == pytest.approx(slow, rel=1e-5)
     with pytest.raises(InnerloopError, match=names("samples", 2, 1)):
@@ -48,7 +48,7 @@ def test_diversity_is_the_mean_over_pairs() -> None:
 
 def test_nearest_against_a_loop_with_turned_classes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("innerloop.analysis.generated._CHUNK", 7)  # 48 images do not fit one chunk, nor whole ones
-    x = torch.rand(5, 1, 16, 16, generator=stream(0, "x"))
+    x = torch.rand(5, 1, 16, 16, generator=generator_for(0, "x"))
     for turns in (0, 1):
         place, distance = nearest(x, turned(TRAIN, turns))
         every = torch.rot90(TRAIN.images[:48].float() / 255, turns, dims=(-2, -1))
@@ -65,7 +65,7 @@ def test_a_copy_is_at_distance_0() -> None:
 
 
 def test_a_generator_that_copies() -> None:
-    found = look_at_generated(Copy(), TEST, TRAIN, images=4, samples=3)
+    found = diversity_report(Copy(), TEST, TRAIN, images=4, samples=3)
     made, affine, real = found.spreads
     assert [s.name for s in found.spreads] == ["generated", "affine", "real"]
     assert (made.diversity.mean, made.to_condition.mean) == (0, 0)
@@ -78,7 +78,7 @@ def test_a_generator_that_copies() -> None:
 
 
 def test_a_generator_that_recalls_a_training_image() -> None:
-    found = look_at_generated(Recall(), TEST, TRAIN, images=3, samples=2)
+    found = diversity_report(Recall(), TEST, TRAIN, images=3, samples=2)
     made = found.spreads[0]
     assert (made.diversity.mean, made.to_train.mean) == (0, 0)
     assert made.to_condition.mean > 0
@@ -87,14 +87,14 @@ def test_a_generator_that_recalls_a_training_image() -> None:
 
 def test_real_images_are_others_of_the_class() -> None:
     """Noise around a pattern: real images of a class are as far from one another as from the conditioning one."""
-    real = look_at_generated(Copy(), TEST, TRAIN, images=6, samples=7).spreads[2]
+    real = diversity_report(Copy(), TEST, TRAIN, images=6, samples=7).spreads[2]
     assert real.to_condition.mean == pytest.approx(real.diversity.mean, rel=0.1)
     assert real.to_train.mean > real.to_condition.mean  # other classes have other patterns
 
 
 def test_conditioning_images_depend_on_the_seed_alone() -> None:
     a, b, c = (
-        look_at_generated(make, TEST, TRAIN, images=3, samples=2, seed=seed)
+        diversity_report(make, TEST, TRAIN, images=3, samples=2, seed=seed)
         for make, seed in ((Copy(), 0), (Recall(), 0), (Copy(), 1))
     )
     assert torch.equal(a.conditions, b.conditions)
@@ -104,9 +104,9 @@ def test_conditioning_images_depend_on_the_seed_alone() -> None:
 
 def test_what_is_refused() -> None:
     with pytest.raises(InnerloopError, match=names("images", 2, 6, "blobs/test", 7)):
-        look_at_generated(Copy(), TEST, TRAIN, images=7)
+        diversity_report(Copy(), TEST, TRAIN, images=7)
     with pytest.raises(InnerloopError, match=names("samples", 2, 1)):
-        look_at_generated(Copy(), TEST, TRAIN, images=3, samples=1)
+        diversity_report(Copy(), TEST, TRAIN, images=3, samples=1)
     with pytest.raises(InnerloopError, match=names([3, 16, 16], "blobs/train", [1, 16, 16])):
         nearest(torch.rand(2, 3, 16, 16), TRAIN)
     with pytest.raises(InnerloopError, match=names([2, 1, 4, 4], [2, 3, 1, 4, 4], [2, 1, 1, 4, 4])):
@@ -117,7 +117,7 @@ def test_what_is_refused() -> None:
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_picture_shows_each_image_in_its_place(channels: int) -> None:
-    x = torch.rand(3, 2, channels, 4, 5, generator=stream(0, "x"))
+    x = torch.rand(3, 2, channels, 4, 5, generator=generator_for(0, "x"))
     given, nearest_to = x[:, 0] * 0.5, x * 0.25
     figure = draw_generated(given.numpy(), x.numpy(), nearest_to.numpy())
     left, middle, right = (torch.as_tensor(a.get_images()[0].get_array().data) for a in figure.axes)  # pyright: ignore

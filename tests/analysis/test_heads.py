@@ -16,16 +16,16 @@ from innerloop.core.episodes import Episodes, ImageTasks
 from innerloop.core.functional import batch_statistics, block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import accuracy
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
-from innerloop.methods.attention import cosine_attention, euclidean_means
 from innerloop.methods.catalogue import ANIL, MAML, NIL
 from innerloop.methods.gradient import body_features
 from innerloop.methods.method import predictor
+from innerloop.methods.metric import cosine_attention, euclidean_means
 from innerloop.models import conv4, mlp
-from innerloop.training import setup
+from innerloop.training import build
 from naming import names
 from planting import plants
 from tiny import CONFIG, blobs
@@ -38,15 +38,15 @@ COLUMNS = list(itertools.permutations(range(3)))
 
 @pytest.fixture(scope="module")
 def model() -> nn.Sequential:
-    return setup.build_model(CONFIG, blobs())
+    return build.build_model(CONFIG, blobs())
 
 
 def batch(tasks: int = 4) -> Episodes:
-    return FAMILY.sample(tasks, stream(0, "t"))
+    return FAMILY.sample(tasks, generator_for(0, "t"))
 
 
 def normal(*shape: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=stream(0, "heads", *shape))
+    return torch.randn(*shape, generator=generator_for(0, "heads", *shape))
 
 
 # ── Euclidean distance to class means
@@ -106,7 +106,7 @@ def test_the_euclidean_head_in_prediction_and_evaluation(model, statistics) -> N
 def test_fresh_head_leaves_the_given_weights_as_they_were(model) -> None:
     slow = slow_weights(model)
     before = {n: p.detach().clone() for n, p in slow.items()}
-    weights = fresh_head(model, slow, stream(1, "head"))
+    weights = fresh_head(model, slow, generator_for(1, "head"))
     assert list(weights) == list(slow)
     assert all((weights[n] is p) == (not n.startswith("head.")) for n, p in slow.items())
     with torch.no_grad():
@@ -121,12 +121,12 @@ def test_fresh_head_leaves_the_given_weights_as_they_were(model) -> None:
     lambda right: lambda *given, **more: right(*given, **{**more, "zero": True}),
 )
 def test_fresh_head_is_drawn_as_models_are(model) -> None:
-    weights = fresh_head(model, slow_weights(model), stream(1, "head"))
-    expected = nn.init.xavier_uniform_(torch.empty(3, 4), generator=stream(1, "head"))
+    weights = fresh_head(model, slow_weights(model), generator_for(1, "head"))
+    expected = nn.init.xavier_uniform_(torch.empty(3, 4), generator=generator_for(1, "head"))
     assert torch.equal(weights["head.weight"], expected)
     assert not bool(weights["head.bias"].any())
     assert weights["head.weight"].requires_grad
-    zero = fresh_head(model, slow_weights(model), stream(1, "head"), zero=True)
+    zero = fresh_head(model, slow_weights(model), generator_for(1, "head"), zero=True)
     assert not bool(zero["head.weight"].any())
 
 
@@ -134,9 +134,9 @@ def test_fresh_head_is_drawn_as_models_are(model) -> None:
 @pytest.mark.parametrize("tasks", [1, 4])
 def test_fresh_head_of_another_width(readout, tasks) -> None:
     """A classifier of seven classes gets a head of three, reads the body as before, and adapts as a net of three."""
-    wide = conv4(7, image_size=16, filters=4, readout=readout, generator=stream(0, "wide"))
+    wide = conv4(7, image_size=16, filters=4, readout=readout, generator=generator_for(0, "wide"))
     slow = {**slow_weights(wide), "rate:head": torch.tensor([0.5])}
-    weights = fresh_head(wide, slow, stream(0, "head"), outputs=3)
+    weights = fresh_head(wide, slow, generator_for(0, "head"), outputs=3)
     assert weights["head.weight"].shape == (3, slow["head.weight"].shape[1])
     assert weights["head.bias"].shape == (3,)
     assert len(slow["head.weight"]) == 7
@@ -144,7 +144,7 @@ def test_fresh_head_of_another_width(readout, tasks) -> None:
     e = batch(tasks)
     expected = body_features(wide, slow, {}, e.query_x) @ weights["head.weight"].T
     torch.testing.assert_close(forward(wide, weights, {}, e.query_x), expected, rtol=1e-4, atol=1e-5)
-    narrow = conv4(3, image_size=16, filters=4, readout=readout, generator=stream(0, "narrow"))
+    narrow = conv4(3, image_size=16, filters=4, readout=readout, generator=generator_for(0, "narrow"))
     narrow.load_state_dict({n: w for n, w in weights.items() if not n.startswith("rate:")})
     own = {**slow_weights(narrow), "rate:head": slow["rate:head"]}
     torch.testing.assert_close(predictor(wide, INNER)(weights, e), predictor(narrow, INNER)(own, e))
@@ -156,15 +156,15 @@ def test_fresh_head_within_a_block_and_without() -> None:
         return nn.Sequential(OrderedDict([("body", nn.Linear(4, 5)), ("top", top)]))
 
     plain = net()
-    weights = fresh_head(plain, slow_weights(plain), stream(0, "head"), outputs=3)
+    weights = fresh_head(plain, slow_weights(plain), generator_for(0, "head"), outputs=3)
     assert weights["top.1.weight"].shape == (3, 5)
     assert forward(plain, weights, {}, torch.ones(1, 2, 4)).shape == (1, 2, 3)
     with pytest.raises(InnerloopError, match=names("outputs", 1, 0)):
-        fresh_head(plain, slow_weights(plain), stream(0, "head"), outputs=0)
+        fresh_head(plain, slow_weights(plain), generator_for(0, "head"), outputs=0)
     for more, n in ((nn.Linear(2, 2), 2), (nn.LayerNorm(2), 1)):
         other = net(more)
         with pytest.raises(InnerloopError, match=names("top", "Sequential", n, "nn.Linear")):
-            fresh_head(other, slow_weights(other), stream(0, "head"))
+            fresh_head(other, slow_weights(other), generator_for(0, "head"))
 
 
 def test_table_of_heads(model) -> None:
@@ -181,7 +181,9 @@ def test_table_of_heads(model) -> None:
         by["NIL, Euclidean class means"]
         == evaluate(predictor(model, none, head="euclidean"), slow, FAMILY, SETTINGS).per_episode
     )
-    drawn = {n: fresh_head(model, slow, stream(SETTINGS.seed, "fresh head"), zero=n == "zeros") for n in list(by)[1:3]}
+    drawn = {
+        n: fresh_head(model, slow, generator_for(SETTINGS.seed, "fresh head"), zero=n == "zeros") for n in list(by)[1:3]
+    }
     for name, weights in drawn.items():
         assert by[name] == evaluate(predictor(model, INNER), weights, FAMILY, SETTINGS).per_episode
     for r in rows:
@@ -191,7 +193,7 @@ def test_table_of_heads(model) -> None:
 
 
 def test_table_of_heads_of_a_wide_classifier() -> None:
-    wide = conv4(7, image_size=16, filters=4, generator=stream(0, "wide"))
+    wide = conv4(7, image_size=16, filters=4, generator=generator_for(0, "wide"))
     slow = slow_weights(wide)
     rows = heads(wide, slow, FAMILY, INNER, SETTINGS)
     assert [r.name for r in rows] == ["drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
@@ -248,7 +250,7 @@ def test_numbers_of_the_permutations(model) -> None:
 
 def test_equal_columns_know_no_permutation(model) -> None:
     """A head whose columns start alike treats all classes alike, whatever adapts."""
-    zero = fresh_head(model, slow_weights(model), stream(0, "head"), zero=True)
+    zero = fresh_head(model, slow_weights(model), generator_for(0, "head"), zero=True)
     same = {n: w[:1].expand_as(w) if n.startswith("head.") else w for n, w in slow_weights(model).items()}
     for slow in (zero, same):
         found = label_permutations(model, slow, FAMILY, INNER, SETTINGS)
@@ -264,7 +266,7 @@ def test_equal_columns_know_no_permutation(model) -> None:
 )
 def test_some_permutations_of_many() -> None:
     family = ImageTasks(blobs().split("test"), 5, 1, 1)
-    net = mlp(256, 5, hidden=(4,), generator=stream(0, "net"))
+    net = mlp(256, 5, hidden=(4,), generator=generator_for(0, "net"))
     settings = replace(SETTINGS, episodes=3, inner_steps=1)
     one, other = (
         label_permutations(net, slow_weights(net), family, INNER, settings, permutations=7, task_chunk=c)
@@ -288,7 +290,7 @@ def test_what_cannot_be_permuted_is_refused(model) -> None:
         label_permutations(model, slow, FAMILY, INNER, SETTINGS, permutations=1)
     with pytest.raises(InnerloopError, match=names(3, 2, "fresh_head")):
         label_permutations(model, slow, replace(FAMILY, way=2), INNER, SETTINGS)
-    single = fresh_head(model, slow, stream(0, "head"), outputs=1)
+    single = fresh_head(model, slow, generator_for(0, "head"), outputs=1)
     with pytest.raises(InnerloopError, match=names("one", 2, "ways")):
         label_permutations(model, single, replace(FAMILY, way=1), INNER, SETTINGS)
     with pytest.raises(InnerloopError, match=names("regressions")):

@@ -13,7 +13,7 @@ from innerloop.core.episodes import Episodes, ImageTasks
 from innerloop.core.functional import batch_statistics, block_names, block_of, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.models import conv4, mlp
 from planting import plants
 from tiny import blobs
@@ -24,11 +24,11 @@ INNER = InnerLoop(lr=0.4, steps=2)
 
 @pytest.fixture(scope="module")
 def model() -> nn.Sequential:
-    return conv4(3, image_size=16, filters=4, generator=stream(0, "net"))
+    return conv4(3, image_size=16, filters=4, generator=generator_for(0, "net"))
 
 
 def batch(tasks: int) -> Episodes:
-    return FAMILY.sample(tasks, stream(0, "t"))
+    return FAMILY.sample(tasks, generator_for(0, "t"))
 
 
 def updates(model: nn.Sequential, e: Episodes) -> dict[str, np.ndarray]:
@@ -78,7 +78,7 @@ def test_cosine_of_the_same_task_is_one_and_of_no_update_nothing(model) -> None:
 
 
 def test_a_task_that_does_not_move_is_in_no_cosine() -> None:
-    net = mlp(256, 3, hidden=(4,), generator=stream(0, "mlp"))
+    net = mlp(256, 3, hidden=(4,), generator=generator_for(0, "mlp"))
     e = batch(8)
     x = e.support_x.clone()
     x[2] = 0.0  # no input and no bias: the first layer's weights get no gradient

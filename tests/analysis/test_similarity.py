@@ -14,9 +14,9 @@ from innerloop.analysis.similarity import as_points
 from innerloop.core.episodes import Episodes, ImageTasks
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
-from innerloop.training import setup
+from innerloop.training import build
 from naming import names
 from planting import plants
 from tiny import CONFIG, blobs
@@ -26,23 +26,23 @@ INNER = InnerLoop(lr=0.4, steps=2)
 BOTH = {"cca": mean_cca, "cka": linear_cka}
 
 
-def build(seed: int = 0, filters: int = 4) -> nn.Sequential:
+def new_model(seed: int = 0, filters: int = 4) -> nn.Sequential:
     config = replace(CONFIG, seed=seed, model=replace(CONFIG.model, filters=filters))
-    return setup.build_model(config, blobs())
+    return build.build_model(config, blobs())
 
 
 @pytest.fixture(scope="module")
 def one() -> nn.Sequential:
-    return build(0)
+    return new_model(0)
 
 
 @pytest.fixture(scope="module")
 def two() -> nn.Sequential:
-    return build(1)
+    return new_model(1)
 
 
 def batch(tasks: int = 3) -> Episodes:
-    return FAMILY.sample(tasks, stream(0, "t"))
+    return FAMILY.sample(tasks, generator_for(0, "t"))
 
 
 def points_of(model: nn.Sequential, e: Episodes, inner: InnerLoop | None, block: str) -> list[torch.Tensor]:
@@ -145,7 +145,7 @@ def test_a_cap_takes_the_same_spread_points_of_both(one, two) -> None:
 
 def test_blocks_that_both_have(one) -> None:
     other = nn.Sequential()
-    for name, block in build(1, filters=6).named_children():
+    for name, block in new_model(1, filters=6).named_children():
         other.add_module("top" if name == "head" else name, block)
     found = between((one, slow_weights(one)), (other, slow_weights(other)), [batch()])["cka"]
     assert tuple(found) == ("conv1", "conv2", "conv3", "conv4")
@@ -179,7 +179,7 @@ def test_constant_blocks_have_no_similarity(one) -> None:
 
 def test_cca_of_too_few_data_points_says_so(one) -> None:
     """9 query images of 1 × 1 pixels after the last block, 6 filters."""
-    wide = build(0, filters=6)
+    wide = new_model(0, filters=6)
     with pytest.raises(InnerloopError, match=names(6, 12, 9)):
         similarity(wide, slow_weights(wide), [batch()], INNER, measures={"cca": mean_cca})
 

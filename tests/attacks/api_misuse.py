@@ -846,7 +846,7 @@ def evaluated(
 
 
 def evaluated_by_hand() -> Any:
-    e = tasks().sample(25, il.stream(il.EvalSettings().seed, "evaluation", 0))[:3]
+    e = tasks().sample(25, il.generator_for(il.EvalSettings().seed, "evaluation", 0))[:3]
     fast = by_hand(NET, e.support_x, e.support_y)
     return tuple((outputs(fast, e.query_x).argmax(-1) == e.query_y).float().mean(1).tolist())
 
@@ -891,16 +891,18 @@ for field, given in (
     ("query", None),
 ):
     refused(
-        f"ImageTasks({field}={given!r})", rf"{field}", lambda f=field, g=given: tasks(**{f: g}).sample(2, il.stream(0))
+        f"ImageTasks({field}={given!r})",
+        rf"{field}",
+        lambda f=field, g=given: tasks(**{f: g}).sample(2, il.generator_for(0)),
     )
 for n in (-1, 2.5, "2", None):
-    refused(f"sample({n!r})", rf"tasks|{n}", lambda n=n: tasks().sample(n, il.stream(0)))
+    refused(f"sample({n!r})", rf"tasks|{n}", lambda n=n: tasks().sample(n, il.generator_for(0)))
 refused("sample with a seed in the generator's place", "generator|Generator", lambda: tasks().sample(2, 0))
 refused("sample without a generator", "generator|Generator", lambda: tasks().sample(2, None))
-right("a generator that is used again goes on", lambda: goes_on(il.stream(0, "a")), lambda: torch.tensor(False))
+right("a generator that is used again goes on", lambda: goes_on(il.generator_for(0, "a")), lambda: torch.tensor(False))
 right(
     "a generator of the same name begins again",
-    lambda: same_draw(il.stream(0, "a"), il.stream(0, "a")),
+    lambda: same_draw(il.generator_for(0, "a"), il.generator_for(0, "a")),
     lambda: torch.tensor(True),
 )
 
@@ -952,23 +954,23 @@ refused(
     lambda: il.Episodes(X, Y.float(), QUERY, QUERY_Y).way,
 )
 for seed in ("0", 0.5, True, None):
-    refused(f"stream({seed!r})", "seed", lambda s=seed: il.stream(s))
+    refused(f"generator_for({seed!r})", "seed", lambda s=seed: il.generator_for(s))
 either(
-    "stream(np.int64(3))",
+    "generator_for(np.int64(3))",
     "seed",
-    lambda: torch.rand(3, generator=il.stream(np.int64(3), "a")),
-    lambda: torch.rand(3, generator=il.stream(3, "a")),
+    lambda: torch.rand(3, generator=il.generator_for(np.int64(3), "a")),
+    lambda: torch.rand(3, generator=il.generator_for(3, "a")),
 )
 either(  # a tensor of one integer is an integer, as NumPy's are
     "a path of a stream that is a tensor",
     "Tensor|path",
-    lambda: torch.rand(3, generator=il.stream(0, torch.tensor(1))),
-    lambda: torch.rand(3, generator=il.stream(0, 1)),
+    lambda: torch.rand(3, generator=il.generator_for(0, torch.tensor(1))),
+    lambda: torch.rand(3, generator=il.generator_for(0, 1)),
 )
-refused("a path of a stream that is half a number", "float|path", lambda: il.stream(0, 0.5))
+refused("a path of a stream that is half a number", "float|path", lambda: il.generator_for(0, 0.5))
 refused("load('omniglt')", "omniglt.*omniglot", lambda: il.load("omniglt"))
-refused("Sinusoid(0, 5)", "shot|support|0", lambda: il.Sinusoid(0, 5).sample(2, il.stream(0)))
-refused("Sinusoid('5', 5)", "shot|support|'5'", lambda: il.Sinusoid("5", 5).sample(2, il.stream(0)))
+refused("Sinusoid(0, 5)", "shot|support|0", lambda: il.Sinusoid(0, 5).sample(2, il.generator_for(0)))
+refused("Sinusoid('5', 5)", "shot|support|'5'", lambda: il.Sinusoid("5", 5).sample(2, il.generator_for(0)))
 for more, names in (
     ({"head": "cosin"}, "cosin"),
     ({"start": "mean"}, "'mean'"),

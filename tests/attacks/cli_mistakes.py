@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from innerloop import cli
 from innerloop.cli import COMMANDS
-from innerloop.training import setup
+from innerloop.training import build
 from tiny import FLAGS, load_blobs
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -153,12 +153,12 @@ def change(run: Path, **values: object) -> None:
 def inside(root: Path) -> Iterator[None]:
     """In the folder `root`, without this machine's data, with made images, errors as users see them."""
     set_here = {"INNERLOOP_DATA": str(root / "no-data"), "INNERLOOP_CACHE": str(root / ".cache"), "COLUMNS": "100"}
-    with contextlib.chdir(root), mock.patch.dict(os.environ, set_here), mock.patch.object(setup, "load_images", images):
+    with contextlib.chdir(root), mock.patch.dict(os.environ, set_here), mock.patch.object(build, "load_images", images):
         os.environ.pop("INNERLOOP_TRACEBACK", None)
         yield
 
 
-load_real = setup.load_images
+load_real = build.load_images
 
 
 def images(config, data_dir=None):

@@ -20,7 +20,7 @@ from torch import nn
 from innerloop import cli
 from innerloop.estimator import FewShotClassifier, bodies
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
-from innerloop.training import setup, train
+from innerloop.training import build, train
 from tiny import CONFIG, glyphs_of_16_pixels
 
 COLOURS = {"blue": (20, 30, 220), "green": (20, 200, 40), "red": (220, 30, 20)}
@@ -308,7 +308,7 @@ def test_a_run_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its network takes grey pictures of 16 pixels; guesses are those of the estimator on that run."""
     train(CONFIG, Path("run"))
     glyphs_of_16_pixels(monkeypatch)
-    monkeypatch.setattr(setup, "load_images", None)
+    monkeypatch.setattr(build, "load_images", None)
     g = np.random.default_rng(0)
     for k in range(3):
         pattern = g.random((16, 16))

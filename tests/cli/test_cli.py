@@ -20,7 +20,7 @@ from innerloop.cli.evaluate import printed_steps
 from innerloop.data.catalogue import DATASETS
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder, read_json
-from innerloop.training import PRESETS, setup
+from innerloop.training import PRESETS, build
 from tiny import FLAGS, blobs
 
 
@@ -430,7 +430,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     out = tmp_path_factory.mktemp("trained") / "run"
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
+        m.setattr(build, "load_images", load_blobs)
         assert cli.run(train(out, "--test.episodes", "4")) == 0
     return out
 

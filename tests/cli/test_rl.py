@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from innerloop.cli import rl
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl import pictures
 from innerloop.rl.cheetah import DIRECTION
 from innerloop.rl.navigation import NAVIGATION
@@ -158,7 +158,7 @@ def test_a_film_shows_the_mean_action_of_the_weights_given(method: str) -> None:
     seen = [[0.5, 0.5], [0.0, 0.0], [0.0, 0.0]]
     if method == "oracle":
         seen = [[*s, *task.tolist()] for s in seen]
-    policy = gaussian_policy(len(seen[0]), 2, hidden=(4,), generator=stream(0, "init"))
+    policy = gaussian_policy(len(seen[0]), 2, hidden=(4,), generator=generator_for(0, "init"))
     slow = {n: p.detach() for n, p in policy.named_parameters()}
     fast = {"head.bias": torch.tensor([[0.25, -0.5]])}
     for weights in ({}, fast):
@@ -194,7 +194,7 @@ def test_the_film_is_before_and_after(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_many_cheetahs_are_drawn_in_rows() -> None:
-    states = torch.randn(14, 2, 5, 20, generator=stream(0, "states"))
+    states = torch.randn(14, 2, 5, 20, generator=generator_for(0, "states"))
     found = Trajectories(states, states[..., :6], states[..., 0], torch.ones(14, 2, 5, dtype=torch.bool))
     figure = pictures.paths(DIRECTION, [found, found], torch.linspace(0, 2, 14)[:, None])
     assert tuple(figure.get_size_inches()) == pytest.approx((6 * 1.9, 3 * 2.2))

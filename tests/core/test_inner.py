@@ -17,7 +17,7 @@ from innerloop.core.functional import block_of, forward, slow_weights
 from innerloop.core.inner import InnerLoop, _second_order_step, adapt, adapt_path, adapted_parameters, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import MetaGradient, meta_gradient, score_episodes
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.methods.method import predictor
 from innerloop.models import BatchNorm2d, Conv2d, Linear
@@ -129,7 +129,7 @@ def test_gradcheck_of_learned_rates(kind: str, recompute: bool) -> None:
     slow = {n: p.detach() for n, p in slow_weights(model).items()}
     inner = InnerLoop(steps=3, lr=0.3, recompute=recompute)
     names = adapted_parameters(model, inner) if kind == "parameters" else ("body", "head")
-    g = stream(0, "rates")
+    g = generator_for(0, "rates")
     shapes = [slow[n].shape if kind == "parameters" else (3,) for n in names]
     rates = tuple((0.1 + 0.3 * torch.rand(s, generator=g, dtype=torch.float64)).requires_grad_() for s in shapes)
 
@@ -192,7 +192,7 @@ def test_equals_the_reference(kind: str, inner: InnerLoop) -> None:
 def test_learned_rates_equal_the_reference(blocks: str, recompute: bool) -> None:
     """A rate a step for the blocks, and one a number for the last convolution; gradients of rates and weights."""
     model, episodes = conv_model(), images()
-    g = stream(0, "rates")
+    g = generator_for(0, "rates")
     rates = {
         b: (0.1 + 0.2 * torch.rand(2, generator=g, dtype=torch.float64)).requires_grad_()
         for b, _ in model.named_children()
@@ -437,7 +437,7 @@ def test_the_proximal_pull_has_the_rate_of_its_step_and_a_negative_rate_walks_up
     loop's own; written out by plain autograd."""
     model, e, pull = small_mlp(), targets(), 3.0
     slow = slow_weights(model)
-    g = stream(0, "rates")
+    g = generator_for(0, "rates")
     rates: dict[str, Tensor] = {
         "head": torch.tensor([0.1, -0.04], dtype=torch.float64),
         "hidden1.linear.weight": 0.1 * torch.randn(6, 1, generator=g, dtype=torch.float64),

@@ -16,7 +16,7 @@ from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop, adapt, adapt_path
 from innerloop.core.linear_head import _descend, _gram, _Sums
 from innerloop.core.losses import cross_entropy, mean_squared_error
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.models import Linear
 from planting import but, plants
@@ -34,7 +34,7 @@ class Looped(Linear):
 
 
 def numbers(*shape: int, name: str = "numbers", dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name), dtype=torch.float64).to(dtype)
+    return torch.randn(*shape, generator=generator_for(0, name), dtype=torch.float64).to(dtype)
 
 
 def model_of(head: nn.Module) -> nn.Sequential:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from innerloop.core.losses import accuracy, cross_entropy, mean_squared_error
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference, seed_std
 from innerloop.errors import InnerloopError
 from naming import names
@@ -22,7 +22,7 @@ from planting import plants
 @plants("loss summed over examples", "core.losses:cross_entropy", lambda right: lambda p, y: right(p, y) * p.shape[1])
 def test_cross_entropy_is_the_mean_over_a_tasks_examples() -> None:
     """One number a task; log-softmax written out. Catches: a sum, a mean over tasks, softmax over the wrong axis."""
-    g = stream(0, "logits")
+    g = generator_for(0, "logits")
     logits = torch.randn(3, 4, 5, generator=g, dtype=torch.float64) * 3
     labels = torch.randint(0, 5, (3, 4), generator=g)
     found = cross_entropy(logits, labels)
@@ -115,7 +115,7 @@ def test_too_few_numbers_are_refused() -> None:
 
 
 def draw(*path: str | int, seed: int = 0) -> list[float]:
-    return torch.rand(4, generator=stream(seed, *path)).tolist()
+    return torch.rand(4, generator=generator_for(seed, *path)).tolist()
 
 
 def test_a_stream_depends_on_its_name_only() -> None:
@@ -125,9 +125,9 @@ def test_a_stream_depends_on_its_name_only() -> None:
     draw("episodes", 18)
     draw("init")
     assert draw("episodes", 17) == first
-    one = stream(0, "episodes", 17)
+    one = generator_for(0, "episodes", 17)
     assert torch.rand(4, generator=one).tolist() != torch.rand(4, generator=one).tolist()
-    assert stream(0, "episodes", 17).initial_seed() == 2311187236099906854
+    assert generator_for(0, "episodes", 17).initial_seed() == 2311187236099906854
     state = torch.get_rng_state()
     draw("x")
     assert torch.equal(state, torch.get_rng_state())
@@ -135,11 +135,13 @@ def test_a_stream_depends_on_its_name_only() -> None:
 
 @plants(
     "names joined without a seam",
-    "core.random:stream",
+    "core.random:generator_for",
     lambda right: lambda seed, *path: right(seed, "".join(map(str, path))),
 )
-@plants("every step the same stream", "core.random:stream", lambda right: lambda seed, *path: right(seed, *path[:1]))
-@plants("the root seed left out", "core.random:stream", lambda right: lambda seed, *path: right(0, *path))
+@plants(
+    "every step the same stream", "core.random:generator_for", lambda right: lambda seed, *path: right(seed, *path[:1])
+)
+@plants("the root seed left out", "core.random:generator_for", lambda right: lambda seed, *path: right(0, *path))
 def test_different_streams_differ() -> None:
     """Also where a careless join of the names would make them one."""
     paths = [(), (0,), ("0",), (1,), ("a",), ("a", 0), ("a", "0"), ("a0",), ("a", 1), ("a", 17), ("a", 1, 7), ("a1", 7)]
@@ -150,7 +152,7 @@ def test_different_streams_differ() -> None:
 @pytest.mark.parametrize("seed", [True, 1.0, "1", None, np.float64(3), np.bool_(True)])
 def test_a_seed_is_an_integer(seed: object) -> None:
     with pytest.raises(TypeError, match=names("seed", repr(seed))):
-        inspect.unwrap(stream)(seed)  # without the signature check of the tests
+        inspect.unwrap(generator_for)(seed)  # without the signature check of the tests
 
 
 def test_an_integer_of_numpy_is_an_integer() -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import Episodes
 from innerloop.core.inner import InnerLoop, adapt, adapt_path
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from planting import plants
 
@@ -22,19 +22,19 @@ class Point(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.w = nn.Parameter(torch.randn(D, generator=stream(0, "w"), dtype=torch.float64))
+        self.w = nn.Parameter(torch.randn(D, generator=generator_for(0, "w"), dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.w.expand(len(x), D)
 
 
 def _positive(name: str) -> Tensor:
-    m = torch.randn(D, D, generator=stream(0, name), dtype=torch.float64)
+    m = torch.randn(D, D, generator=generator_for(0, name), dtype=torch.float64)
     return m @ m.T + torch.eye(D, dtype=torch.float64)
 
 
 A, B = _positive("A"), _positive("B")
-C, TARGET = (torch.randn(TASKS, D, generator=stream(0, n), dtype=torch.float64) for n in ("c", "d"))
+C, TARGET = (torch.randn(TASKS, D, generator=generator_for(0, n), dtype=torch.float64) for n in ("c", "d"))
 EYE = torch.eye(D, dtype=torch.float64)
 
 
@@ -177,7 +177,7 @@ def test_first_order_meta_gradient() -> None:
 @pytest.mark.parametrize("kind", ["parameter", "steps", "number"])
 def test_learned_rates(kind: str, recompute: bool) -> None:
     """∂L/∂α_k = −A(w_k − c) ⊙ Π_{j>k}(I − α_j A)ᵀ B(w_K − d). Catches: the rate of another step, a rate left out."""
-    g = stream(0, "rates")
+    g = generator_for(0, "rates")
     shape = {"parameter": (D,), "steps": (STEPS,), "number": ()}[kind]
     rate = (0.05 + 0.1 * torch.rand(shape, generator=g, dtype=torch.float64)).requires_grad_()
     key = "point.w" if kind == "parameter" else "point"

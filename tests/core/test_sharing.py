@@ -21,7 +21,7 @@ from innerloop.core.functional import block_names, forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.methods.method import predictor
 from innerloop.methods.objectives import implicit
@@ -292,7 +292,7 @@ class Causal(nn.Module):
 def test_attention_keeps_its_mask(create_graph: bool, tasks: int) -> None:
     """Catches arguments that get lost on the way to the attention that can be differentiated."""
     model = layers(causal=Causal(), head=nn.Linear(24, 3))
-    x = torch.randn(tasks, 5, 4, 6, generator=stream(0, "tokens"), dtype=torch.float64)
+    x = torch.randn(tasks, 5, 4, 6, generator=generator_for(0, "tokens"), dtype=torch.float64)
     out = forward(model, slow_weights(model), {}, x, create_graph=create_graph)
     torch.testing.assert_close(out, torch.stack([model(one) for one in x]))
 
@@ -305,7 +305,7 @@ def test_examples_may_be_single_numbers() -> None:
             return x[:, None]
 
     model = layers(column=Column(), head=nn.Linear(1, 3))
-    x = torch.randn(2, 3, generator=stream(0, "numbers"), dtype=torch.float64)
+    x = torch.randn(2, 3, generator=generator_for(0, "numbers"), dtype=torch.float64)
     y = torch.tensor([[0, 1, 2], [2, 1, 0]])
     fast = adapt(model, slow_weights(model), x, y, InnerLoop("all", 1, 0.1))
     weight = model.get_parameter("head.weight")

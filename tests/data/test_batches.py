@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_sampler import numbered_classes, numbers
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.batches import ClassBatches
 from innerloop.errors import InnerloopError
 from naming import names
@@ -21,7 +21,7 @@ from planting import plants
 def test_every_image_has_the_label_of_its_class() -> None:
     counts = [3, 1, 7, 20]
     data = numbered_classes(counts)
-    e = ClassBatches(data, 500).sample(4, stream(0, "t"))
+    e = ClassBatches(data, 500).sample(4, generator_for(0, "t"))
     assert e.support_x.shape == (4, 0, 1, 2, 2)
     assert e.support_y.shape == (4, 0)
     first = torch.tensor([0, 3, 4, 11])
@@ -35,7 +35,7 @@ def test_every_image_has_the_label_of_its_class() -> None:
 
 def test_the_same_stream_gives_the_same_batch() -> None:
     tasks = ClassBatches(numbered_classes([4, 4]), 6)
-    a, b, c = (tasks.sample(2, stream(0, "t", i)) for i in (1, 1, 2))
+    a, b, c = (tasks.sample(2, generator_for(0, "t", i)) for i in (1, 1, 2))
     assert torch.equal(a.query_x, b.query_x)
     assert not torch.equal(a.query_y, c.query_y)
     with pytest.raises(InnerloopError, match=names(1, 0)):

@@ -6,14 +6,14 @@ import torch
 from PIL import Image
 
 from innerloop.core.episodes import ClassImages
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.convert import as_shape
 from innerloop.errors import InnerloopError
 from naming import names
 
 
 def made(channels: int, height: int, width: int | None = None) -> ClassImages:
-    g = stream(0, "made")
+    g = generator_for(0, "made")
     shape = (3, channels, height, width or height)
     per_class = [torch.randint(0, 256, shape, generator=g, dtype=torch.uint8) for _ in range(2)]
     return ClassImages.from_tensors("made", per_class, ("a", "b"), {"train": (0,), "test": (1,)})

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.folder import Folder
 from innerloop.data.paths import DataCorrupt, DataMissing
 from innerloop.data.splits import shared_out
@@ -50,7 +50,7 @@ def test_classes_counts_and_pixels(root: Path, tmp_path: Path) -> None:
         assert data.images[first : first + 3, 0, 0, 0].tolist() == [10 * i, 10 * i + 1, 10 * i + 2]
     grey = load(root, tmp_path / "cache", channels=1)
     assert grey.images.shape == (35, 1, 8, 8), "the cache of another shape was taken"
-    episodes = ImageTasks(data.split("train"), 5, 1, 2).sample(2, stream(0))
+    episodes = ImageTasks(data.split("train"), 5, 1, 2).sample(2, generator_for(0))
     assert episodes.support_x.shape == (2, 5, 3, 8, 8)
 
 

@@ -9,7 +9,7 @@ from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 from innerloop.core.episodes import SPLITS, ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.data import glyphs
 from innerloop.errors import InnerloopError
@@ -179,7 +179,7 @@ def test_without_variation_a_sample_is_the_drawing(drawings: glyphs.Drawings):
     still = glyphs.Style(rotation=0.0, slant=0.0, scale=0.0, shift=0.0, warp=0.0, thinner=0, thicker=0)
     some = drawings.pixels[::97]
     plain = torch.nn.functional.avg_pool2d(some[:, None].float(), 4)[:, 0]
-    got = glyphs.vary(some, still, stream(0)).float()
+    got = glyphs.vary(some, still, generator_for(0)).float()
     assert float((got - plain).abs().mean()) < 2.0
     assert float((got.flip(-1) - plain).abs().mean()) > 10.0
 
@@ -188,7 +188,7 @@ def test_shift_is_in_pixels_of_the_image(drawings: glyphs.Drawings):
     # catches a unit that is off by two or by the fine canvas
     still = glyphs.Style(rotation=0.0, slant=0.0, scale=0.0, shift=4.0, warp=0.0, thinner=0, thicker=0)
     some = drawings.pixels[:1].repeat(400, 1, 1)
-    got = glyphs.vary(some, still, stream(0)).float()
+    got = glyphs.vary(some, still, generator_for(0)).float()
     across = (got.sum(1) * torch.arange(28.0)).sum(1) / got.sum((1, 2))
     half_width = float(across.max() - across.min()) / 2
     assert half_width == pytest.approx(4, abs=0.15)
@@ -201,7 +201,7 @@ def test_style_needs_a_sample():
 
 def test_nearest_neighbour_is_above_chance_and_far_from_perfect(data: ClassImages):
     # catches samples that are nearly copies (trivial), and labels or images out of step (chance)
-    tasks = ImageTasks(data.split("test"), way=5, shot=1, query=15).sample(300, stream(0, "nearest"))
+    tasks = ImageTasks(data.split("test"), way=5, shot=1, query=15).sample(300, generator_for(0, "nearest"))
     nearest = torch.cdist(tasks.query_x.flatten(2), tasks.support_x.flatten(2)).argmin(2)
     right = (tasks.support_y.gather(1, nearest) == tasks.query_y).float().mean(1)
     estimate = over_episodes(right)

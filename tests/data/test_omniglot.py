@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.omniglot import OMNIGLOT, character_names, read, read_characters
 from innerloop.data.paths import DataCorrupt, DataMissing
 from innerloop.data.splits import split_lines
@@ -55,7 +55,7 @@ def test_both_splits_from_made_archives(made: Path, tmp_path: Path) -> None:
     assert train.images.data_ptr() == data.images.data_ptr(), "images are stored once"
     by_split = {s: {data.class_names[c].rsplit("/", 1)[0] for c in classes} for s, classes in data.splits.items()}
     assert sum(map(len, by_split.values())) == len(set.union(*by_split.values())) == 1623
-    episodes = ImageTasks(train, 30, 1, 1).sample(1, stream(0))
+    episodes = ImageTasks(train, 30, 1, 1).sample(1, generator_for(0))
     assert episodes.classes is not None
     for x, c in zip(episodes.query_x[0], episodes.classes[0].tolist(), strict=True):
         character, rotation = train.class_names[c].rsplit("/rot", 1)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innerloop.core.episodes import ClassImages, Episodes
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.pairs import Pairs
 from innerloop.errors import InnerloopError
 from naming import names
@@ -41,7 +41,7 @@ def numbers(e: Episodes) -> torch.Tensor:
 @settings(max_examples=40)
 @given(st.lists(st.integers(2, 6), min_size=2, max_size=6), st.integers(2, 9), st.integers(0, 2**31))
 def test_every_batch_is_well_formed(counts: list[int], pairs: int, seed: int) -> None:
-    e = Pairs(numbered(counts), pairs).sample(4, stream(seed, "t"))
+    e = Pairs(numbered(counts), pairs).sample(4, generator_for(seed, "t"))
     assert e.support_x.shape == e.query_x.shape == (4, pairs, 1, 2, 2)
     assert e.query_y.shape == e.support_y.shape == (4, pairs)
     owner = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
@@ -55,7 +55,7 @@ def test_every_batch_is_well_formed(counts: list[int], pairs: int, seed: int) ->
 def test_pairs_of_one_kind_are_equally_likely() -> None:
     """Classes of 3, 3 and 3 images: 18 ordered pairs of one class, 54 of two; counts within 5 deviations."""
     n = 20_000
-    e = Pairs(numbered([3, 3, 3]), 2).sample(n, stream(0, "many"))
+    e = Pairs(numbered([3, 3, 3]), 2).sample(n, generator_for(0, "many"))
     a, b = numbers(e)
     for column, kinds in ((0, 18), (1, 54)):
         seen = Counter(zip(a[:, column].tolist(), b[:, column].tolist(), strict=True))
@@ -67,7 +67,7 @@ def test_pairs_of_one_kind_are_equally_likely() -> None:
 def test_a_class_is_as_likely_whatever_its_size_and_its_images_are_even() -> None:
     """Catches a draw over images (large classes come up more) and a last image that never comes."""
     n = 20_000
-    a, b = numbers(Pairs(numbered([2, 8]), 2).sample(n, stream(1, "many")))
+    a, b = numbers(Pairs(numbered([2, 8]), 2).sample(n, generator_for(1, "many")))
     for column in (0, 1):
         for x in (a, b):
             small = int((x[:, column] < 2).sum())
@@ -79,10 +79,10 @@ def test_a_class_is_as_likely_whatever_its_size_and_its_images_are_even() -> Non
 
 def test_the_generator_decides_and_nothing_else() -> None:
     pairs = Pairs(numbered([4, 4, 4]), 6)
-    one, again, other = (pairs.sample(3, stream(s, "t")) for s in (0, 0, 1))
+    one, again, other = (pairs.sample(3, generator_for(s, "t")) for s in (0, 0, 1))
     torch.manual_seed(5)
     assert torch.equal(numbers(one), numbers(again))
-    assert torch.equal(numbers(one), numbers(pairs.sample(3, stream(0, "t"))))
+    assert torch.equal(numbers(one), numbers(pairs.sample(3, generator_for(0, "t"))))
     assert not torch.equal(numbers(one), numbers(other))
 
 
@@ -91,7 +91,7 @@ def test_each_image_is_turned_as_its_own_class_is() -> None:
     plain = numbered([4])
     zero, two = torch.zeros(2, dtype=torch.int64), torch.tensor([4, 4])
     data = ClassImages("turned", plain.images, zero, two, torch.tensor([0, 1]), ("up", "left"))
-    e = Pairs(data, 40).sample(2, stream(0, "t"))
+    e = Pairs(data, 40).sample(2, generator_for(0, "t"))
     # upright: the lower row is 1; a quarter turn counter-clockwise brings it to the right column
     upright = [bool_of(x[..., 0, 1, 0]) & bool_of(x[..., 0, 1, 1]) for x in (e.support_x, e.query_x)]
     right = [bool_of(x[..., 0, 0, 1]) & bool_of(x[..., 0, 1, 1]) for x in (e.support_x, e.query_x)]

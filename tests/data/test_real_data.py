@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.archive import open_archive
 from innerloop.data.catalogue import DATASETS, load
 from innerloop.data.check import check
@@ -47,7 +47,7 @@ def test_omniglot(cache: Path) -> None:
     assert 0.07 < float(x.mean()) < 0.10, "strokes are 1 on 0, and thin"
     assert float(x.amax((1, 2, 3)).min()) > 0.3, "a drawing is empty"
     assert torch.equal(load("omniglot", data_dir=cache / "none", cache_dir=cache).images, data.images)
-    episodes = ImageTasks(data.split("train"), 20, 5, 15).sample(2, stream(0))
+    episodes = ImageTasks(data.split("train"), 20, 5, 15).sample(2, generator_for(0))
     assert episodes.query_x.shape == (2, 300, 1, 28, 28)
 
 
@@ -69,7 +69,7 @@ def test_omniglot_within_alphabets(cache: Path) -> None:
     family = WithinAlphabet(load("omniglot", split_scheme="lake", cache_dir=cache).split("test"))
     assert len(family.alphabets) == 20
     assert set(family.drawers.tolist()) == {20}
-    assert family.sample(2, stream(0)).query_x.shape == (2, 20, 1, 28, 28)
+    assert family.sample(2, generator_for(0)).query_x.shape == (2, 20, 1, 28, 28)
     for paths in (read_names(name) for name in ("images_background.zip", "images_evaluation.zip")):
         for files in paths.values():
             assert [int(f.split("_")[1].removesuffix(".png")) for f in files] == list(range(1, 21))

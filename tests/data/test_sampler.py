@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from innerloop.core.episodes import ClassImages, Episodes, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from naming import names
 from planting import plants
@@ -67,7 +67,7 @@ def situations(draw: st.DrawFn) -> tuple[list[int], int, int, int, int]:
 def test_every_episode_is_well_formed(situation: tuple[list[int], int, int, int, int]) -> None:
     counts, way, shot, query, seed = situation
     data = numbered_classes(counts)
-    episodes = ImageTasks(data, way, shot, query).sample(5, stream(seed, "t"))
+    episodes = ImageTasks(data, way, shot, query).sample(5, generator_for(seed, "t"))
     assert episodes.support_x.shape == (5, way * shot, 1, 2, 2)
     assert episodes.query_x.shape == (5, way * query, 1, 2, 2)
     assert episodes.classes is not None
@@ -95,7 +95,7 @@ def test_every_episode_is_well_formed(situation: tuple[list[int], int, int, int,
 def test_every_image_and_every_label_can_come_up() -> None:
     """Catches: the last image left out, a small class padded with a neighbour's, labels tied to classes."""
     data = numbered_classes([4, 9, 6])
-    episodes = ImageTasks(data, 2, 1, 2).sample(600, stream(0, "t"))
+    episodes = ImageTasks(data, 2, 1, 2).sample(600, generator_for(0, "t"))
     seen = torch.cat([numbers(episodes.support_x).flatten(), numbers(episodes.query_x).flatten()])
     assert set(seen.tolist()) == set(range(19))
     assert episodes.classes is not None
@@ -106,7 +106,7 @@ def test_every_image_and_every_label_can_come_up() -> None:
 def test_classes_and_images_are_drawn_evenly() -> None:
     """Chi-squared against the uniform law: catches a sampler that prefers low numbers."""
     data = numbered_classes([5] * 6)
-    episodes = ImageTasks(data, 2, 1, 1).sample(6000, stream(1, "t"))
+    episodes = ImageTasks(data, 2, 1, 1).sample(6000, generator_for(1, "t"))
     assert episodes.classes is not None
     by_class = torch.bincount(episodes.classes.flatten(), minlength=6).double()
     assert float(((by_class - 2000) ** 2 / 2000).sum()) < 25  # 5 degrees of freedom: p < 2e-4
@@ -116,11 +116,11 @@ def test_classes_and_images_are_drawn_evenly() -> None:
 
 def test_the_same_seed_and_step_give_the_same_episodes_and_others_do_not() -> None:
     tasks = ImageTasks(numbered_classes([8] * 9), 3, 2, 2)
-    a, b = (tasks.sample(4, stream(7, "episodes", 3)) for _ in range(2))
+    a, b = (tasks.sample(4, generator_for(7, "episodes", 3)) for _ in range(2))
     assert torch.equal(a.support_x, b.support_x)
     assert torch.equal(a.query_x, b.query_x)
     assert torch.equal(a.query_y, b.query_y)
-    for other in (stream(7, "episodes", 4), stream(8, "episodes", 3)):
+    for other in (generator_for(7, "episodes", 4), generator_for(8, "episodes", 3)):
         assert not torch.equal(a.support_x, tasks.sample(4, other).support_x)
 
 
@@ -132,7 +132,7 @@ def test_the_same_seed_and_step_give_the_same_episodes_and_others_do_not() -> No
 def test_sampling_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    ImageTasks(numbered_classes([8] * 9), 3, 2, 2).sample(4, stream(7))
+    ImageTasks(numbered_classes([8] * 9), 3, 2, 2).sample(4, generator_for(7))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -154,7 +154,7 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
         ("r0", "r1", "r2", "r3"),
     )
     ink = {0: (0, 0), 1: (4, 0), 2: (4, 4), 3: (0, 4)}
-    episodes = ImageTasks(four, 4, 1, 2).sample(6, stream(0))
+    episodes = ImageTasks(four, 4, 1, 2).sample(6, generator_for(0))
     assert episodes.classes is not None
     for t in range(6):
         for x, label in zip(episodes.query_x[t], episodes.query_y[t].tolist(), strict=True):
@@ -166,7 +166,7 @@ def test_a_quarter_turn_is_counter_clockwise() -> None:
 @settings(deadline=None, max_examples=20)
 @given(st.lists(st.integers(0, 3), min_size=2, max_size=6), st.integers(0, 2**31))
 def test_a_turned_class_is_rot90_of_what_is_stored(turns: list[int], seed: int) -> None:
-    images = torch.randint(0, 256, (2 * len(turns), 2, 4, 4), generator=stream(seed, "pixels"))
+    images = torch.randint(0, 256, (2 * len(turns), 2, 4, 4), generator=generator_for(seed, "pixels"))
     data = ClassImages(
         "turned",
         images.to(torch.uint8),
@@ -175,7 +175,7 @@ def test_a_turned_class_is_rot90_of_what_is_stored(turns: list[int], seed: int) 
         torch.tensor(turns),
         tuple(f"c{i}" for i in range(len(turns))),
     )
-    episodes = ImageTasks(data, len(turns), 1, 1).sample(3, stream(seed))
+    episodes = ImageTasks(data, len(turns), 1, 1).sample(3, generator_for(seed))
     assert episodes.classes is not None
     for t in range(3):
         for label, c in enumerate(episodes.classes[t].tolist()):
@@ -186,7 +186,7 @@ def test_a_turned_class_is_rot90_of_what_is_stored(turns: list[int], seed: int) 
 
 def test_way_may_be_all_classes_but_not_more() -> None:
     data = numbered_classes([4, 4, 4])
-    episodes = ImageTasks(data, 3, 1, 1).sample(2, stream(0))
+    episodes = ImageTasks(data, 3, 1, 1).sample(2, generator_for(0))
     assert episodes.classes is not None
     assert episodes.classes.sort(dim=1).values.tolist() == [[0, 1, 2]] * 2
     with pytest.raises(InnerloopError, match=names("way", 4, 3, data.name)):
@@ -216,7 +216,7 @@ def test_a_split_is_only_its_own_classes() -> None:
     )
     test = data.split("test")
     assert test.class_names == ("c3", "c5")
-    seen = numbers(ImageTasks(test, 2, 1, 1).sample(200, stream(0)).query_x)
+    seen = numbers(ImageTasks(test, 2, 1, 1).sample(200, generator_for(0)).query_x)
     assert set(seen.flatten().tolist()) == {*range(12, 16), *range(20, 24)}
     with pytest.raises(InnerloopError, match=names(data.name, "val", "train", "test")):
         data.split("val")

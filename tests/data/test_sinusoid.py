@@ -5,14 +5,14 @@ import math
 import pytest
 import torch
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.sinusoid import Sinusoid
 from innerloop.errors import InnerloopError
 from naming import names
 
 
 def test_shapes_and_ranges() -> None:
-    episodes = Sinusoid(shot=5, query=7).sample(4000, stream(0))
+    episodes = Sinusoid(shot=5, query=7).sample(4000, generator_for(0))
     assert episodes.support_x.shape == episodes.support_y.shape == (4000, 5, 1)
     assert episodes.query_x.shape == episodes.query_y.shape == (4000, 7, 1)
     assert episodes.support_x.dtype == torch.float32
@@ -28,7 +28,7 @@ def test_each_task_is_one_sine_of_its_own() -> None:
 
     Catches: amplitude or phase drawn for each point, support and query of two tasks, the sign, ranges.
     """
-    episodes = Sinusoid(shot=10, query=10).sample(5000, stream(3))
+    episodes = Sinusoid(shot=10, query=10).sample(5000, generator_for(3))
     x, y = episodes.support_x.double(), episodes.support_y.double()
     basis = torch.cat([torch.sin(x), -torch.cos(x)], 2)
     factors = torch.linalg.lstsq(basis, y).solution  # [tasks, 2, 1]: a cos φ, a sin φ
@@ -46,8 +46,8 @@ def test_each_task_is_one_sine_of_its_own() -> None:
 
 def test_reproducible_and_checked() -> None:
     tasks = Sinusoid(5, 5)
-    assert torch.equal(tasks.sample(3, stream(1)).query_y, tasks.sample(3, stream(1)).query_y)
-    assert not torch.equal(tasks.sample(3, stream(1)).query_y, tasks.sample(3, stream(2)).query_y)
+    assert torch.equal(tasks.sample(3, generator_for(1)).query_y, tasks.sample(3, generator_for(1)).query_y)
+    assert not torch.equal(tasks.sample(3, generator_for(1)).query_y, tasks.sample(3, generator_for(2)).query_y)
     with pytest.raises(InnerloopError, match=names("shot", 1, 0)):
         Sinusoid(shot=0)
     with pytest.raises(InnerloopError, match=names("phase", (1.0, 0.0))):

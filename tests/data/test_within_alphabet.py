@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
@@ -30,7 +30,7 @@ def read(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def draw(tasks: int = 400, way: int = 5, seed: int = 0) -> Episodes:
-    return WithinAlphabet(letters(), way).sample(tasks, stream(seed))
+    return WithinAlphabet(letters(), way).sample(tasks, generator_for(seed))
 
 
 def test_each_episode_is_of_one_alphabet_and_two_drawers() -> None:
@@ -82,7 +82,7 @@ def test_it_is_a_task_family_for_evaluation() -> None:
 
 def test_an_alphabet_of_fewer_drawers_is_drawn_from_its_own() -> None:
     """Catches: a drawer past the end, which would be the next class's image."""
-    e = WithinAlphabet(letters({"C": 2}), 5).sample(300, stream(0))
+    e = WithinAlphabet(letters({"C": 2}), 5).sample(300, generator_for(0))
     assert e.classes is not None
     of_c = e.classes[:, 0] >= 9
     assert bool(of_c.any())

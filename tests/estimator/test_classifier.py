@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.estimator import METHODS, FewShotClassifier, choose_method
 from innerloop.estimator.bodies import resolve
@@ -86,7 +86,7 @@ Y = np.array([0, 1, 2] * 2)
 
 
 def network(way: int = 3) -> nn.Sequential:
-    return conv4(way, image_size=16, filters=4, generator=stream(0, "init"))
+    return conv4(way, image_size=16, filters=4, generator=generator_for(0, "init"))
 
 
 def loop(model: nn.Sequential, names: set[str], steps: int, lr: float) -> nn.Sequential:
@@ -158,7 +158,7 @@ def test_the_order_and_the_names_of_classes_do_not_matter(method: str) -> None:
 def test_a_head_for_a_map_of_features_reads_it_as_the_old_one_did() -> None:
     """Another way: the head is replaced, and its width is that of the readout."""
     for readout, width in (("mean", 4), ("flatten", 4)):
-        given = conv4(7, image_size=16, filters=4, readout=readout, generator=stream(0))  # type: ignore[arg-type]
+        given = conv4(7, image_size=16, filters=4, readout=readout, generator=generator_for(0))  # type: ignore[arg-type]
         model = FewShotClassifier(given, method="finetune", steps=1).fit(IMAGES, Y)
         assert model.features(IMAGES).shape == (6, width)
         assert model.predict_proba(IMAGES).shape == (6, 3)
@@ -306,7 +306,7 @@ def test_choose_method_for_pictures_uses_the_same_numbers() -> None:
     body = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Flatten(), nn.Linear(256, 9))))
     with torch.no_grad():
         for p in body.parameters():
-            p.copy_(torch.randn(p.shape, generator=stream(1)))
+            p.copy_(torch.randn(p.shape, generator=generator_for(1)))
     for model in (body, network(5)):
         _, shares = choose_method(list(IMAGES), Y, model=model, methods=["nil", "means", "anil"], steps=3)
         for method, share in shares.items():

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.estimator import FewShotClassifier
 from innerloop.estimator.feature_cache import FeatureCache, identity
 from planting import plants
@@ -23,7 +23,7 @@ class Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.rand(5, 192, generator=stream(0)))
+        self.weight = nn.Parameter(torch.rand(5, 192, generator=generator_for(0)))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         global passed

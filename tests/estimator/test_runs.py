@@ -9,17 +9,17 @@ import torch
 from PIL import Image
 
 from innerloop.core.episodes import Episodes, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.estimator import FewShotClassifier, choose_method
 from innerloop.runs import RunError
-from innerloop.training import Config, load_run, setup, train
+from innerloop.training import Config, build, load_run, train
 from naming import names
 from tiny import CONFIG, SINES, blobs, glyphs_of_16_pixels
 
 
 def episode(way: int = 3) -> Episodes:
-    return ImageTasks(blobs(16).split("test"), way, 2, 4).sample(1, stream(0, "test episode"))
+    return ImageTasks(blobs(16).split("test"), way, 2, 4).sample(1, generator_for(0, "test episode"))
 
 
 def made(path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -29,7 +29,7 @@ def made(path: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> Path:
     def gone(*_: object) -> None:
         raise FileNotFoundError("the data is not here")
 
-    monkeypatch.setattr(setup, "load_images", gone)
+    monkeypatch.setattr(build, "load_images", gone)
     glyphs_of_16_pixels(monkeypatch)
     return path
 
@@ -46,7 +46,7 @@ def test_its_own_inner_loop_is_that_of_its_evaluation(
     for statistics in ("support", "batch"):
         _, model, parameters = load_run(path, images=blobs(16))
         tested = replace(config, test=replace(config.test, statistics=statistics))
-        predict = setup.at_test(tested, model)
+        predict = build.at_test(tested, model)
         with torch.no_grad():
             expected = predict(parameters, e)[0].softmax(-1)
         few = FewShotClassifier(str(path), method="maml", statistics=statistics)

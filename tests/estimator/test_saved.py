@@ -17,12 +17,12 @@ from sklearn.base import clone
 from torch import nn
 
 from innerloop.core.episodes import ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.estimator import Example, FewShotClassifier, bodies, saved
 from innerloop.models import conv4
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
-from innerloop.training import setup, train
+from innerloop.training import build, train
 from naming import names
 from tiny import CONFIG, blobs, glyphs_of_16_pixels
 
@@ -41,7 +41,7 @@ def body(head: int = 0) -> nn.Sequential:
     model = nn.Sequential(OrderedDict(blocks))
     with torch.no_grad():
         for p in model.parameters():
-            p.copy_(torch.randn(p.shape, generator=stream(0)))
+            p.copy_(torch.randn(p.shape, generator=generator_for(0)))
     return model
 
 
@@ -130,12 +130,12 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str) ->
     glyphs_of_16_pixels(monkeypatch)
     run = tmp_path / "run"
     train(replace(CONFIG, method=trained, outer=replace(CONFIG.outer, steps=2)), run)  # type: ignore[arg-type]
-    e = ImageTasks(blobs(16).split("test"), 3, 2, 4).sample(1, stream(0, "test episode"))
+    e = ImageTasks(blobs(16).split("test"), 3, 2, 4).sample(1, generator_for(0, "test episode"))
     x, y, query = e.support_x[0].numpy(), e.support_y[0].numpy(), e.query_x[0].numpy()
     settings = [("nil", "support"), ("finetune", "batch"), ("maml", "support")][: 2 if trained == "matching" else 3]
     fitted = [FewShotClassifier(str(run), method=m, steps=2, statistics=s).fit(x, y) for m, s in settings]  # type: ignore[arg-type]
     run.rename(tmp_path / "gone")
-    monkeypatch.setattr(setup, "load_images", lambda *_: None)
+    monkeypatch.setattr(build, "load_images", lambda *_: None)
     for model in fitted:
         loaded = same(model, tmp_path / "a.innerloop", query)
     assert np.array_equal(clone(loaded).fit(x, y).predict_proba(query), model.predict_proba(query))
@@ -325,7 +325,7 @@ def test_labels_that_no_file_can_hold_are_refused(tmp_path: Path) -> None:
 
 
 def test_batch_statistics_of_a_model_of_the_users_own(tmp_path: Path) -> None:
-    model = conv4(3, channels=3, image_size=16, filters=4, generator=stream(0))
+    model = conv4(3, channels=3, image_size=16, filters=4, generator=generator_for(0))
     x = np.random.default_rng(0).random((6, 16, 16, 3)).astype(np.float32)
     few = FewShotClassifier(model, method="nil").fit(x, [0, 0, 1, 1, 2, 2])
     same(few, tmp_path / "a.innerloop", x[:2], model=conv4(3, channels=3, image_size=16, filters=4))

@@ -13,7 +13,7 @@ from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.estimator import FewShotClassifier
 
 RNG = np.random.default_rng(0)
@@ -26,7 +26,7 @@ def body() -> nn.Sequential:
     linear = nn.Linear(108, 7)
     with torch.no_grad():
         for p in linear.parameters():
-            p.copy_(torch.randn(p.shape, generator=stream(0)))
+            p.copy_(torch.randn(p.shape, generator=generator_for(0)))
     return nn.Sequential(OrderedDict(features=nn.Sequential(nn.Flatten(), linear)))
 
 

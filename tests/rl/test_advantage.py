@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.sampling import (
     Trajectories,
     advantages,
@@ -22,7 +22,7 @@ ENDS = ((5, 7), (1, 4), (7, 7))
 
 
 def made(time: int = 7, scale: float = 1.0) -> Trajectories:
-    g = stream(0, "advantage")
+    g = generator_for(0, "advantage")
     shape = (len(ENDS), len(ENDS[0]), time)
     alive = torch.arange(time) < torch.tensor(ENDS)[..., None]
     rewards = torch.randn(*shape, generator=g, dtype=torch.float64)
@@ -45,7 +45,7 @@ def test_discounted_sums() -> None:
 
 def test_advantages_equal_a_loop_with_early_ends() -> None:
     data = made()
-    g = stream(0, "values")
+    g = generator_for(0, "values")
     values = torch.randn(*data.rewards.shape, generator=g, dtype=torch.float64)  # behind an end, too: must not matter
     found = generalised_advantages(data.rewards, values, data.alive, GAMMA, LAM)
     for k, row in enumerate(ENDS):

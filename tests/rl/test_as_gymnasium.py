@@ -16,7 +16,7 @@ pytest.importorskip("mujoco")
 
 from gymnasium.utils.env_checker import check_env  # noqa: E402
 
-from innerloop.core.random import stream  # noqa: E402
+from innerloop.core.random import generator_for  # noqa: E402
 from innerloop.errors import InnerloopError  # noqa: E402
 from innerloop.rl.as_gymnasium import AsGymnasium, filmed  # noqa: E402
 from innerloop.rl.catalogue import ENVIRONMENTS  # noqa: E402
@@ -39,9 +39,9 @@ def test_passes_gymnasiums_checker(own: Environment) -> None:
 @EACH
 def test_its_numbers_are_those_of_the_batched_form(own: Environment) -> None:
     sim = own.make(10, 1)
-    tasks = sim.sample_tasks(2, stream(0, "tasks"))
-    state = sim.reset(tasks, 3, stream(0, "reset"))
-    actions = torch.randn(10, 2, 3, sim.action_size, generator=stream(0, "actions"))
+    tasks = sim.sample_tasks(2, generator_for(0, "tasks"))
+    state = sim.reset(tasks, 3, generator_for(0, "reset"))
+    actions = torch.randn(10, 2, 3, sim.action_size, generator=generator_for(0, "actions"))
     env = AsGymnasium(own)
     seen, info = env.reset(options={"task": tasks[1].numpy(), "state": state[1, 2].numpy()})
     assert np.array_equal(info["task"], tasks[1].numpy())
@@ -51,7 +51,7 @@ def test_its_numbers_are_those_of_the_batched_form(own: Environment) -> None:
         seen, reward, over, cut, _ = env.step(a[1, 2].numpy())
         assert (reward, over, cut) == (float(step.reward[1, 2]), bool(step.ended[1, 2]), False)
         state = step.state
-    assert np.array_equal(env.sample_tasks(5, 3), sim.sample_tasks(5, stream(3, "tasks")).numpy())
+    assert np.array_equal(env.sample_tasks(5, 3), sim.sample_tasks(5, generator_for(3, "tasks")).numpy())
 
 
 def test_a_straight_walk_has_the_return_of_a_sum() -> None:

@@ -11,10 +11,10 @@ gymnasium = pytest.importorskip("gymnasium")
 mujoco = pytest.importorskip("mujoco")
 
 from innerloop.core.functional import slow_weights  # noqa: E402
-from innerloop.core.random import stream  # noqa: E402
+from innerloop.core.random import generator_for  # noqa: E402
 from innerloop.rl import cheetah  # noqa: E402
 from innerloop.rl.cheetah import DIRECTION, VELOCITY, half_cheetah  # noqa: E402
-from innerloop.rl.environment import Told  # noqa: E402
+from innerloop.rl.environment import TaskObserved  # noqa: E402
 from innerloop.rl.mujoco import MujocoSimulator  # noqa: E402
 from innerloop.rl.policy import gaussian_policy  # noqa: E402
 from innerloop.rl.sampling import sample  # noqa: E402
@@ -38,9 +38,9 @@ def slow_step(goal: cheetah.Goal, task: np.ndarray, state: np.ndarray, action: n
 def test_batched_equals_single_to_the_last_bit(goal: cheetah.Goal, threads: int) -> None:
     """100 control steps: any difference at all would have grown to order one (the motion is chaotic)."""
     sim = half_cheetah(goal, threads=threads)
-    tasks = sim.sample_tasks(2, stream(0, "tasks"))
-    state = sim.reset(tasks, 2, stream(0, "reset"))
-    actions = torch.randn(100, 2, 2, 6, generator=stream(0, "actions")) * 1.5  # some are cut
+    tasks = sim.sample_tasks(2, generator_for(0, "tasks"))
+    state = sim.reset(tasks, 2, generator_for(0, "reset"))
+    actions = torch.randn(100, 2, 2, 6, generator=generator_for(0, "actions")) * 1.5  # some are cut
     alone = {at: state[at].numpy() for at in ((0, 1), (1, 0))}
     for a in actions:
         step = sim.step(tasks, state, a)
@@ -58,7 +58,7 @@ def test_while_it_works_pytorch_keeps_to_one_thread(own: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        told = Told(half_cheetah("direction", threads=own))
+        told = TaskObserved(half_cheetah("direction", threads=own))
         with told.session() as env:
             assert torch.get_num_threads() == 1
             assert isinstance(env.of, MujocoSimulator)
@@ -82,9 +82,9 @@ def test_sampling_works_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(MujocoSimulator, "step", seen)
     sim = half_cheetah("direction", 2, 2)
-    policy = gaussian_policy(sim.observation_size, sim.action_size, generator=stream(0))
+    policy = gaussian_policy(sim.observation_size, sim.action_size, generator=generator_for(0))
     try:
-        sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, stream(0))
+        sample(policy, slow_weights(policy), {}, sim, torch.ones(1, 1), 2, generator_for(0))
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
@@ -111,7 +111,7 @@ def test_rewards_by_hand() -> None:
     assert float(cheetah.reward("direction", np.array([-1.0]), before, after, a)) == pytest.approx(-2 - cost)
     assert float(cheetah.reward("velocity", np.array([0.5]), before, after, a)) == pytest.approx(-1.5 - cost)
     sim = half_cheetah("velocity", threads=1)
-    state = sim.reset(torch.tensor([[0.5]]), 1, stream(0))
+    state = sim.reset(torch.tensor([[0.5]]), 1, generator_for(0))
     big = sim.step(torch.tensor([[0.5]]), state, torch.full((1, 1, 6), 9.0))
     one = sim.step(torch.tensor([[0.5]]), state, torch.ones(1, 1, 6))
     assert torch.equal(big.reward, one.reward)  # the cost is of the action that was cut
@@ -120,7 +120,7 @@ def test_rewards_by_hand() -> None:
 def test_observation_is_state_without_x_and_the_torso() -> None:
     sim = half_cheetah("direction", threads=1)
     tasks = torch.ones(1, 1)
-    state = sim.reset(tasks, 1, stream(0))
+    state = sim.reset(tasks, 1, generator_for(0))
     for _ in range(3):
         state = sim.step(tasks, state, torch.ones(1, 1, 6)).state
     data = mujoco.MjData(cheetah.model())
@@ -137,13 +137,13 @@ def test_observation_is_state_without_x_and_the_torso() -> None:
 
 
 def test_tasks_and_first_states() -> None:
-    ways, speeds = (e.make(1, 1).sample_tasks(400, stream(1, "tasks")).numpy() for e in (DIRECTION, VELOCITY))
+    ways, speeds = (e.make(1, 1).sample_tasks(400, generator_for(1, "tasks")).numpy() for e in (DIRECTION, VELOCITY))
     assert set(ways.ravel().tolist()) == {-1.0, 1.0}
     assert abs(ways.mean()) < 0.15
     assert speeds.min() >= 0
     assert speeds.max() <= 2
     assert speeds.mean() == pytest.approx(1.0, abs=0.1)
-    first = half_cheetah("direction", threads=1).reset(torch.ones(20, 1), 20, stream(0))
+    first = half_cheetah("direction", threads=1).reset(torch.ones(20, 1), 20, generator_for(0))
     assert first.shape == (20, 20, 19)
     assert not bool(first[..., 0].any())
     assert float(first[..., 1:10].abs().max()) <= 0.1
@@ -154,7 +154,7 @@ def test_tasks_and_first_states() -> None:
 @pytest.mark.skipif("MUJOCO_GL" not in os.environ and "DISPLAY" not in os.environ, reason="no OpenGL is named")
 def test_picture() -> None:
     assert DIRECTION.picture is not None
-    state = half_cheetah("direction", threads=1).reset(torch.ones(1, 1), 1, stream(0))
+    state = half_cheetah("direction", threads=1).reset(torch.ones(1, 1), 1, generator_for(0))
     shown = DIRECTION.picture(torch.ones(1), state[0])
     assert shown.shape == (160, 240, 3)
     assert shown.std() > 10

@@ -15,9 +15,9 @@ from gymnasium.spaces import Box, Discrete  # noqa: E402
 from gymnasium.vector import AsyncVectorEnv, SyncVectorEnv  # noqa: E402
 
 from innerloop.core.functional import slow_weights  # noqa: E402
-from innerloop.core.random import stream  # noqa: E402
+from innerloop.core.random import generator_for  # noqa: E402
 from innerloop.errors import InnerloopError  # noqa: E402
-from innerloop.rl.environment import Environment, Told  # noqa: E402
+from innerloop.rl.environment import Environment, TaskObserved  # noqa: E402
 from innerloop.rl.from_gymnasium import VectorSimulator, from_gymnasium, from_vector  # noqa: E402
 from innerloop.rl.policy import gaussian_policy  # noqa: E402
 from innerloop.rl.sampling import Trajectories, sample  # noqa: E402
@@ -71,11 +71,11 @@ def cart(copies: int = 4) -> Environment:
 
 def walked(environment: Environment, tasks: int = 3, rollouts: int = 4) -> tuple[torch.Tensor, Trajectories]:
     sim = environment.make(12, 1)
-    policy = gaussian_policy(2, 1, generator=stream(0, "init"))
-    where = sim.sample_tasks(tasks, stream(1, "tasks"))
+    policy = gaussian_policy(2, 1, generator=generator_for(0, "init"))
+    where = sim.sample_tasks(tasks, generator_for(1, "tasks"))
     with torch.no_grad():
         fast = {"head.bias": torch.arange(tasks)[:, None] / 10}  # each task its own
-        return where, sample(policy, slow_weights(policy), fast, sim, where, rollouts, stream(2, "rollouts"))
+        return where, sample(policy, slow_weights(policy), fast, sim, where, rollouts, generator_for(2, "rollouts"))
 
 
 def test_a_trajectory_is_that_of_the_environment_by_hand() -> None:
@@ -120,10 +120,10 @@ def test_vectorised_environments(kind: Any) -> None:
 
 
 def test_the_oracle_sees_the_task() -> None:
-    told = Told(cart().make(12, 1))
-    tasks = told.sample_tasks(2, stream(0))
+    told = TaskObserved(cart().make(12, 1))
+    tasks = told.sample_tasks(2, generator_for(0))
     assert (told.observation_size, told.task_size, told.action_size, told.at_once) == (3, 1, 1, 4)
-    assert torch.equal(told.observe(tasks, told.reset(tasks, 2, stream(0)))[:, 1, 2].float(), tasks[:, 0])
+    assert torch.equal(told.observe(tasks, told.reset(tasks, 2, generator_for(0)))[:, 1, 2].float(), tasks[:, 0])
 
 
 def test_its_film_is_the_environments_own() -> None:
@@ -142,8 +142,8 @@ def test_its_film_is_the_environments_own() -> None:
 
 def test_what_cannot_be_is_refused() -> None:
     sim = cart().make(12, 1)
-    tasks = sim.sample_tasks(1, stream(0))
-    state = sim.reset(tasks, 1, stream(0))
+    tasks = sim.sample_tasks(1, generator_for(0))
+    state = sim.reset(tasks, 1, generator_for(0))
     with pytest.raises(InnerloopError, match=names("state")):
         sim.step(tasks, state, torch.zeros(1, 1, 1))  # before the first observation
     sim.observe(tasks, state)
@@ -160,4 +160,4 @@ def test_what_cannot_be_is_refused() -> None:
     for wrong in (np.zeros((2, 1)), np.zeros(1), np.full((1, 1), np.nan)):
         sim = VectorSimulator(lambda: None, lambda _n, _rng, w=wrong: w, set_goal, 5)
         with pytest.raises(InnerloopError, match=names("[1, size]")):
-            sim.sample_tasks(1, stream(0))
+            sim.sample_tasks(1, generator_for(0))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from innerloop.core.functional import forward, slow_weights
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.policy import GaussianHead, gaussian_policy, log_probability
 from innerloop.rl.trpo import Batch, Form, Learner, MetaBatch, inner_loss, log_probability_loss, surrogate_gradient
 from planting import plants
@@ -33,7 +33,7 @@ def reward(task: Tensor) -> Tensor:
 
 
 def policy() -> torch.nn.Sequential:
-    found = gaussian_policy(2, 1, hidden=(4, 3), activation="tanh", generator=stream(3, "init")).double()
+    found = gaussian_policy(2, 1, hidden=(4, 3), activation="tanh", generator=generator_for(3, "init")).double()
     head = found[-1]
     assert isinstance(head, GaussianHead)
     torch.nn.init.constant_(head.log_std, -0.3)

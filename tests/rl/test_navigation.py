@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from innerloop.core.functional import slow_weights
-from innerloop.core.random import stream
-from innerloop.rl.environment import Told
+from innerloop.core.random import generator_for
+from innerloop.rl.environment import TaskObserved
 from innerloop.rl.navigation import NAVIGATION, Navigation, picture
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.sampling import sample
@@ -25,11 +25,11 @@ def slow_step(place: np.ndarray, goal: np.ndarray, action: np.ndarray) -> tuple[
 def test_same_trajectories_as_the_slow_form_to_the_last_bit() -> None:
     """Also catches: reward before the move, an end that is judged before the move, actions that are not cut."""
     nav = Navigation(horizon=40)
-    policy = gaussian_policy(2, 2, generator=stream(0, "init"))
-    goals = nav.sample_tasks(4, stream(5, "tasks"))
-    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, stream(0, "r"), action_scale=0.1)
+    policy = gaussian_policy(2, 2, generator=generator_for(0, "init"))
+    goals = nav.sample_tasks(4, generator_for(5, "tasks"))
+    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, generator_for(0, "r"), action_scale=0.1)
     goals[3] = found.observations[3, 1, 6]  # a place that the walk comes by: there it will end
-    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, stream(0, "r"), action_scale=0.1)
+    found = sample(policy, slow_weights(policy), {}, nav, goals, 4, generator_for(0, "r"), action_scale=0.1)
     ended = 0
     for k in range(len(goals)):
         for n in range(4):
@@ -59,7 +59,7 @@ def test_by_hand() -> None:
 
 
 def test_goals_are_uniform_in_the_square() -> None:
-    goals = Navigation().sample_tasks(500, stream(3, "tasks")).numpy()
+    goals = Navigation().sample_tasks(500, generator_for(3, "tasks")).numpy()
     assert np.abs(goals).max() <= 0.5
     assert np.abs(goals.mean(0)).max() < 0.06
     assert goals.std(0) == pytest.approx([12**-0.5] * 2, rel=0.1)
@@ -77,10 +77,10 @@ def test_picture_shows_goal_and_way() -> None:
 
 def test_samples_depend_on_the_generator_alone() -> None:
     nav = Navigation(horizon=5)
-    policy = gaussian_policy(2, 2, generator=stream(0, "init"))
-    goals = nav.sample_tasks(2, stream(0, "tasks"))
+    policy = gaussian_policy(2, 2, generator=generator_for(0, "init"))
+    goals = nav.sample_tasks(2, generator_for(0, "tasks"))
     slow = slow_weights(policy)
-    one, same, other = (sample(policy, slow, {}, nav, goals, 3, stream(0, "r", i)) for i in (1, 1, 2))
+    one, same, other = (sample(policy, slow, {}, nav, goals, 3, generator_for(0, "r", i)) for i in (1, 1, 2))
     assert torch.equal(one.actions, same.actions)
     assert torch.equal(one.rewards, same.rewards)
     assert not torch.equal(one.actions, other.actions)
@@ -90,25 +90,25 @@ def test_samples_depend_on_the_generator_alone() -> None:
 
 def test_each_task_acts_with_its_own_fast_weights() -> None:
     nav = Navigation(horizon=3)
-    policy = gaussian_policy(2, 2, log_std=-20.0, generator=stream(0, "init"))
+    policy = gaussian_policy(2, 2, log_std=-20.0, generator=generator_for(0, "init"))
     slow = slow_weights(policy)
     fast = {"head.bias": torch.tensor([[0.01, 0.0], [0.0, 0.02]])}
-    found = sample(policy, slow, fast, nav, torch.full((2, 2), 0.4), 2, stream(0, "r"))
+    found = sample(policy, slow, fast, nav, torch.full((2, 2), 0.4), 2, generator_for(0, "r"))
     assert torch.allclose(found.actions[0, :, 0], torch.tensor([0.01, 0.0]), atol=1e-5)
     assert torch.allclose(found.actions[1, :, 0], torch.tensor([0.0, 0.02]), atol=1e-5)
 
 
 def test_the_oracle_sees_its_task() -> None:
-    nav = Told(Navigation())
-    goals = nav.sample_tasks(2, stream(0, "tasks"))
-    seen = nav.observe(goals, nav.reset(goals, 3, stream(0)))
+    nav = TaskObserved(Navigation())
+    goals = nav.sample_tasks(2, generator_for(0, "tasks"))
+    seen = nav.observe(goals, nav.reset(goals, 3, generator_for(0)))
     assert nav.observation_size == seen.shape[-1] == 4
     assert torch.equal(seen[:, 1, 2:], goals)
 
 
 def test_the_spread_of_the_actions_is_the_policys() -> None:
     nav = Navigation(horizon=50, radius=0.0)
-    policy = gaussian_policy(2, 2, log_std=0.7, generator=stream(0, "init"))
+    policy = gaussian_policy(2, 2, log_std=0.7, generator=generator_for(0, "init"))
     slow = {n: torch.zeros_like(p) if "log_std" not in n else p for n, p in slow_weights(policy).items()}
-    found = sample(policy, slow, {}, nav, nav.sample_tasks(4, stream(0, "t")), 50, stream(0, "r"))
+    found = sample(policy, slow, {}, nav, nav.sample_tasks(4, generator_for(0, "t")), 50, generator_for(0, "r"))
     assert float(found.actions.std().log()) == pytest.approx(0.7, abs=0.02)

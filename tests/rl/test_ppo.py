@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.ppo import Ppo, proximal_step
 from innerloop.rl.trpo import Learner, MetaBatch, clipped_loss, mean_divergence, ratio_loss
 from naming import names
@@ -25,7 +25,7 @@ def density(mean: float, log_std: float, action: float) -> float:
 @plants("PPO without a bound", "rl.trpo:clipped_loss", lambda right: lambda clip: right(1e9))
 def test_the_clipped_loss_equals_a_loop() -> None:
     """With ratios on both sides of both bounds, gains of both signs, and steps behind an end."""
-    g = stream(0, "clip")
+    g = generator_for(0, "clip")
     output = torch.randn(2, 40, 2, generator=g, dtype=torch.float64) * 0.4
     action = torch.randn(2, 40, generator=g, dtype=torch.float64)
     old = torch.tensor([[density(0.0, 0.0, float(a)) for a in row] for row in action], dtype=torch.float64)

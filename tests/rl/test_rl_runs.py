@@ -12,9 +12,9 @@ import torch
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.cheetah import VELOCITY
 from innerloop.rl.config import BLOCKS, Config, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
@@ -26,7 +26,7 @@ from innerloop.rl.sampling import advantages, collect, examples, noise_of, sampl
 from innerloop.rl.train import Progress, load_run, train, validation_return
 from innerloop.rl.trpo import Trpo, log_probability_loss, ratio_loss
 from innerloop.runs import RunError, RunFolder
-from innerloop.studies.rl_bench import RlBench
+from innerloop.studies.rl_lab import RlLab
 from innerloop.training import Interrupted
 from naming import names
 from planting import plants
@@ -136,7 +136,7 @@ def test_ppo_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
     """With its settings: at a rate of almost nothing the weights stay; not so the trust region's."""
     folder = train(replace(SMALL, outer="ppo", ppo=Ppo(lr=1e-7, epochs=3)), tmp_path / "r")
     assert [(r["tries"], r["accepted"]) for r in folder.metrics] == [(3, True)] * 4
-    first = dict(setup.policy(SMALL, setup.simulator(SMALL)).named_parameters())
+    first = dict(build.policy(SMALL, build.simulator(SMALL)).named_parameters())
     last = folder.load("last")
     moved = max(float((last.weights[n] - p.detach()).abs().max()) for n, p in first.items())
     assert 0 < moved < 2e-6
@@ -146,10 +146,10 @@ def test_ppo_is_taken_where_it_is_asked_for(tmp_path: Path) -> None:
 
 def test_the_first_return_is_that_of_the_untrained_policy(tmp_path: Path) -> None:
     folder = train(replace(SMALL, iterations=1), tmp_path / "r")
-    env = setup.simulator(SMALL)
-    policy = setup.policy(SMALL, env)
-    tasks = env.sample_tasks(3, stream(0, "tasks", 0))
-    found = collect(setup.learner(SMALL, policy), slow_weights(policy), env, tasks, SMALL, noise_of(SMALL, 0))
+    env = build.simulator(SMALL)
+    policy = build.policy(SMALL, env)
+    tasks = env.sample_tasks(3, generator_for(0, "tasks", 0))
+    found = collect(build.learner(SMALL, policy), slow_weights(policy), env, tasks, SMALL, noise_of(SMALL, 0))
     assert folder.metrics[0]["return_before"] == pytest.approx(float(found.returns[0].mean()), rel=1e-6)
     assert folder.metrics[0]["return_after"] == pytest.approx(float(found.returns[1].mean()), rel=1e-6)
     assert found.curvature.query.x.shape[1] * 2 == found.data.query.x.shape[1]
@@ -163,17 +163,17 @@ def test_the_settings_reach_the_policy_and_its_inner_loop() -> None:
         policy=Policy(hidden=(6,), activation="tanh", log_std=-0.7),
         inner=Inner(lr=0.3, loss="log_probability"),
     )
-    policy = setup.policy(config, setup.simulator(config))
+    policy = build.policy(config, build.simulator(config))
     assert {p.dtype for p in policy.parameters()} == {torch.float64}
     weights = slow_weights(policy)
     assert weights["head.log_std"].tolist() == pytest.approx([-0.7, -0.7])
     assert weights["hidden1.weight"].shape == (6, 2)
-    learner = setup.learner(config, policy)
+    learner = build.learner(config, policy)
     assert learner.inner == InnerLoop(blocks="all", steps=1, lr=0.3, first_order=True)
     assert learner.loss is log_probability_loss
-    assert setup.learner(SMALL, policy).loss is ratio_loss
+    assert build.learner(SMALL, policy).loss is ratio_loss
     for method, blocks in BLOCKS.items():
-        inner = setup.learner(replace(SMALL, method=method), policy).inner
+        inner = build.learner(replace(SMALL, method=method), policy).inner
         assert (inner.blocks, inner.first_order) == (blocks, method == "fomaml")
         assert inner.steps == (0 if blocks == "none" else 1)
 
@@ -181,11 +181,11 @@ def test_the_settings_reach_the_policy_and_its_inner_loop() -> None:
 def test_examples_have_the_advantages_of_the_config() -> None:
     """Discount and λ not in each other's place, nor left at their defaults; actions and what is alive beside them."""
     config = replace(SMALL, gamma=0.9, lam=0.3)
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     slow = slow_weights(policy)
-    found = sample(policy, slow, {}, env, env.sample_tasks(3, stream(0)), 4, stream(1))
-    got = examples(setup.learner(config, policy), slow, {}, found, config).y
+    found = sample(policy, slow, {}, env, env.sample_tasks(3, generator_for(0)), 4, generator_for(1))
+    got = examples(build.learner(config, policy), slow, {}, found, config).y
     expected = advantages(found, 0.9, 0.3).float().flatten(1)
     assert torch.equal(got[..., 3], expected)
     assert not torch.allclose(expected, advantages(found, 0.3, 0.9).float().flatten(1), atol=0.01)
@@ -195,18 +195,18 @@ def test_examples_have_the_advantages_of_the_config() -> None:
 
 @plants(
     "the same noise before and after",
-    "rl.sampling:stream",
+    "rl.sampling:generator_for",
     lambda right: lambda seed, name, iteration, phase: right(seed, name, iteration),
 )
 def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
     """At inner rate 0 the policy is the same before and after; only the noise can tell the first actions apart."""
     config = replace(SMALL, inner=Inner(lr=0.0))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     slow = slow_weights(policy)
-    tasks = env.sample_tasks(3, stream(0))
+    tasks = env.sample_tasks(3, generator_for(0))
     drawn = [
-        collect(setup.learner(config, policy), slow, env, tasks, config, noise_of(config, i)).data for i in (0, 0, 1)
+        collect(build.learner(config, policy), slow, env, tasks, config, noise_of(config, i)).data for i in (0, 0, 1)
     ]
     before, again, other = (d.support[0].y[:, 0, :2] for d in drawn)
     assert torch.equal(before, again)
@@ -216,7 +216,7 @@ def test_each_phase_and_iteration_has_noise_of_its_own() -> None:
 
 @plants(
     "the same tasks in every meta-iteration",
-    "rl.train:stream",
+    "rl.train:generator_for",
     lambda right: lambda seed, *path: right(seed, path[0], 0),
 )
 def test_each_iteration_has_tasks_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,13 +237,15 @@ def test_each_iteration_has_tasks_of_its_own(tmp_path: Path, monkeypatch: pytest
 
 
 @plants(
-    "the same noise at each test step", "rl.meta_test:stream", lambda right: lambda seed, *path: right(seed, *path[:1])
+    "the same noise at each test step",
+    "rl.meta_test:generator_for",
+    lambda right: lambda seed, *path: right(seed, *path[:1]),
 )
 def test_each_step_of_a_meta_test_has_noise_of_its_own() -> None:
     """At inner rate 0 the policy stays as it is; the same noise would give the same actions and returns again."""
     config = replace(SMALL, inner=Inner(lr=0.0))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     seen: list[torch.Tensor] = []
     found = meta_test(policy, slow_weights(policy), env, config, look=lambda _m, t, _f: seen.append(t.actions[:, :, 0]))
     assert len(seen) == 3
@@ -255,11 +257,11 @@ def test_each_step_of_a_meta_test_has_noise_of_its_own() -> None:
 def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
     """Scaled to nothing, the point stays at the origin: each return is 5 times the distance to the goal."""
     config = replace(SMALL, action_scale=1e-12)
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     slow = {n: p.detach() for n, p in policy.named_parameters()}
-    goals = env.sample_tasks(3, stream(0))
-    for returns in collect(setup.learner(config, policy), slow, env, goals, config, noise_of(config, 0)).returns:
+    goals = env.sample_tasks(3, generator_for(0))
+    for returns in collect(build.learner(config, policy), slow, env, goals, config, noise_of(config, 0)).returns:
         assert torch.allclose(returns, -5 * goals.norm(dim=1), atol=1e-5)
     for found in (meta_test(policy, slow, env, config), random_search(policy, slow, env, config)):
         assert torch.allclose(found.values, -5 * found.tasks.norm(dim=1).expand(3, -1), atol=1e-5)
@@ -268,8 +270,8 @@ def test_the_action_scale_counts_wherever_the_policy_acts() -> None:
 def test_validation_takes_the_steps_of_training() -> None:
     """Not the rate that meta-test gives to later steps."""
     config = replace(SMALL, inner=Inner(steps=2))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     slow = slow_weights(policy)
     plain = validation_return(policy, slow, env, config)
     assert validation_return(policy, slow, env, replace(config, test=replace(config.test, later_lr=5.0))) == plain
@@ -277,8 +279,8 @@ def test_validation_takes_the_steps_of_training() -> None:
 
 
 def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
-    env = setup.simulator(SMALL)
-    policy = setup.policy(SMALL, env)
+    env = build.simulator(SMALL)
+    policy = build.policy(SMALL, env)
     slow = slow_weights(policy)
     one, again = (meta_test(policy, slow, env, SMALL) for _ in range(2))
     assert torch.equal(one.values, again.values)
@@ -302,8 +304,8 @@ def test_meta_test_is_paired_and_learns_nothing_without_blocks() -> None:
     lambda right: lambda *given, start=None, **more: right(*given, **more),
 )
 def test_the_rate_of_later_steps() -> None:
-    env = setup.simulator(SMALL)
-    policy = setup.policy(SMALL, env)
+    env = build.simulator(SMALL)
+    policy = build.policy(SMALL, env)
     seen: list[dict[str, torch.Tensor]] = []
     settings = replace(SMALL.test, later_lr=1e-12)
     meta_test(
@@ -318,10 +320,12 @@ def test_the_rate_of_later_steps() -> None:
 def test_log_std_adapts_unless_told_not_to() -> None:
     for adapts in (True, False):
         config = replace(SMALL, inner=Inner(adapt_log_std=adapts), method="anil")
-        env = setup.simulator(config)
-        policy = setup.policy(config, env)
-        learner = setup.learner(config, policy)
-        found = collect(learner, slow_weights(policy), env, env.sample_tasks(3, stream(0)), config, noise_of(config, 0))
+        env = build.simulator(config)
+        policy = build.policy(config, env)
+        learner = build.learner(config, policy)
+        found = collect(
+            learner, slow_weights(policy), env, env.sample_tasks(3, generator_for(0)), config, noise_of(config, 0)
+        )
         fast = learner.adapt(slow_weights(policy), found.data.support)
         moved = (fast["head.log_std"] - dict(policy.named_parameters())["head.log_std"]).detach().abs().max()
         assert bool(moved > 0) is adapts
@@ -329,8 +333,8 @@ def test_log_std_adapts_unless_told_not_to() -> None:
 
 
 def test_random_search_keeps_the_best_and_is_paired() -> None:
-    env = setup.simulator(SMALL)
-    policy = setup.policy(SMALL, env)
+    env = build.simulator(SMALL)
+    policy = build.policy(SMALL, env)
     slow = {n: p.detach() for n, p in policy.named_parameters()}
     found = random_search(policy, slow, env, SMALL)
     assert torch.allclose(found.values[0], meta_test(policy, slow, env, SMALL).values[0], atol=1e-5)
@@ -342,8 +346,8 @@ def test_random_search_keeps_the_best_and_is_paired() -> None:
 def test_random_search_without_noise_never_gets_worse() -> None:
     """Catches: a worse policy taken, none taken, the worst of those tried."""
     config = replace(SMALL, policy=Policy(hidden=(6, 5), log_std=-12.0))
-    env = setup.simulator(config)
-    policy = setup.policy(config, env)
+    env = build.simulator(config)
+    policy = build.policy(config, env)
     slow = {n: p.detach() for n, p in policy.named_parameters()}
     settings = MetaTest(tasks=6, rollouts=12, steps=4)
     gain = random_search(policy, slow, env, config, settings=settings).values.diff(dim=0)
@@ -392,8 +396,8 @@ def test_without_the_package_a_sentence_says_how_to_get_it(monkeypatch: pytest.M
 
 def test_returns_that_are_not_finite_are_said() -> None:
     """Not: 'float values are not JSON compliant', once the file is written."""
-    env = setup.simulator(SMALL)
-    policy = setup.policy(SMALL, env)
+    env = build.simulator(SMALL)
+    policy = build.policy(SMALL, env)
     settings = replace(SMALL.test, later_lr=1e30)
     with pytest.raises(FloatingPointError, match=names("2 inner steps", "inner rate")):
         meta_test(policy, slow_weights(policy), env, SMALL, settings=settings)
@@ -404,9 +408,9 @@ def test_a_package_that_lacks_is_said_before_a_folder_is_made(tmp_path: Path, mo
     monkeypatch.setitem(sys.modules, "gymnasium", None)
     with pytest.raises(InnerloopError, match=names("'gymnasium'", "pip install 'innerloop[rl]'")):
         train(replace(SMALL, env="cheetah-velocity"), tmp_path / "r")
-    bench = RlBench((NAVIGATION, VELOCITY), "smoke", tmp_path)
+    lab = RlLab((NAVIGATION, VELOCITY), "smoke", tmp_path)
     with pytest.raises(InnerloopError, match=names("'gymnasium'", "pip install 'innerloop[rl]'")):
-        bench.train(NAVIGATION, "maml", 0)
+        lab.train(NAVIGATION, "maml", 0)
     assert not list(tmp_path.iterdir())
 
 

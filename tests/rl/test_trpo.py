@@ -8,7 +8,7 @@ from torch import Tensor
 
 from innerloop.core.functional import forward
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.trpo import (
     Batch,
     FisherProduct,
@@ -67,7 +67,7 @@ def test_fisher_product_equals_the_explicit_hessian_of_the_kl(blocks: str, steps
     lambda right: lambda product, b, *_: right(product, b, 1),
 )
 def test_conjugate_gradient_equals_solve() -> None:
-    g = stream(0, "matrix")
+    g = generator_for(0, "matrix")
     a = torch.randn(12, 12, generator=g, dtype=torch.float64)
     a = a @ a.T + torch.eye(12, dtype=torch.float64)
     b = torch.randn(12, generator=g, dtype=torch.float64)
@@ -240,7 +240,7 @@ def test_the_judged_divergence_is_that_from_the_old_policy_to_the_new() -> None:
     """KL(π_old ‖ π), by torch's own formula, at weights where the other direction is another number."""
     of = learner()
     slow, data = meta_batch(of)
-    g = stream(0, "elsewhere")
+    g = generator_for(0, "elsewhere")
     moved = {n: p.detach() + 0.3 * torch.randn(p.shape, generator=g, dtype=p.dtype) for n, p in slow.items()}
     new = of.output(moved, data.support, data.query.x).detach()
 

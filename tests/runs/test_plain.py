@@ -9,8 +9,8 @@ import pytest
 
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunError, RunFolder
+from innerloop.runs.config_json import config_from_json
 from innerloop.runs.folder import Checkpoint
-from innerloop.runs.plain import from_plain
 from innerloop.training import Config
 from innerloop.validated import Validated, above, at_least, at_most
 from naming import names
@@ -42,10 +42,10 @@ class Whole(Validated):
     ],
 )
 def test_there_and_back(value: Whole) -> None:
-    made = from_plain(Whole, json.loads(json.dumps(asdict(value))))
+    made = config_from_json(Whole, json.loads(json.dumps(asdict(value))))
     assert made == value
     assert isinstance(made.rate, float)
-    assert isinstance(from_plain(Whole, {"size": 3, "rate": 1}).rate, float)  # an int in the file is a float here
+    assert isinstance(config_from_json(Whole, {"size": 3, "rate": 1}).rate, float)  # an int in the file is a float here
 
 
 @pytest.mark.parametrize(
@@ -78,14 +78,14 @@ def test_there_and_back(value: Whole) -> None:
 )
 def test_what_does_not_fit_is_named(change: dict[str, Any], named: list[str]) -> None:
     with pytest.raises(InnerloopError, match=names(*named)):
-        from_plain(Whole, {"size": 3, **change})
+        config_from_json(Whole, {"size": 3, **change})
 
 
 def test_what_lacks_is_named() -> None:
     with pytest.raises(InnerloopError, match=names("size")):
-        from_plain(Whole, {"rate": 0.5})
+        config_from_json(Whole, {"rate": 0.5})
     with pytest.raises(InnerloopError, match=names("object", 3)):
-        from_plain(Whole, 3)
+        config_from_json(Whole, 3)
 
 
 @pytest.mark.parametrize("way", ["five", 10**30, 1])

@@ -17,7 +17,7 @@ from innerloop.core.statistics import Estimate
 from innerloop.evaluation import Evaluation
 from innerloop.report.reproduction import claim_rows, markdown, notes, rows
 from innerloop.runs import read_json
-from innerloop.studies import EXPERIMENTS, Bench, experiment
+from innerloop.studies import EXPERIMENTS, Lab, experiment
 from innerloop.studies.budget import budget_config
 from innerloop.studies.comparison_tables import table2, table4
 from innerloop.studies.freezing_table import table1
@@ -25,7 +25,7 @@ from innerloop.studies.paper import MINI, OMNIGLOT, TABLE1, TABLE2, TABLE4_NIL, 
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Row, SeedValue, at_least, at_most, printed
 from innerloop.studies.similarity_tables import line
-from innerloop.training import setup
+from innerloop.training import build
 from tiny import FLAGS, load_blobs
 
 PAPER = {name: (printed(values[0]) or 0.0) / 100 for name, values in TABLE5.items()}
@@ -42,7 +42,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All names, sharing their runs."""
     out = tmp_path_factory.mktemp("reproduce")
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
+        m.setattr(build, "load_images", load_blobs)
         assert cli.run(args(out, "all")) == 0
     return out
 
@@ -148,7 +148,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made_images: None, monkeypatc
 
         return real(config, out, report=stop, **more)
 
-    monkeypatch.setattr("innerloop.studies.bench.train", stopping)
+    monkeypatch.setattr("innerloop.studies.lab.train", stopping)
     command = args(tmp_path, "distances", "--seeds", "0")
     assert cli.run(command) == 130
     assert "the same command goes on from there" in capsys.readouterr().err
@@ -157,7 +157,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made_images: None, monkeypatc
     assert read_json(run / "finished.json")["steps"] == 4
 
 
-class Told(Bench):
+class GivenScores(Lab):
     """Scores that a test gives: (name, test, blocks) -> accuracy."""
 
     table: Any = None
@@ -195,9 +195,9 @@ class Told(Bench):
 )
 def test_claims_hold_and_fail_where_they_should(made_images: None, tmp_path: Path, make, table, outcome) -> None:
     """Each predicate on both sides of its bound; the paper's own numbers pass. Catches a sign or a model exchanged."""
-    bench = Told("glyphs", "smoke", tmp_path, way=3, seeds=(0, 1))
-    bench.table = table
-    found = make(bench)
+    lab = GivenScores("glyphs", "smoke", tmp_path, way=3, seeds=(0, 1))
+    lab.table = table
+    found = make(lab)
     assert [c.holds for c in found.claims] == outcome
     assert all(r.seed_std is not None and r.seed_std < 1e-12 for r in found.rows)
 
@@ -268,25 +268,25 @@ def test_the_untrained_model_and_its_own_head(made_images: None, tmp_path: Path)
     """Random is the initialisation of the same seed; MAML on a classifier of all classes gets a head of N outputs."""
     from innerloop.studies.regimes import with_own_way
 
-    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
-    random = bench.trained("random", 0)
-    fresh = dict(setup.build_model(bench.config("maml", 0), bench.images).named_parameters())
+    lab = Lab("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    random = lab.trained("random", 0)
+    fresh = dict(build.build_model(lab.config("maml", 0), lab.images).named_parameters())
     assert all(bool((w == fresh[n]).all()) for n, w in random.parameters.items())
-    multiclass = bench.trained("multiclass", 0, "last")
+    multiclass = lab.trained("multiclass", 0, "last")
     assert multiclass.parameters["head.weight"].shape[0] == 6
-    own = with_own_way(bench, multiclass)
+    own = with_own_way(lab, multiclass)
     assert bool((own.parameters["head.weight"] == fresh["head.weight"]).all())
     assert own.parameters["conv1.conv.weight"] is multiclass.parameters["conv1.conv.weight"]
     body = replace(random, parameters={**own.parameters, "head.weight": fresh["head.weight"] * 3})
-    assert bench.score(replace(body, name="other"), "maml").per_episode != bench.score(own, "maml").per_episode
+    assert lab.score(replace(body, name="other"), "maml").per_episode != lab.score(own, "maml").per_episode
 
 
 def test_scores_are_remembered_by_their_content(made_images: None, tmp_path: Path) -> None:
     """Catches a memo that goes by the run's name: a table over inner steps had one number for all of them."""
-    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
-    run = bench.trained("random", 0)
-    first = bench.score(run, "maml")
-    assert bench.score(replace(run, name="the same"), "maml") is first
+    lab = Lab("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    run = lab.trained("random", 0)
+    first = lab.score(run, "maml")
+    assert lab.score(replace(run, name="the same"), "maml") is first
     test = run.config.test
     for other in (
         replace(run, config=replace(run.config, test=replace(test, inner_steps=test.inner_steps + 3))),
@@ -294,7 +294,7 @@ def test_scores_are_remembered_by_their_content(made_images: None, tmp_path: Pat
         replace(run, config=replace(run.config, inner=replace(run.config.inner, lr=3.0))),
         replace(run, parameters={n: p + 0.1 for n, p in run.parameters.items()}),
     ):
-        assert bench.score(other, "maml").per_episode != first.per_episode
+        assert lab.score(other, "maml").per_episode != first.per_episode
 
 
 @pytest.mark.parametrize("budget", ["smoke", "cpu", "paper"])
@@ -400,10 +400,10 @@ def test_heads_are_left_out_where_bodies_are_compared(made_images: None, tmp_pat
     """A classifier of all training classes has more outputs than an episode has query images."""
     from innerloop.studies.similarity_tables import MEASURES, _bodies
 
-    bench = Bench("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
-    one = bench.trained("random", 0)
-    wide = setup.build_model(bench.config("multiclass", 0), bench.images)
+    lab = Lab("glyphs", "smoke", tmp_path, way=3, seeds=(0,))
+    one = lab.trained("random", 0)
+    wide = build.build_model(lab.config("multiclass", 0), lab.images)
     wide[-1] = type(wide[-1])(4, 400, readout="mean")
     other = replace(one, model=wide, parameters=dict(wide.named_parameters()))
-    assert set(_bodies(bench, one, other)) == set(MEASURES)
-    assert _bodies(bench, one, one)["CKA"].mean == pytest.approx(1.0)
+    assert set(_bodies(lab, one, other)) == set(MEASURES)
+    assert _bodies(lab, one, one)["CKA"].mean == pytest.approx(1.0)

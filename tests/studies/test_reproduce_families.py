@@ -13,13 +13,13 @@ from innerloop import cli
 from innerloop.core.episodes import ClassImages
 from innerloop.core.functional import slow_weights
 from innerloop.evaluation import evaluate, fixed_episodes
-from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.catalogue import METHODS
+from innerloop.methods.metric import nearest_neighbour
 from innerloop.runs import read_json
-from innerloop.studies.bench import SHARE_MULTICLASS, Bench
 from innerloop.studies.families import ADAPTATION, MINUTES, NAMES, PARAMETERS, TRAINED, adapted_count
+from innerloop.studies.lab import SHARE_MULTICLASS, Lab
 from innerloop.studies.published import published
-from innerloop.training import Config, setup
+from innerloop.training import Config, build
 from tiny import blobs
 
 
@@ -32,7 +32,7 @@ def load_blobs(config: Config, data_dir: Path | None = None) -> ClassImages | No
 def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("families")
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
+        m.setattr(build, "load_images", load_blobs)
         args = ["reproduce", "families", "--budget", "smoke", "--way", "3", "--seeds", "0", "--out", str(where)]
         assert cli.run(args) == 0
     return where
@@ -83,17 +83,17 @@ def test_methods_meet_the_same_episodes_each_with_its_own_test(value: dict[str, 
     """Each row again, from its run folder and by `evaluate` itself."""
     rows = {r["label"]: r for r in value["rows"]}
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
-        bench = Bench("glyphs", "smoke", out, way=3, seeds=(0,))
-        batches = fixed_episodes(bench.family, bench.settings)
+        m.setattr(build, "load_images", load_blobs)
+        lab = Lab("glyphs", "smoke", out, way=3, seeds=(0,))
+        batches = fixed_episodes(lab.family, lab.settings)
         pixels = torch.cat([nearest_neighbour(e) for e in batches]).mean()
         assert rows["nearest pixels"]["mean"] == pytest.approx(float(pixels))
         for name in ("proto", "baseline", "finetune", "reptile", "matching"):
-            run = bench.trained(name, 0)
-            learner = setup.at_test(run.config, run.model, name)
-            found = evaluate(learner, run.parameters, bench.family, run.config.test)
+            run = lab.trained(name, 0)
+            learner = build.at_test(run.config, run.model, name)
+            found = evaluate(learner, run.parameters, lab.family, run.config.test)
             assert rows[name]["mean"] == pytest.approx(found.final.mean), name
-        tests = {n: bench.trained(n, 0).config.test for n in ("baseline", "finetune", "matching", "maml")}
+        tests = {n: lab.trained(n, 0).config.test for n in ("baseline", "finetune", "matching", "maml")}
     assert (tests["baseline"].inner_steps, tests["finetune"].inner_steps) == (100, 20)
     assert tests["matching"].temperature == 10
     assert {(t.episodes, t.seed, t.query) for t in tests.values()} == {(4, tests["maml"].seed, 10)}
@@ -103,16 +103,16 @@ def test_three_transfer_methods_share_one_training(out: Path) -> None:
     found = {p.name.split("smoke-")[1].removesuffix("-seed0") for p in (out / "runs").iterdir()}
     assert found == set(TRAINED)
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
-        bench = Bench("glyphs", "smoke", out, way=3, seeds=(0,))
-        first, second = (bench.trained(n, 0) for n in ("baseline", "multiclass"))
+        m.setattr(build, "load_images", load_blobs)
+        lab = Lab("glyphs", "smoke", out, way=3, seeds=(0,))
+        first, second = (lab.trained(n, 0) for n in ("baseline", "multiclass"))
     assert all(torch.equal(p, second.parameters[n]) for n, p in first.parameters.items())
 
 
 def test_a_head_made_for_the_task_counts_its_own_ways(out: Path) -> None:
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
-        run = Bench("glyphs", "smoke", out, way=3, seeds=(0,)).trained("baseline", 0)
+        m.setattr(build, "load_images", load_blobs)
+        run = Lab("glyphs", "smoke", out, way=3, seeds=(0,)).trained("baseline", 0)
     assert slow_weights(run.model)["head.weight"].shape == (6, 4), "an output for each training class"
     assert [adapted_count(run, "baseline", way) for way in (2, 3, 20)] == [10, 15, 100]
 

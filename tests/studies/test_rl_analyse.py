@@ -21,7 +21,7 @@ from innerloop.rl.train import train
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies.result import printed
 from innerloop.studies.rl_analyse import OneRun, analyse_policy
-from innerloop.studies.rl_bench import rl_budget_config
+from innerloop.studies.rl_lab import rl_budget_config
 from innerloop.studies.rl_tables import cca_if_enough
 from innerloop.training.dagan import DaganConfig
 
@@ -55,16 +55,16 @@ def test_a_run_is_looked_into(made: dict[str, Path], capsys: pytest.CaptureFixtu
     found = rows(value)
     assert all(math.isfinite(r["mean"]) for r in found.values())
     assert value["drawing"]["series"][0]["x"] == ["hidden1", "hidden2", "head"]
-    bench = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
-    run = bench.trained(NAVIGATION, "maml", 3)
+    lab = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
+    run = lab.trained(NAVIGATION, "maml", 3)
     after = over_episodes(meta_test(run.policy, run.slow, run.environment, run.config).values[1])
     assert found["hidden1 hidden2 head adapts"]["mean"] == pytest.approx(after.mean, abs=1e-6)
 
 
 def test_frozen_blocks_do_not_move_and_others_do(made: dict[str, Path]) -> None:
     """Through the fast weights that meta-test used: a frozen block has none, or those of the slow weights."""
-    bench = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
-    run = bench.trained(NAVIGATION, "maml", 3)
+    lab = OneRun((NAVIGATION,), "smoke", made["maml"], seeds=(3,), path=made["maml"])
+    run = lab.trained(NAVIGATION, "maml", 3)
     names = ("hidden1", "hidden2", "head")
     for j in range(len(names) + 1):
         moved: set[str] = set()
@@ -137,7 +137,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made: dict[str, Path], monkey
 
         return real(config, out, report=stop, **more)
 
-    monkeypatch.setattr("innerloop.studies.rl_bench.train", stopping)
+    monkeypatch.setattr("innerloop.studies.rl_lab.train", stopping)
     command = ["reproduce", "table2-rl", "--env", "navigation", "--budget", "smoke", "--seeds", "3"]
     command += ["--out", str(tmp_path)]
     assert cli.run(command) == 130

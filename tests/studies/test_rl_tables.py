@@ -13,17 +13,17 @@ from innerloop import cli
 from innerloop.cli import reproduce
 from innerloop.core.functional import block_names, forward
 from innerloop.core.inner import adapt, with_steps
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.report.reproduction import write_reproduction
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.cheetah import VELOCITY
 from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import load_run
 from innerloop.runs import RunError, read_json
 from innerloop.studies import rl_tables
-from innerloop.studies.rl_bench import RlBench
+from innerloop.studies.rl_lab import RlLab
 from innerloop.studies.rl_tables import states
 
 ARGS = ["--env", "navigation", "--budget", "smoke", "--seeds", "0", "1"]
@@ -41,8 +41,8 @@ def result(out: Path, name: str) -> dict[str, Any]:
     return read_json(out / "rl-navigation-smoke" / name / "result.json")
 
 
-def bench(out: Path) -> RlBench:
-    return RlBench((NAVIGATION,), "smoke", out, seeds=(0, 1))
+def lab(out: Path) -> RlLab:
+    return RlLab((NAVIGATION,), "smoke", out, seeds=(0, 1))
 
 
 def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> None:
@@ -63,18 +63,18 @@ def test_the_table_has_the_returns_of_its_runs_beside_the_paper_s(out: Path) -> 
 
 
 def test_all_runs_meet_the_same_tasks(out: Path) -> None:
-    b = bench(out)
+    b = lab(out)
     found = [b.returns(NAVIGATION, m, s).tasks for m in ("maml", "anil") for s in (0, 1)]
     for tasks in found[1:]:
         torch.testing.assert_close(tasks, found[0])
     env = load_run(b.folder(NAVIGATION, "maml", 0).path)[2]
     for seed in (0, 1):  # and not those of the training
-        trained_on = env.sample_tasks(2, stream(seed, "tasks", 0))
+        trained_on = env.sample_tasks(2, generator_for(seed, "tasks", 0))
         assert float(torch.cdist(trained_on, found[0]).min()) > 1e-6
 
 
 def test_nothing_frozen_is_the_method_and_all_frozen_is_no_step(out: Path) -> None:
-    b = bench(out)
+    b = lab(out)
     rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
     for index, seed in enumerate((0, 1)):
         whole = b.returns(NAVIGATION, "maml", seed).values
@@ -90,10 +90,10 @@ def test_nothing_frozen_is_the_method_and_all_frozen_is_no_step(out: Path) -> No
 
 def test_movement_and_similarity_are_those_of_one_step_by_hand(out: Path) -> None:
     """A slow loop over tasks and blocks."""
-    b = bench(out)
+    b = lab(out)
     rows = {r["label"]: r for r in result(out, "rl-features")["rows"]}
     run = b.trained(NAVIGATION, "maml", 0)
-    learner = setup.learner(run.config, run.policy)
+    learner = build.learner(run.config, run.policy)
     one = with_steps(learner.inner, 1)
     names = block_names(run.policy)
     moved: dict[str, list[float]] = {n: [] for n in names}
@@ -131,7 +131,7 @@ def test_states_behind_an_end_are_left_out(out: Path, monkeypatch: pytest.Monkey
         return replace(found, alive=alive, rewards=torch.where(alive, found.rewards, 0.0))
 
     monkeypatch.setattr(rl_tables, "sample", cut)
-    run = bench(out).trained(NAVIGATION, "maml", 0)
+    run = lab(out).trained(NAVIGATION, "maml", 0)
     for e in states(run):
         assert e.support_x.shape[1] == 3 * 8
         assert e.query_x.shape[1] == 3 + 2 * 8
@@ -140,8 +140,8 @@ def test_states_behind_an_end_are_left_out(out: Path, monkeypatch: pytest.Monkey
 
 def test_anil_s_body_stands_still_in_a_frozen_test(out: Path) -> None:
     """With the head alone adapting, MAML's policy changes in nothing else."""
-    run = bench(out).trained(NAVIGATION, "maml", 0)
-    learner = setup.learner(run.config, run.policy, blocks=("head",))
+    run = lab(out).trained(NAVIGATION, "maml", 0)
+    learner = build.learner(run.config, run.policy, blocks=("head",))
     e = next(states(run))
     fast = adapt(run.policy, run.slow, e.support_x, e.support_y, learner.inner, loss=learner.loss)
     assert {n.split(".")[0] for n in fast} == {"head"}
@@ -205,7 +205,7 @@ def test_a_run_of_another_configuration_is_not_taken_for_it(out: Path, tmp_path:
     place.mkdir(parents=True)
     (place / "config.json").write_text(config.read_text("utf-8").replace('"iterations": 2', '"iterations": 3'), "utf-8")
     with pytest.raises(RunError, match="another configuration"):
-        RlBench((NAVIGATION,), "smoke", tmp_path).train(NAVIGATION, "maml", 0)
+        RlLab((NAVIGATION,), "smoke", tmp_path).train(NAVIGATION, "maml", 0)
 
 
 def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path)
     pytest.importorskip("mujoco")
     before = torch.get_num_threads()
     try:
-        one = RlBench((VELOCITY,), "smoke", tmp_path, seeds=(0,))
+        one = RlLab((VELOCITY,), "smoke", tmp_path, seeds=(0,))
         assert one.trained(VELOCITY, "anil", 0).config.threads == 1
         run = replace(one, threads=2).trained(VELOCITY, "anil", 0)
         assert torch.get_num_threads() == 2

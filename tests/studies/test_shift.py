@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from innerloop.core.episodes import ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.data.convert import as_shape
 from innerloop.data.dataset import Dataset
@@ -20,7 +20,7 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.report.shift import markdown, rows, write_shift
 from innerloop.runs import RunError, read_json
 from innerloop.studies import shift as study
-from innerloop.studies.bench import Bench
+from innerloop.studies.lab import Lab
 from innerloop.studies.shift import (
     domain_shift,
     find_target,
@@ -29,7 +29,7 @@ from innerloop.studies.shift import (
     task_families,
     unseen_classes,
 )
-from innerloop.training import Config, load_run, setup, train
+from innerloop.training import Config, build, load_run, train
 from tiny import CONFIG, SINES
 
 BRIEF = replace(CONFIG, outer=replace(CONFIG.outer, steps=2))
@@ -46,7 +46,7 @@ def images(
     channels: int = 1,
 ) -> ClassImages:
     """`each` noisy pictures of a pattern for every class."""
-    g = stream(0, name)
+    g = generator_for(0, name)
     pattern = torch.rand(len(names), 1, channels, size, size, generator=g)
     noise = torch.rand(len(names), each, channels, size, size, generator=g)
     pixels = ((0.6 * pattern + 0.4 * noise) * 255).to(torch.uint8)
@@ -88,7 +88,7 @@ def load_target(data: Dataset, **_: Any) -> ClassImages:
 @pytest.fixture(autouse=True)
 def made(monkeypatch: pytest.MonkeyPatch) -> None:
     """No data set is read or drawn."""
-    monkeypatch.setattr(setup, "load_images", load_source)
+    monkeypatch.setattr(build, "load_images", load_source)
     monkeypatch.setattr(study, "load", load_target)
 
 
@@ -104,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "fc": replace(BRIEF, data="fc100", method="nil"),
     }
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_source)
+        m.setattr(build, "load_images", load_source)
         for name, config in configs.items():
             train(config, root / name)
     return {name: root / name for name in configs}
@@ -178,7 +178,7 @@ def test_one_shot_within_an_alphabet_is_not_called_five() -> None:
 
 def test_the_drop_has_the_interval_of_independent_means() -> None:
     """Closed form, and against the spread of the drop over repeated draws."""
-    g = stream(0)
+    g = generator_for(0)
     a, b = torch.rand(400, generator=g), 0.3 * torch.rand(400, generator=g)
     found = independent_difference(scored(a.tolist()), scored(b.tolist()))
     width = 1.96 * math.sqrt(float(a.double().var()) / 400 + float(b.double().var()) / 400)
@@ -196,7 +196,7 @@ def test_a_table_by_the_slow_way(runs: dict[str, Path], tmp_path: Path) -> None:
     scores: dict[str, tuple[Evaluation, Evaluation]] = {}
     for name in ("maml", "anil", "anil-1"):
         config, model, parameters = load_run(runs[name], images=VINYALS)
-        learner = setup.at_test(config, model)
+        learner = build.at_test(config, model)
         families = ImageTasks(VINYALS.split("test"), 3, 1, 3), ImageTasks(unseen, 3, 1, 3)
         there = replace(config.test, seed=config.test.seed + 1)
         scores[name] = (
@@ -227,7 +227,7 @@ def test_superclasses_compare_two_models(runs: dict[str, Path], tmp_path: Path) 
     for name, data, part, add in (("cifar", CIFAR, "in_domain", 0), ("fc", FC, "shifted", 1)):
         config, model, parameters = load_run(runs[name], images=data)
         test = replace(config.test, seed=config.test.seed + add)
-        again = evaluate(setup.at_test(config, model), parameters, ImageTasks(data.split("test"), 3, 1, 3), test)
+        again = evaluate(build.at_test(config, model), parameters, ImageTasks(data.split("test"), 3, 1, 3), test)
         assert row[part]["mean"] == pytest.approx(again.final.mean, abs=1e-6)
     assert value["two_models"]
     assert value["classes"]["left_out"] == []
@@ -287,8 +287,8 @@ def test_the_files(runs: dict[str, Path], tmp_path: Path) -> None:
 def test_the_table_of_reproduce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Every target of omniglot for every method; the drop is in-domain minus target."""
     monkeypatch.setattr(study, "METHODS", ("maml", "baseline"))
-    bench = Bench("omniglot", "smoke", tmp_path, way=3, seeds=(0,))
-    found = domain_shift(bench)
+    lab = Lab("omniglot", "smoke", tmp_path, way=3, seeds=(0,))
+    found = domain_shift(lab)
     assert [r.label for r in found.rows] == [
         f"{m} → {t}" for t in ("glyphs", "omniglot-lake", "omniglot-within") for m in ("maml", "baseline")
     ]
@@ -299,4 +299,4 @@ def test_the_table_of_reproduce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert found.claims[0].holds is (gap > 0)
     assert [s.name for s in found.drawing.series] == ["glyphs", "omniglot-lake", "omniglot-within"]
     with pytest.raises(ValueError, match="mini_imagenet has no target"):
-        domain_shift(Bench("mini_imagenet", "smoke", tmp_path))
+        domain_shift(Lab("mini_imagenet", "smoke", tmp_path))

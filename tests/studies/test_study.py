@@ -13,7 +13,7 @@ from innerloop.analysis import block_outputs, fresh_head, mean_cca, similarity
 from innerloop.analysis.similarity import as_points
 from innerloop.core.inner import adapt, with_steps
 from innerloop.core.outer import OuterLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
 from innerloop.evaluation import evaluate, fixed_episodes
 from innerloop.methods.method import predictor
@@ -22,7 +22,7 @@ from innerloop.runs import RunFolder, read_json
 from innerloop.studies import Stage
 from innerloop.studies import study as run_study
 from innerloop.studies.study import cca_where_it_can, keep_every, verdict
-from innerloop.training import Config, Validation, setup
+from innerloop.training import Config, Validation, build
 from innerloop.training import train as train_run
 from innerloop.training.train import load_run
 from tiny import CONFIG, FLAGS, blobs
@@ -36,12 +36,12 @@ def args(out: Path, *more: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from innerloop.training import setup
+    from innerloop.training import build
     from tiny import load_blobs
 
     out = tmp_path_factory.mktemp("study") / "s"
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", load_blobs)
+        m.setattr(build, "load_images", load_blobs)
         assert cli.run(args(out)) == 0
     return out
 
@@ -80,8 +80,8 @@ def test_heads_agree_with_the_methods_of_the_same_name(done: Path) -> None:
     assert rows["NIL, cosine"]["difference"] == pytest.approx({"mean": pair["mean"], "ci95": pair["ci95"]})
 
     config, model, weights = load_run(done / "maml", images=blobs())
-    family = setup.tasks(config, blobs(), "test", config.test.query)
-    zeros = fresh_head(model, weights, stream(0), zero=True)
+    family = build.tasks(config, blobs(), "test", config.test.query)
+    zeros = fresh_head(model, weights, generator_for(0), zero=True)
     found = evaluate(predictor(model, config.inner_loop), zeros, family, config.test)
     assert rows["zeros"]["mean"] == pytest.approx(found.final.mean)
     assert rows["zeros"]["difference"]["mean"] == pytest.approx(found.final.mean - summary["methods"]["maml"]["mean"])
@@ -94,7 +94,7 @@ def test_checkpoints_along_the_training(done: Path) -> None:
     assert [e["step"] for e in early] == RunFolder(done / "maml").kept == RunFolder(done / "anil").kept == [2, 4]
     for e in early:
         config, model, weights = load_run(done / "maml", which=f"step{e['step']}", images=blobs())
-        family = setup.tasks(config, blobs(), "test", config.test.query)
+        family = build.tasks(config, blobs(), "test", config.test.query)
         whole = evaluate(predictor(model, config.inner_loop), weights, family, config.test)
         frozen = evaluate(predictor(model, replace(config.inner_loop, blocks="head")), weights, family, config.test)
         assert e["episodes"] == 20
@@ -119,7 +119,7 @@ def test_checkpoints_along_the_training(done: Path) -> None:
 def test_cca_stands_beside_cka(done: Path) -> None:
     summary = read_json(done / "summary.json")
     config, model, weights = load_run(done / "maml", images=blobs())
-    family = setup.tasks(config, blobs(), "test", config.test.query)
+    family = build.tasks(config, blobs(), "test", config.test.query)
     inner = with_steps(config.inner_loop, config.test.inner_steps)
     # 9 query images, of 8×8, 4×4, 2×2 and 1 pixels: more than 30 points for each of 4 filters in the first two
     means: dict[str, list[float]] = {}
@@ -143,10 +143,10 @@ def test_cca_stands_beside_cka(done: Path) -> None:
 
 
 def test_cca_is_left_out_where_points_are_too_few() -> None:
-    x = torch.randn(7, 4, generator=stream(0))
+    x = torch.randn(7, 4, generator=generator_for(0))
     assert math.isnan(cca_where_it_can(x, x + 1))
     assert math.isnan(cca_where_it_can(torch.ones(8, 4), torch.ones(8, 4)))
-    y = torch.randn(1000, 3, generator=stream(1))
+    y = torch.randn(1000, 3, generator=generator_for(1))
     assert cca_where_it_can(y, y) == 1.0
     assert cca_where_it_can(y, y @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])) == pytest.approx(1.0)
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.distort import Affine, Crop, Elastic, Flip
 from innerloop.errors import InnerloopError
 from innerloop.models.dagan import Critic, Generator, Sizes
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import Config, Interrupted, dagan, loop, setup
+from innerloop.training import Config, Interrupted, build, dagan, loop
 from innerloop.training.dagan import DaganConfig, augmentation, load_dagan, same_class_pairs, train_dagan
 from innerloop.training.loop import Progress
 from naming import names
@@ -80,14 +80,14 @@ def test_the_run_folder(tmp_path: Path) -> None:
     assert folder.summary["steps"] == 4
     assert {n.split(".")[0] for n in folder.load("last").weights} == {"generator", "critic"}
     network = load_dagan(folder.path).network
-    x, z = torch.rand(2, 1, 16, 16, generator=stream(0, "x")), torch.randn(2, 2, generator=stream(0, "z"))
-    start = Generator((1, 16, 16), CONFIG.sizes, stream(0, "init", "generator"))
+    x, z = torch.rand(2, 1, 16, 16, generator=generator_for(0, "x")), torch.randn(2, 2, generator=generator_for(0, "z"))
+    start = Generator((1, 16, 16), CONFIG.sizes, generator_for(0, "init", "generator"))
     with torch.no_grad():
         assert not torch.equal(network(x, z), start(x, z)), "what was loaded is not what was trained"
         start.load_state_dict({n[10:]: t for n, t in folder.load("last").weights.items() if n.startswith("generator.")})
         assert torch.equal(network(x, z), start(x, z))
-    made = load_dagan(folder.path)(x, stream(0))
-    assert torch.equal(made, load_dagan(folder.path)(x, stream(0)))
+    made = load_dagan(folder.path)(x, generator_for(0))
+    assert torch.equal(made, load_dagan(folder.path)(x, generator_for(0)))
 
 
 def test_the_metrics_are_means_over_the_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,14 +118,15 @@ def constant(of: Callable[[int], int], classes: int = 18, images: int = 8) -> Cl
 
 def test_pairs_are_two_images_of_one_class_and_all_classes_come() -> None:
     data = constant(lambda c: 10 * c).split("train")
-    x, other = same_class_pairs(data, 300, stream(0, "pairs"))
+    x, other = same_class_pairs(data, 300, generator_for(0, "pairs"))
     assert torch.equal(x, other)  # of one grey, so of one class
     assert len(x.flatten(1).unique(dim=0)) == 6
     noisy = blobs().split("train")
-    x, other = same_class_pairs(noisy, 300, stream(0, "pairs"))
+    x, other = same_class_pairs(noisy, 300, generator_for(0, "pairs"))
     assert not (x == other).flatten(1).all(1).any()  # never an image with itself
     assert torch.equal(
-        same_class_pairs(noisy, 3, stream(0, "pairs"))[0], same_class_pairs(noisy, 3, stream(0, "pairs"))[0]
+        same_class_pairs(noisy, 3, generator_for(0, "pairs"))[0],
+        same_class_pairs(noisy, 3, generator_for(0, "pairs"))[0],
     )
 
 
@@ -135,7 +136,7 @@ def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_fir
     greys = constant(lambda c: 10 * c)
     shade = (torch.arange(len(greys.images)) % 8).to(torch.uint8)  # no two images of a class are alike
     greys.images.add_(shade[:, None, None, None])
-    monkeypatch.setattr(setup, "load_images", lambda config, data_dir=None: greys)
+    monkeypatch.setattr(build, "load_images", lambda config, data_dir=None: greys)
     trained: list[tuple[Tensor, Tensor]] = []
     forward = Critic.forward
 
@@ -172,7 +173,7 @@ def test_only_training_classes_are_learnt_from(tmp_path: Path, monkeypatch: pyte
     plain = blobs()
     images = plain.images.clone()
     images[int(plain.first[6]) :] = 255 - images[int(plain.first[6]) :]
-    monkeypatch.setattr(setup, "load_images", lambda config, data_dir=None: replace(plain, images=images))
+    monkeypatch.setattr(build, "load_images", lambda config, data_dir=None: replace(plain, images=images))
     train_dagan(CONFIG, tmp_path / "b")
     one, other = everything(tmp_path / "a"), everything(tmp_path / "b")
     assert all(torch.equal(one[1][n], other[1][n]) for n in one[1])
@@ -194,15 +195,15 @@ def test_the_critic_learns_to_tell_them_apart(tmp_path: Path) -> None:
 def test_the_generator_comes_nearer(tmp_path: Path) -> None:
     """On one grey class the generator learns its grey; catches a wrong sign of its loss."""
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "load_images", lambda config, data_dir=None: constant(lambda c: 230))
+        m.setattr(build, "load_images", lambda config, data_dir=None: constant(lambda c: 230))
         config = replace(CONFIG, steps=40, every=40, lr=1e-2, batch=8, critic_steps=3)
         train_dagan(config, tmp_path / "r")
     x = torch.full((4, 1, 16, 16), 230 / 255)
     network = load_dagan(tmp_path / "r")
-    start = Generator((1, 16, 16), CONFIG.sizes, stream(0, "init", "generator"))
+    start = Generator((1, 16, 16), CONFIG.sizes, generator_for(0, "init", "generator"))
     with torch.no_grad():
         before = float((start(x, torch.zeros(4, 2)) - x).abs().mean())
-    assert float((network(x, stream(0)) - x).abs().mean()) < 0.5 * before
+    assert float((network(x, generator_for(0)) - x).abs().mean()) < 0.5 * before
 
 
 def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,8 +223,10 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypa
 def test_an_augmentation_by_name_or_folder(tmp_path: Path) -> None:
     assert [augmentation(n) for n in ("affine", "elastic", "crop", "flip")] == [Affine(), Elastic(), Crop(), Flip()]
     train_dagan(replace(CONFIG, steps=1), tmp_path / "r")
-    x = torch.rand(2, 1, 16, 16, generator=stream(0, "x"))
-    assert torch.equal(augmentation(str(tmp_path / "r"))(x, stream(0)), load_dagan(tmp_path / "r")(x, stream(0)))
+    x = torch.rand(2, 1, 16, 16, generator=generator_for(0, "x"))
+    assert torch.equal(
+        augmentation(str(tmp_path / "r"))(x, generator_for(0)), load_dagan(tmp_path / "r")(x, generator_for(0))
+    )
     with pytest.raises(InnerloopError, match=names("'afine'", "affine", "elastic", "crop", "flip", "innerloop dagan")):
         augmentation("afine")
 

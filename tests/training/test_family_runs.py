@@ -9,7 +9,7 @@ import torch
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.outer import OuterLoop, objective_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods.catalogue import METHODS
@@ -18,7 +18,7 @@ from innerloop.methods.method import Learner
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import load_weights
-from innerloop.training import PRESETS, Config, Inner, Interrupted, Model, Progress, load_run, preset, setup, train
+from innerloop.training import PRESETS, Config, Inner, Interrupted, Model, Progress, build, load_run, preset, train
 from innerloop.training.presets import for_method
 from naming import names
 from small import step_outputs
@@ -37,10 +37,10 @@ IMAML = replace(MLP, method="imaml", inner=Inner(steps=2, lr=0.1, proximal=2.0))
 
 
 def test_each_method_has_the_head_of_its_paper_and_the_same_body() -> None:
-    plain = setup.build_model(CONFIG, blobs())
+    plain = build.build_model(CONFIG, blobs())
     for m in METHODS:
         c = replace(CONFIG, method=m.name, inner=replace(CONFIG.inner, proximal=2.0 if m.name == "imaml" else 0.0))
-        model = setup.build_model(c, blobs())
+        model = build.build_model(c, blobs())
         kind = {"baseline++": CosineLinear, "siamese": PairHead}.get(m.name, Linear)
         assert type(model[-1]) is kind, m.name
         outputs = 6 if m.trains_on == "classes" else 3
@@ -52,11 +52,11 @@ def test_each_method_has_the_head_of_its_paper_and_the_same_body() -> None:
 
 def test_the_metric_reaches_the_model() -> None:
     c = replace(CONFIG, method="baseline++", metric=Metric(scale=2.0))
-    head = setup.build_model(c, blobs())[-1]
+    head = build.build_model(c, blobs())[-1]
     assert isinstance(head, CosineLinear)
     assert head.scale == 2.0
     c = replace(CONFIG, method="matching", metric=Metric(full_context=True))
-    head = setup.build_model(c, blobs())[-1]
+    head = build.build_model(c, blobs())[-1]
     assert isinstance(head, FullContext)
     assert (head.in_features, head.readout) == (4, "mean")
 
@@ -65,13 +65,13 @@ def test_what_is_learned_beside_the_weights() -> None:
     """Meta-SGD: a rate an element; MAML++: one a block and step, and norms with a row a support set and one more."""
     for name in ("maml", "reptile", "proto-maml", "unicorn", "proto", "siamese", "baseline"):
         c = replace(CONFIG, method=name)
-        assert not [n for n in setup.learner(c, setup.build_model(c, blobs())).init() if ":" in n], name
+        assert not [n for n in build.learner(c, build.build_model(c, blobs())).init() if ":" in n], name
     c = replace(CONFIG, method="meta-sgd")
-    parameters = setup.learner(c, setup.build_model(c, blobs())).init()
+    parameters = build.learner(c, build.build_model(c, blobs())).init()
     rates = {n.removeprefix("rate:"): p for n, p in parameters.items() if ":" in n}
     assert set(rates) == {n for n in parameters if ":" not in n and "norm" not in n}
     assert all(r.shape == parameters[n].shape and bool((r == 0.4).all()) for n, r in rates.items())
-    parameters = setup.learner(PLUS, setup.build_model(PLUS, blobs())).init()
+    parameters = build.learner(PLUS, build.build_model(PLUS, blobs())).init()
     rates = {n: p for n, p in parameters.items() if n.startswith("rate:")}
     assert set(rates) == {"rate:conv1", "rate:conv2", "rate:conv3", "rate:conv4", "rate:head"}
     assert all(p.shape == (2,) and p.tolist() == pytest.approx([0.4, 0.4]) for p in rates.values())
@@ -85,25 +85,25 @@ def test_what_is_learned_beside_the_weights() -> None:
 @pytest.mark.parametrize("method", ["proto", "matching", "nil"])
 def test_train_way_builds_wider_episodes_for_training_alone(method: str) -> None:
     c = replace(CONFIG, method=method, train_way=5)
-    e = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
+    e = build.training_tasks(c, blobs()).sample(2, generator_for(0, "t"))
     assert e.support_y.unique().tolist() == [0, 1, 2, 3, 4]
     assert (e.way, e.query_x.shape[1]) == (5, 10)
-    assert setup.tasks(c, blobs(), "test", 2).sample(1, stream(0, "t")).way == 3
-    model = setup.build_model(c, blobs())
-    losses, out = setup.learner(c, model, 0).objective(setup.learner(c, model).init(), e)
+    assert build.tasks(c, blobs(), "test", 2).sample(1, generator_for(0, "t")).way == 3
+    model = build.build_model(c, blobs())
+    losses, out = build.learner(c, model, 0).objective(build.learner(c, model).init(), e)
     assert out.shape == (2, 10, 5)
     assert bool(losses.isfinite().all())
 
 
 def test_siamese_trains_on_pairs_and_transfer_on_all_classes() -> None:
-    e = setup.training_tasks(SIAMESE, blobs()).sample(2, stream(0, "t"))
+    e = build.training_tasks(SIAMESE, blobs()).sample(2, generator_for(0, "t"))
     assert e.support_x.shape == e.query_x.shape
     assert e.query_y.unique().tolist() == [0, 1]
-    model = setup.build_model(SIAMESE, blobs())
-    _, out = setup.learner(SIAMESE, model, 0).objective(setup.learner(SIAMESE, model).init(), e)
+    model = build.build_model(SIAMESE, blobs())
+    _, out = build.learner(SIAMESE, model, 0).objective(build.learner(SIAMESE, model).init(), e)
     assert out.shape == (*e.query_y.shape, 2)
     for name in ("baseline", "baseline++", "finetune", "centroid", "multiclass"):
-        e = setup.training_tasks(replace(CONFIG, method=name), blobs()).sample(2, stream(0, "t"))
+        e = build.training_tasks(replace(CONFIG, method=name), blobs()).sample(2, generator_for(0, "t"))
         assert e.support_x.shape[1] == 0
         assert int(e.query_y.max()) == 5
 
@@ -112,12 +112,12 @@ def test_second_order_begins_where_it_is_asked_to() -> None:
     """MAML++'s derivative-order annealing: the gradient of first order before that step, of second from it on."""
     for method in ("maml", "anil", "maml++"):
         c = replace(MLP, method=method, inner=replace(MLP.inner, second_order_from=2, recompute=True))
-        model = setup.build_model(c, blobs())
-        parameters = setup.learner(c, model).init()
-        batch = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
+        model = build.build_model(c, blobs())
+        parameters = build.learner(c, model).init()
+        batch = build.training_tasks(c, blobs()).sample(2, generator_for(0, "t"))
 
         def gradient(config: Config, step: int, model=model, parameters=parameters, batch=batch) -> torch.Tensor:
-            objective = setup.learner(config, model, step).objective
+            objective = build.learner(config, model, step).objective
             return objective_gradient(objective, parameters, batch).gradient["hidden1.linear.weight"]
 
         full = replace(c, inner=replace(c.inner, second_order_from=0))
@@ -134,17 +134,17 @@ def test_maml_plus_plus_gives_way_to_the_last_step() -> None:
         (replace(PLUS, inner=replace(PLUS.inner, anneal_steps=4)), 4),
         (replace(PLUS, inner=Inner(steps=2), outer=OuterLoop(steps=50)), 5),
     ):
-        model = setup.build_model(c, blobs())
-        parameters = setup.learner(c, model).init()
-        e = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
+        model = build.build_model(c, blobs())
+        parameters = build.learner(c, model).init()
+        e = build.training_tasks(c, blobs()).sample(2, generator_for(0, "t"))
         with torch.no_grad():
             out = step_outputs(model, parameters, e, c.inner_loop)
-        loss = setup.losses(c).loss
+        loss = build.losses(c).loss
         after = [loss(o, e.query_y) for o in out]
         for step in (0, 1, over - 1, over, over + 1):
             share = 0.5 * (1 - min(1, step / over))
             wanted = share * after[1] + (1 - share) * after[2]
-            torch.testing.assert_close(setup.learner(c, model, step).objective(parameters, e)[0].detach(), wanted)
+            torch.testing.assert_close(build.learner(c, model, step).objective(parameters, e)[0].detach(), wanted)
 
 
 # ---- resuming, saving
@@ -185,7 +185,7 @@ def test_what_is_learned_survives_saving(config: Config, tmp_path: Path) -> None
     assert read == config
     assert parameters.keys() == saved.keys()
     assert all(torch.equal(parameters[n], w) for n, w in saved.items())
-    fresh = setup.learner(config, setup.build_model(config, blobs())).init()
+    fresh = build.learner(config, build.build_model(config, blobs())).init()
     for n in (n for n in saved if ":" in n):
         assert not torch.equal(saved[n], fresh[n]), f"{n} was not trained"
         for spoilt in (
@@ -201,7 +201,7 @@ def test_what_is_learned_survives_saving(config: Config, tmp_path: Path) -> None
 
 def at_test(config: Config, name: str | None = None) -> Learner:
     images = None if config.regression else blobs()
-    return setup.at_test(config, setup.build_model(config, images), name)
+    return build.at_test(config, build.build_model(config, images), name)
 
 
 def refused(config: Config, name: str, *named: object) -> None:
@@ -255,13 +255,13 @@ def test_tests_that_are_allowed_run(trained: str) -> None:
     """By whatever method is not refused, the outputs are finite and of the run's way; a zero start of cosines is
     refused by the head itself."""
     c = replace(CONFIG, method=trained)
-    model = setup.build_model(c, blobs())
-    parameters = setup.learner(c, model).init()
-    e = setup.tasks(c, blobs(), "test", 2).sample(2, stream(0, "t"))
+    model = build.build_model(c, blobs())
+    parameters = build.learner(c, model).init()
+    e = build.tasks(c, blobs(), "test", 2).sample(2, generator_for(0, "t"))
     ran = 0
     for m in METHODS:
         try:
-            predict = setup.at_test(c, model, m.name)
+            predict = build.at_test(c, model, m.name)
         except ValueError:
             continue
         if trained == "baseline++" and predict.method.start == "zero":
@@ -352,7 +352,7 @@ def test_learn_rates_does_not_turn_meta_sgd_into_another_method() -> None:
         c = replace(CONFIG, method="meta-sgd", inner=replace(CONFIG.inner, learn_rates=True))
     except ValueError:
         return
-    assert "rate:head.weight" in setup.learner(c, setup.build_model(c, blobs())).init()
+    assert "rate:head.weight" in build.learner(c, build.build_model(c, blobs())).init()
 
 
 @pytest.mark.parametrize("method", ["reptile", "imaml"])
@@ -369,10 +369,10 @@ def test_a_context_is_no_head_to_adapt(name: str) -> None:
 @pytest.mark.parametrize("name", ["anil", "nil"])
 def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: str) -> None:
     """The un-trained scale and shift of a MAML++ run have no say in any test of it."""
-    model = setup.build_model(PLUS, blobs())
-    parameters = setup.learner(PLUS, model).init()
-    e = setup.tasks(PLUS, blobs(), "test", 2).sample(2, stream(0, "t"))
-    predict = setup.at_test(PLUS, model, name)
+    model = build.build_model(PLUS, blobs())
+    parameters = build.learner(PLUS, model).init()
+    e = build.tasks(PLUS, blobs(), "test", 2).sample(2, generator_for(0, "t"))
+    predict = build.at_test(PLUS, model, name)
     before = predict(parameters, e)
     idle = {n: (2 * w if f"step:{n}" in parameters else w) for n, w in parameters.items()}
     torch.testing.assert_close(predict(idle, e), before)
@@ -386,7 +386,7 @@ def test_maml_plus_plus_s_rows_serve_its_run_under_other_tests(name: str) -> Non
 def test_reptile_trains_every_parameter() -> None:
     """Its outer gradient is θ − θ_m: what does not adapt is never trained. Theirs trains all variables."""
     c = replace(for_method(CONFIG, "reptile"), query=CONFIG.query)
-    model = setup.build_model(c, blobs())
-    batch = setup.training_tasks(c, blobs()).sample(2, stream(0, "t"))
-    found = objective_gradient(setup.learner(c, model, 0).objective, slow_weights(model), batch).gradient
+    model = build.build_model(c, blobs())
+    batch = build.training_tasks(c, blobs()).sample(2, generator_for(0, "t"))
+    found = objective_gradient(build.learner(c, model, 0).objective, slow_weights(model), batch).gradient
     assert all(bool(g.any()) for g in found.values())

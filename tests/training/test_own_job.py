@@ -18,7 +18,7 @@ def line(steps: int = 9) -> tuple[il.Job, Tensor]:
     adam = torch.optim.Adam([w], lr=0.5, foreach=False)
 
     def step(i: int) -> dict[str, float]:
-        x = torch.randn(8, 3, generator=il.stream(0, "line", i))
+        x = torch.randn(8, 3, generator=il.generator_for(0, "line", i))
         loss = (x @ (w - WANTED)).square().mean()
         if not loss.isfinite():
             raise FloatingPointError(f"the loss at step {i} is {loss}")

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from innerloop.core.outer import objective_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings
 from innerloop.methods import catalogue
 from innerloop.methods.catalogue import METHODS
-from innerloop.training import PRESETS, Config, Folder, Inner, Model, Validation, preset, setup
+from innerloop.training import PRESETS, Config, Folder, Inner, Model, Validation, build, preset
 from naming import names
 from tiny import blobs
 
@@ -32,11 +32,11 @@ def test_each_preset_makes_a_model_and_a_meta_gradient_by_each_method(name: str,
     small = replace(small, train_way=min(small.train_way, 4))
     channels = 3 if config.data in ("mini_imagenet", "cifar_fs") else 1
     images = None if config.regression else blobs(16, channels)
-    model = setup.build_model(small, images)
-    parameters = setup.learner(small, model).init()
-    batch = setup.training_tasks(small, images).sample(1, stream(0, "t"))
-    kinds = setup.losses(small)
-    found = objective_gradient(setup.learner(small, model, 0).objective, parameters, batch, kinds.score)
+    model = build.build_model(small, images)
+    parameters = build.learner(small, model).init()
+    batch = build.training_tasks(small, images).sample(1, generator_for(0, "t"))
+    kinds = build.losses(small)
+    found = objective_gradient(build.learner(small, model, 0).objective, parameters, batch, kinds.score)
     assert found.gradient.keys() == parameters.keys()
     assert all(bool(g.isfinite().all()) for g in found.gradient.values())
     assert any(bool(g.any()) for g in found.gradient.values())
@@ -166,7 +166,7 @@ def test_learned_rates_start_at_the_inner_rate_of_the_blocks_that_adapt() -> Non
         ("boil", ["conv1", "conv2", "conv3", "conv4"]),
     ):
         own = replace(config, method=method)
-        parameters = setup.learner(own, setup.build_model(own, blobs())).init()
+        parameters = build.learner(own, build.build_model(own, blobs())).init()
         rates = {n: p for n, p in parameters.items() if n.startswith("rate:")}
         assert list(rates) == [f"rate:{b}" for b in blocks]
         assert all(torch.equal(p, torch.full((4,), 0.3)) for p in rates.values())

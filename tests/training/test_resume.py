@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import Config, Interrupted, Model, Progress, setup, train
+from innerloop.training import Config, Interrupted, Model, Progress, build, train
 from naming import names
 from planting import plants
 from tiny import CONFIG, SINES, assert_same, blobs
@@ -173,11 +173,11 @@ def test_killed_between_checkpoint_and_index(tmp_path: Path) -> None:
 
 def test_channels_last_weights_and_their_moments_keep_their_layout(tmp_path: Path) -> None:
     def last_layout(*given: object) -> torch.nn.Sequential:
-        return build(*given).to(memory_format=torch.channels_last)  # pyright: ignore
+        return original(*given).to(memory_format=torch.channels_last)  # pyright: ignore
 
-    build = setup.build_model
+    original = build.build_model
     with pytest.MonkeyPatch.context() as m:
-        m.setattr(setup, "build_model", last_layout)
+        m.setattr(build, "build_model", last_layout)
         train(CONFIG, tmp_path / "whole")
         with pytest.raises(Interrupted):
             train(CONFIG, tmp_path / "cut", report=at(3, ctrl_c))

@@ -16,7 +16,7 @@ from innerloop.evaluation import EvalSettings, evaluate, fixed_episodes
 from innerloop.methods.heads import Metric
 from innerloop.methods.method import predictor
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import Config, Interrupted, Progress, load_run, setup, train
+from innerloop.training import Config, Interrupted, Progress, build, load_run, train
 from naming import names
 from tiny import CONFIG, SINES, blobs, load_blobs
 
@@ -28,8 +28,8 @@ def validate(config: Config, path: Path, which: str) -> float:
     """The validation score of a checkpoint, measured again."""
     own, model, parameters = load_run(path, which=which)
     settings = replace(own.test, episodes=own.validation.episodes, seed=2_000_003)
-    family = setup.tasks(own, setup.load_images(own), "val", own.test.query)
-    kinds = setup.losses(own)
+    family = build.tasks(own, build.load_images(own), "val", own.test.query)
+    kinds = build.losses(own)
     result = evaluate(
         predictor(model, own.inner_loop, loss=kinds.loss), parameters, family, settings, score=kinds.score, task_chunk=1
     )
@@ -74,7 +74,7 @@ def test_validation_meets_the_same_episodes_each_time_of_validation_classes(
     first = met[0][0]
     assert all(torch.equal(e.query_x, first.query_x) and torch.equal(e.support_x, first.support_x) for e, _ in met)
     assert {s for _, s in met} == {replace(config.test, episodes=5, seed=2_000_003)}
-    own = next(fixed_episodes(setup.tasks(CONFIG, blobs(), "val", 3), replace(CONFIG.test, episodes=5, seed=2_000_003)))
+    own = next(fixed_episodes(build.tasks(CONFIG, blobs(), "val", 3), replace(CONFIG.test, episodes=5, seed=2_000_003)))
     assert torch.equal(first.query_x, own.query_x)
 
 
@@ -98,11 +98,11 @@ def test_methods_start_alike_and_meet_the_same_episodes(tmp_path: Path) -> None:
     first = {}
     for name in ("maml", "anil", "boil"):
         config = replace(CONFIG, method=name)
-        model = setup.build_model(config, blobs())
+        model = build.build_model(config, blobs())
         first[name] = {n: p.detach().clone() for n, p in model.named_parameters()}
     for name in ("anil", "boil"):
         assert all(torch.equal(first["maml"][n], first[name][n]) for n in first["maml"])
-    other = setup.build_model(replace(CONFIG, seed=1), blobs())
+    other = build.build_model(replace(CONFIG, seed=1), blobs())
     assert not torch.equal(first["maml"]["head.weight"], dict(other.named_parameters())["head.weight"])
 
 
@@ -110,7 +110,7 @@ def test_methods_start_alike_and_meet_the_same_episodes(tmp_path: Path) -> None:
 def test_each_method_trains_and_moves_its_weights(name: str, tmp_path: Path) -> None:
     config = replace(CONFIG, method=name, outer=replace(CONFIG.outer, steps=2))
     folder = train(config, tmp_path / "r")
-    start = dict(setup.build_model(config, blobs()).named_parameters())
+    start = dict(build.build_model(config, blobs()).named_parameters())
     after = folder.load("last").weights
     assert not torch.equal(after["conv1.conv.weight"], start["conv1.conv.weight"])
     assert torch.equal(after["head.weight"], start["head.weight"]) == (name == "nil")
@@ -172,7 +172,7 @@ def test_too_few_test_classes_are_seen_before_training(tmp_path: Path, monkeypat
     def load(config: Config, data_dir: Path | None = None) -> ClassImages:
         return few
 
-    monkeypatch.setattr(setup, "load_images", load)
+    monkeypatch.setattr(build, "load_images", load)
     with pytest.raises(InnerloopError, match=names("way", 3, 2, "blobs/test")):
         train(CONFIG, tmp_path / "r")
     assert not (tmp_path / "r").exists()
@@ -209,7 +209,7 @@ def test_head_scale_scales_the_head_and_nothing_else(base: Config) -> None:
     """Catches a factor on every layer, on none, and draws that differ with the factor."""
     images = load_blobs(base)
     plain, small, zero = (
-        slow_weights(setup.build_model(replace(base, model=replace(base.model, head_scale=k)), images))
+        slow_weights(build.build_model(replace(base, model=replace(base.model, head_scale=k)), images))
         for k in (1.0, 0.05, 0.0)
     )
     for name, w in plain.items():
@@ -226,6 +226,6 @@ def test_head_scale_scales_the_head_and_nothing_else(base: Config) -> None:
 def test_head_scale_is_for_linear_heads(change: dict) -> None:
     """Cosines do not see it, and other heads have no one weight; without it each of them is built."""
     config = replace(CONFIG, **change)
-    setup.build_model(config, blobs())
+    build.build_model(config, blobs())
     with pytest.raises(InnerloopError, match=names("model.head_scale", 0.5, config.method, 1)):
-        setup.build_model(replace(config, model=replace(config.model, head_scale=0.5)), blobs())
+        build.build_model(replace(config, model=replace(config.model, head_scale=0.5)), blobs())

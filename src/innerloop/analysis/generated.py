@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.data.distort import Affine, Augmentation
 from innerloop.errors import InnerloopError
@@ -47,7 +47,7 @@ class Generated:
 
 
 @torch.no_grad()
-def look_at_generated(
+def diversity_report(
     make: Augmentation,
     unseen: ClassImages,
     train: ClassImages,
@@ -70,11 +70,11 @@ def look_at_generated(
         raise InnerloopError(
             f"a class of {unseen.name} has {fewest} images; real ones cannot be compared with fewer than 3"
         )
-    e = ImageTasks(unseen, images, 1, min(samples, fewest - 1)).sample(1, stream(seed, "generated", "images"))
+    e = ImageTasks(unseen, images, 1, min(samples, fewest - 1)).sample(1, generator_for(seed, "generated", "images"))
     assert e.classes is not None
     conditions, real = e.support_x[0], e.query_x[0].unflatten(0, (images, -1))
-    made = several(make, conditions, samples, stream(seed, "generated", "samples"))
-    affine = several(Affine(), conditions, samples, stream(seed, "generated", "affine"))
+    made = several(make, conditions, samples, generator_for(seed, "generated", "samples"))
+    affine = several(Affine(), conditions, samples, generator_for(seed, "generated", "affine"))
     index, turns = _all_images(train)
     sets = {"generated": made, "affine": affine, "real": real}
     found = {name: nearest(x.flatten(0, 1), train, index, turns) for name, x in sets.items()}

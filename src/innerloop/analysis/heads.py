@@ -12,7 +12,7 @@ from innerloop.core.episodes import Episodes, TaskFamily
 from innerloop.core.functional import Weights, head_of
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import Loss, accuracy, cross_entropy
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
@@ -63,7 +63,7 @@ def label_permutations(
 ) -> Permuted:
     """Adapt to each test episode once for every permutation of its class labels (Ye & Chao 2022, arXiv 2106.16245).
 
-    All N! permutations if they are at most `permutations`, else as many different ones from a fixed stream, the
+    All N! permutations if they are at most `permutations`, else as many different ones from a fixed seed, the
     identity first. Episodes, images and model are the same; only which column of the head learns which class differs.
     Calling class c p[c] is the same as putting row p[c] of the head in the place of row c.
     """
@@ -103,7 +103,7 @@ def _choose(way: int, permutations: int) -> list[tuple[int, ...]]:
     if math.factorial(way) <= permutations:
         return list(all_permutations(range(way)))
     chosen = {tuple(range(way)): None}
-    generator = stream(0, "permutations", way)
+    generator = generator_for(0, "permutations", way)
     while len(chosen) < permutations:
         chosen.setdefault(tuple(torch.randperm(way, generator=generator).tolist()))
     return list(chosen)
@@ -195,8 +195,13 @@ def heads(
     way = _way(family, settings)
     jobs = [
         ("as trained", slow, inner, "model"),
-        ("drawn anew", fresh_head(model, slow, stream(settings.seed, "fresh head"), outputs=way), inner, "model"),
-        ("zeros", fresh_head(model, slow, stream(settings.seed), outputs=way, zero=True), inner, "model"),
+        (
+            "drawn anew",
+            fresh_head(model, slow, generator_for(settings.seed, "fresh head"), outputs=way),
+            inner,
+            "model",
+        ),
+        ("zeros", fresh_head(model, slow, generator_for(settings.seed), outputs=way, zero=True), inner, "model"),
         ("NIL, cosine", slow, none, "cosine"),
         ("NIL, Euclidean class means", slow, none, "euclidean"),
     ]

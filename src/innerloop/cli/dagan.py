@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from innerloop.analysis.generated import Generated, look_at_generated
+from innerloop.analysis.generated import Generated, diversity_report
 from innerloop.cli import options, show
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
@@ -74,7 +74,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
     images = load_images(config, asked.data_dir)
     unseen = images.split(asked.split)
     checkpoint = RunFolder(out).load("last")
-    found: Generated = look_at_generated(
+    found: Generated = diversity_report(
         load_dagan(out, checkpoint=checkpoint, device=config.device),
         unseen,
         images.split("train"),

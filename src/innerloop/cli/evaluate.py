@@ -14,7 +14,7 @@ from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.studies.shift import find_target, task_families, unseen_classes
-from innerloop.training import Config, load_run, setup
+from innerloop.training import Config, build, load_run
 from innerloop.training.dagan import augmentation
 
 ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
@@ -120,15 +120,15 @@ def evaluate_run(
     config = config if device is None else replace(config, device=device)
     use_threads(config.threads, stored=True)
     checkpoint = folder.load(which)
-    images = setup.load_images(config, data_dir)
+    images = build.load_images(config, data_dir)
     config, model, parameters = load_run(path, which=checkpoint, device=device, images=images)
     config = config if shot is None else replace(config, shot=shot)
     settings: EvalSettings = replace(config.test, **(change or {}))
     name = method_name or config.method
-    learner = setup.at_test(config, model, name)
-    kinds = setup.losses(config)
+    learner = build.at_test(config, model, name)
+    kinds = build.losses(config)
     if not other:
-        family = setup.tasks(config, images, split, settings.query)
+        family = build.tasks(config, images, split, settings.query)
     else:
         if images is None:
             raise InnerloopError(f"{path} is a regression, which has no images to test on {other}")
@@ -145,8 +145,8 @@ def evaluate_run(
         if copies < 1:
             raise InnerloopError(f"--copies must be at least 1 new image for each support image, got {copies}")
         family = AugmentedSupport(family, augmentation(augment_support), copies)
-    where = setup.choose_device(config.device)
-    chunk = setup.chunk_size(config, where)
+    where = build.choose_device(config.device)
+    chunk = build.chunk_size(config, where)
     with show.progress() as bar:
         result: Evaluation = evaluate(
             learner,

@@ -13,7 +13,7 @@ from innerloop.data.paths import data_root
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.runs import RunError, RunFolder
 from innerloop.training import PRESETS, Config, preset
-from innerloop.training.setup import choose_device
+from innerloop.training.build import choose_device
 
 T = TypeVar("T")
 

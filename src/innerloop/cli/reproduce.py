@@ -18,10 +18,10 @@ from innerloop.runs.files import read_object
 from innerloop.studies import (
     EXPERIMENTS,
     TRAINING_MINUTES,
-    Bench,
     Budget,
     Experiment,
-    RlBench,
+    Lab,
+    RlLab,
     Stage,
     default_seeds,
     experiment,
@@ -107,7 +107,7 @@ def run(args: Sequence[str]) -> int:
             p = stage.training
             bar(stage.title, stage.done, stage.total, detail(p, config) if p else "", p.first if p else 0)
 
-        bench = Bench(
+        lab = Lab(
             asked.data,
             asked.budget,
             asked.out,
@@ -120,10 +120,10 @@ def run(args: Sequence[str]) -> int:
             methods=asked.methods,
             report=report,
         )
-        config = bench.config("maml", bench.seeds[0])
-        if len(bench.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
+        config = lab.config("maml", lab.seeds[0])
+        if len(lab.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
             raise InnerloopError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
-        make(asked, names, bench)
+        make(asked, names, lab)
     return 0
 
 
@@ -138,7 +138,7 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
         raise InnerloopError(f"give one environment or more, each once, got {' '.join(asked.env) or 'none'}")
     envs = tuple(map(find, asked.env))
     with show.progress() as bar:
-        bench = RlBench(
+        lab = RlLab(
             envs,
             asked.budget,
             asked.out,
@@ -146,19 +146,19 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
             threads=asked.threads,
             report=lambda stage: bar(stage.title, stage.done, stage.total, stage.detail, stage.first),
         )
-        make(asked, names, bench)
+        make(asked, names, lab)
 
 
-def make(asked: ReproduceArgs, names: Sequence[str], bench: Bench | RlBench) -> None:
+def make(asked: ReproduceArgs, names: Sequence[str], lab: Lab | RlLab) -> None:
     """Make each result that is not there yet, and print it."""
     for name in names:
         try:
-            if asked.again or finished(name, bench) is None:
-                reproduce(name, bench)
+            if asked.again or finished(name, lab) is None:
+                reproduce(name, lab)
         except Interrupted as stopped:
             raise Interrupted(asked.out, stopped.step, "the same command") from None
-        write_reproduction(place(bench, name))
-        print_result(place(bench, name))
+        write_reproduction(place(lab, name))
+        print_result(place(lab, name))
 
 
 def print_result(folder: Path) -> None:

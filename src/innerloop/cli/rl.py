@@ -13,7 +13,7 @@ import tyro
 from innerloop.cli import options, show
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures
@@ -234,7 +234,7 @@ def run_render(args: Sequence[str]) -> int:
     rows = RunFolder(asked.run).metrics_with("return_before", "return_after")
     change = {k: getattr(asked, k) for k in ("steps", "seed")}
     test = replace(config.test, **{k: v for k, v in change.items() if v is not None})
-    tasks = env.sample_tasks(asked.tasks, stream(test.seed, "tasks"))
+    tasks = env.sample_tasks(asked.tasks, generator_for(test.seed, "tasks"))
     found: list[Trajectories] = []
     weights: list[dict[str, torch.Tensor]] = []
     meta_test(

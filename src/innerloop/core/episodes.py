@@ -93,7 +93,7 @@ def check_draw(tasks: object, generator: object) -> None:
     """Raise if `sample` cannot take these: a number of tasks and a generator."""
     checked(Natural, tasks, "tasks")
     if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, such as stream(0, 'name'), got {generator!r}")
+        raise TypeError(f"generator must be a torch.Generator, such as generator_for(0, 'name'), got {generator!r}")
 
 
 @dataclass(frozen=True)

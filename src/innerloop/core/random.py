@@ -7,11 +7,13 @@ from typing import SupportsIndex
 import torch
 
 
-def stream(seed: SupportsIndex, *path: str | SupportsIndex, device: torch.device | str = "cpu") -> torch.Generator:
+def generator_for(
+    seed: SupportsIndex, *path: str | SupportsIndex, device: torch.device | str = "cpu"
+) -> torch.Generator:
     """A generator that depends on the root `seed` and a `path` of names and numbers, and on nothing else.
 
-    ``stream(0, "episodes", 17)`` is always the same generator, and independent of
-    ``stream(0, "episodes", 18)``, ``stream(0, "init")`` and ``stream(1, "episodes", 17)``.
+    ``generator_for(0, "episodes", 17)`` is always the same generator, and independent of
+    ``generator_for(0, "episodes", 18)``, ``generator_for(0, "init")`` and ``generator_for(1, "episodes", 17)``.
     NumPy's integers are integers. The state is the first 63 bits of SHA-256 over the path, so no order of calls can
     change it.
     """

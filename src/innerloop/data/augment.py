@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.episodes import Episodes, TaskFamily
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.distort import Augmentation
 from innerloop.errors import InnerloopError
 
@@ -60,4 +60,4 @@ def _apart(generator: torch.Generator) -> torch.Generator:
     twin = torch.Generator(device=generator.device)
     twin.set_state(generator.get_state())
     seed = int(torch.randint(2**62, (), generator=twin, device=twin.device))
-    return stream(seed, "enlarged", device=generator.device)
+    return generator_for(seed, "enlarged", device=generator.device)

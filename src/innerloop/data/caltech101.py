@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from innerloop.core.episodes import ClassImages
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.archive import open_archive
 from innerloop.data.bounded import PICTURE, Contents, tar_files
 from innerloop.data.dataset import Dataset, Download
@@ -95,7 +95,7 @@ def draw_split(class_names: Sequence[str], seed: int = 0) -> dict[str, tuple[str
     """
     group = {name: names for names in TOGETHER for name in names}
     subjects = sorted({group.get(name, (name,)) for name in class_names})
-    order = torch.randperm(len(subjects), generator=stream(seed, "caltech101", "class split")).tolist()
+    order = torch.randperm(len(subjects), generator=generator_for(seed, "caltech101", "class split")).tolist()
     splits: dict[str, list[str]] = {"train": [], "val": [], "test": []}
     for subject in (subjects[i] for i in order):
         for split, most in (("train", 64), ("val", 16), ("test", len(class_names))):

@@ -24,7 +24,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.dataset import Dataset
 from innerloop.data.progress import Progress
 from innerloop.data.splits import by_group, group
@@ -285,7 +285,7 @@ def render_glyphs(style: Style | None = None) -> ClassImages:
     per_letter = []
     for i, letter in enumerate(drawings.letters):
         own = drawings.pixels[drawings.letter == i]
-        generator = stream(style.seed, "glyphs", letter.code)
+        generator = generator_for(style.seed, "glyphs", letter.code)
         face = torch.randint(len(own), (style.samples,), generator=generator)
         per_letter.append(vary(own[face], style, generator)[:, None])
     return ClassImages.from_tensors("glyphs", per_letter, [letter.name for letter in drawings.letters])

@@ -6,7 +6,7 @@ from importlib import resources
 import torch
 
 from innerloop.core.episodes import SPLITS
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 
 
@@ -51,7 +51,7 @@ def shared_out(
 
     def splits(names: Sequence[str]) -> dict[str, list[str]]:
         edges = [round(len(names) * sum(fractions[:i])) for i in range(len(fractions) + 1)]
-        order: list[int] = torch.randperm(len(names), generator=stream(seed, "class split")).tolist()
+        order: list[int] = torch.randperm(len(names), generator=generator_for(seed, "class split")).tolist()
         found: dict[str, list[str]] = {}
         for split, share, low, high in zip(SPLITS, fractions, edges, edges[1:], strict=False):
             if share > 0 and low == high:

@@ -19,13 +19,13 @@ from innerloop.errors import InnerloopError, quoted
 from innerloop.estimator.inputs import Wanted
 from innerloop.methods.catalogue import method
 from innerloop.methods.gradient import learned
-from innerloop.methods.starts import Start
+from innerloop.methods.head_init import Start
 from innerloop.models import BatchNorm2d, Conv2d
 from innerloop.models.pretrained import ImageFeatures, pretrained, without_weights
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import Checkpoint, check_shapes
 from innerloop.training import Config
-from innerloop.training.setup import at_test, choose_device
+from innerloop.training.build import at_test, choose_device
 from innerloop.training.train import from_checkpoint
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Share, over_episodes
 from innerloop.errors import InnerloopError
 from innerloop.estimator.choose import Refits, left_out_rows
@@ -74,7 +74,7 @@ def check(
 
 def _share(refits: Refits, method: str, rows: NDArray[np.int64], shot: int, seed: int) -> NDArray[np.float64]:
     """For each of the rows how often it is named right from `shot` random images of each class, itself left out."""
-    y, draw = refits.y, stream(seed, "learning curve", shot)
+    y, draw = refits.y, generator_for(seed, "learning curve", shot)
     right, asked = np.zeros(len(y)), np.zeros(len(y))
     of = [np.flatnonzero(y == c) for c in np.unique(y)]
     for _ in range(DRAWS):

@@ -26,8 +26,8 @@ from innerloop.estimator.inputs import Images, Reader, kind
 from innerloop.estimator.network import Network, adapting, unadapted, with_fresh_head, without_adapting
 from innerloop.estimator.saved import Example, Layout, Prepared, Saved, Settings, label_kind, read_saved, write_saved
 from innerloop.estimator.unknown import Threshold, calibrate, nearness
-from innerloop.methods.attention import cosine_attention
-from innerloop.training.setup import choose_device
+from innerloop.methods.metric import cosine_attention
+from innerloop.training.build import choose_device
 
 METHODS = ("nil", "means", "anil", "finetune", "maml")
 TEMPERATURE = {"nil": 25.0, "means": 12.5}

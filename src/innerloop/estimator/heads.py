@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop, adapt
-from innerloop.methods.attention import euclidean_means
+from innerloop.methods.metric import euclidean_means
 from innerloop.models.head import Linear
 from innerloop.models.head import features as read
 

@@ -32,9 +32,9 @@ from innerloop.estimator.bodies import Body, restored
 from innerloop.estimator.heads import UnitLinear
 from innerloop.estimator.inputs import Wanted
 from innerloop.estimator.network import Network
+from innerloop.runs.config_json import config_from_json
 from innerloop.runs.files import check_regular, parse_json, write_bytes
 from innerloop.runs.folder import check_shapes
-from innerloop.runs.plain import from_plain
 from innerloop.validated import Bound, Natural, Positive, Validated, above, at_least, at_most
 from innerloop.version import __version__
 
@@ -290,7 +290,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     if header.count(_seal(given)) != 1 or _digest(content.replace(_seal(given), _seal(_UNSEALED), 1)) != given:
         refuse("its checksum is another: it was changed or damaged after it was written; save it anew")
     try:
-        layout = from_plain(Layout, parse_json(text))
+        layout = config_from_json(Layout, parse_json(text))
         tensors = load(content)
     except (InnerloopError, SafetensorError) as error:
         refuse(str(error))

@@ -13,13 +13,13 @@ from innerloop.core.functional import Weights
 from innerloop.core.inner import with_steps
 from innerloop.core.losses import Loss, accuracy, per_task
 from innerloop.core.outer import Predict, chunks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
 from innerloop.methods.method import Learner
 from innerloop.validated import Count, Natural, Positive, Several, Validated
 
-_DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
+EPISODES_PER_DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,10 @@ def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episo
         raise TypeError(f"a task family has a method sample(tasks, generator), {type(family).__name__} has none")
     done = 0
     while done < settings.episodes:
-        n = min(_DRAW, settings.episodes - done)
-        yield family.sample(_DRAW, stream(settings.seed, "evaluation", done // _DRAW))[slice(0, n)]
+        n = min(EPISODES_PER_DRAW, settings.episodes - done)
+        yield family.sample(EPISODES_PER_DRAW, generator_for(settings.seed, "evaluation", done // EPISODES_PER_DRAW))[
+            slice(0, n)
+        ]
         done += n
 
 

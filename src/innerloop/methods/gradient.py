@@ -19,8 +19,8 @@ from innerloop.core.functional import (
 )
 from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
+from innerloop.methods.head_init import Start, head_start
 from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
-from innerloop.methods.starts import Start, head_start
 from innerloop.validated import Positive, checked
 
 StatisticsOf = Literal["batch", "support"]

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from innerloop.core.bind import Bound
 from innerloop.core.functional import Weights
 from innerloop.errors import InnerloopError
-from innerloop.methods.attention import cosine_attention, cosine_means, euclidean_means, nearest_pair
+from innerloop.methods.metric import cosine_attention, cosine_means, euclidean_means, nearest_pair
 from innerloop.models.head import FullContext, PairHead
 from innerloop.validated import Positive, Validated
 

@@ -26,8 +26,8 @@ from innerloop.methods.gradient import (
     query_statistics,
     step_predictions,
 )
+from innerloop.methods.head_init import Start
 from innerloop.methods.heads import Head, Metric
-from innerloop.methods.starts import Start
 from innerloop.models.head import Readout
 
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from innerloop.report.looks import FAINT, INK, LOOKS, OTHER, PAPER, variable
+from innerloop.report.style import FAINT, INK, LOOKS, OTHER, PAPER, variable
 
 WIDTH = 5.2
 """inches; at 72 points an inch, a phone shows the text at about its own size"""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from innerloop.report.drawing import WIDTH
-from innerloop.report.looks import FAINT, INK, look
+from innerloop.report.style import FAINT, INK, look
 from innerloop.report.summary import Episodes, Summary
 from innerloop.report.tables import label
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from innerloop.report.drawing import blank, grid
 from innerloop.report.episode_picture import draw_episodes
 from innerloop.report.formats import milliseconds, ratio
-from innerloop.report.looks import FAINT, INK, look
+from innerloop.report.style import FAINT, INK, look
 from innerloop.report.summary import Episodes, Summary
 from innerloop.report.tables import cut, label
 

@@ -10,8 +10,8 @@ import torch
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from innerloop.core.random import stream
-from innerloop.report.looks import LOOKS
+from innerloop.core.random import generator_for
+from innerloop.report.style import LOOKS
 
 SIDE = 192
 """pixels of a thumbnail's longer side"""
@@ -159,7 +159,7 @@ def concepts(gallery: Gallery, chosen: Sequence[Guess]) -> list[Concept]:
         examples = [i for i, (label, _) in enumerate(gallery.examples) if label == name]
         own = sorted((p for p in numbered if p[1].label == name), key=lambda p: -p[1].probability)
         others = [i for i, g in numbered if g.label != name]
-        draw = stream(gallery.seed, "gallery", name)
+        draw = generator_for(gallery.seed, "gallery", name)
         boxed = examples[:EXAMPLES]
         same = _some([i for i, _ in own], SAME, draw)
         rest = _some(others, GRID - len(boxed) - len(same), draw)

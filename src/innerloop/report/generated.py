@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from innerloop.errors import InnerloopError
 from innerloop.report.drawing import WIDTH, png, style
-from innerloop.report.looks import FAINT
+from innerloop.report.style import FAINT
 
 ROWS, SAMPLES = 10, 6
 """the most that is drawn: conditioning images, and samples of each"""

@@ -9,13 +9,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from innerloop.errors import cut, quoted
+from innerloop.report.captions import CCA, CKA, HEADS, PAPER, Words, answer, words
 from innerloop.report.drawing import inline, png, style, svg
 from innerloop.report.figures import figures
 from innerloop.report.formats import duration
-from innerloop.report.looks import look, variable
+from innerloop.report.style import look, variable
 from innerloop.report.summary import ReportError, Summary, read_episodes, read_summary
 from innerloop.report.tables import Table, named_tables
-from innerloop.report.words import CCA, CKA, HEADS, PAPER, Words, answer, words
 from innerloop.runs.files import write_all
 
 _TABLE_OF = {

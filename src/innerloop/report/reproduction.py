@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from innerloop.errors import InnerloopError
 from innerloop.report.drawing import blank, grid, png, style, svg
 from innerloop.report.formats import NONE
-from innerloop.report.looks import FAINT, INK
 from innerloop.report.spreadsheet import Cell, csv_text
+from innerloop.report.style import FAINT, INK
 from innerloop.runs.files import locked, read_object, write_all
 
 Value = Mapping[str, Any]

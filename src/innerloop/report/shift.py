@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 
 from innerloop.report.drawing import blank, png, style, svg
 from innerloop.report.formats import NONE, points, with_interval
-from innerloop.report.looks import FAINT, LOOKS
 from innerloop.report.spreadsheet import Cell, csv_text
+from innerloop.report.style import FAINT, LOOKS
 from innerloop.runs import read_json
 from innerloop.runs.files import write_bytes
 

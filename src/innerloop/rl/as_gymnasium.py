@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.rl.environment import Environment
@@ -34,17 +34,17 @@ class AsGymnasium(gymnasium.Env[np.ndarray, np.ndarray]):
         self.render_mode = render_mode
         self._simulator = self.environment.make(self.environment.horizon, 1)
         self._fixed = None if task is None else self._numbers(task, self._simulator.task_size, self._task)
-        self._task_now = self._simulator.sample_tasks(1, stream(0))
-        self._states = [self._simulator.reset(self._task_now, 1, stream(0))]
+        self._task_now = self._simulator.sample_tasks(1, generator_for(0))
+        self._states = [self._simulator.reset(self._task_now, 1, generator_for(0))]
         limit, kind = self.environment.action_limit, self._observation().dtype.type
         self.observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (self._simulator.observation_size,), kind)
         self.action_space = gymnasium.spaces.Box(-limit, limit, (self._simulator.action_size,), np.float32)
 
     def sample_tasks(self, tasks: int, seed: int) -> np.ndarray:
-        """Tasks [tasks, size]; the same as a run draws from ``stream(seed, "tasks")``."""
+        """Tasks [tasks, size]; the same as a run draws from ``generator_for(seed, "tasks")``."""
         if tasks < 1:
             raise InnerloopError(f"sample_tasks draws at least 1 task, got {tasks}")
-        return self._simulator.sample_tasks(tasks, stream(seed, "tasks")).numpy()
+        return self._simulator.sample_tasks(tasks, generator_for(seed, "tasks")).numpy()
 
     @property
     def task(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class AsGymnasium(gymnasium.Env[np.ndarray, np.ndarray]):
             raise InnerloopError(f"reset knows the options task, state; got {', '.join(map(repr, unknown))}")
         if "task" in options:
             self._fixed = self._numbers(options["task"], self._simulator.task_size, self._task)
-        generator = stream(int(self.np_random.integers(2**62)), "reset")
+        generator = generator_for(int(self.np_random.integers(2**62)), "reset")
         drawn = self._simulator.sample_tasks(1, generator)
         self._task_now = drawn if self._fixed is None else self._fixed[None].to(drawn.dtype)
         first = self._simulator.reset(self._task_now, 1, generator)

@@ -11,7 +11,7 @@ from innerloop.rl.catalogue import NAMES, find
 from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.trpo import Form, Trpo
-from innerloop.runs.plain import from_plain
+from innerloop.runs.config_json import config_from_json
 from innerloop.validated import (
     Count,
     Natural,
@@ -169,7 +169,7 @@ class Config(Validated):
             raise InnerloopError(
                 "this is the config of another kind of run; for those are 'innerloop evaluate' and 'innerloop analyse'"
             )
-        return from_plain(cls, _upgraded({k: v for k, v in value.items() if k != "kind"}))
+        return config_from_json(cls, _upgraded({k: v for k, v in value.items() if k != "kind"}))
 
 
 def _upgraded(value: dict[str, Any]) -> dict[str, Any]:

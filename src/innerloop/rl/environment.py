@@ -137,7 +137,7 @@ class Environment:
 
 
 @dataclass(frozen=True)
-class Told:
+class TaskObserved:
     """The same environments for an oracle: the task is appended to every observation."""
 
     of: Simulator

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.rl.environment import Environment, Step
 from innerloop.rl.optional import need
@@ -118,7 +118,7 @@ class VectorSimulator:
     @property
     def task_size(self) -> int:
         """Numbers in a task."""
-        return self.sample_tasks(1, stream(0)).shape[1]
+        return self.sample_tasks(1, generator_for(0)).shape[1]
 
     @property
     def at_once(self) -> int:

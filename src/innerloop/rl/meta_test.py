@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks, Weights
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.config import Config, MetaTest
 from innerloop.rl.environment import Simulator
 from innerloop.rl.sampling import Trajectories, examples, sample
@@ -64,9 +64,9 @@ def meta_test(
     settings = settings or config.test
     kind = next(iter(slow.values())).dtype
     if tasks is None:
-        tasks = environment.sample_tasks(settings.tasks, stream(settings.seed, "tasks"))
-    first = setup.learner(config, policy, blocks=blocks)
-    later = setup.learner(config, policy, blocks=blocks, lr=settings.later_lr or None)
+        tasks = environment.sample_tasks(settings.tasks, generator_for(settings.seed, "tasks"))
+    first = build.learner(config, policy, blocks=blocks)
+    later = build.learner(config, policy, blocks=blocks, lr=settings.later_lr or None)
     fast: dict[str, Tensor] = {}
     values: list[Tensor] = []
     for step in range(settings.steps + 1):
@@ -77,7 +77,7 @@ def meta_test(
             environment,
             tasks.to(kind),
             settings.rollouts,
-            stream(settings.seed, "rollouts", step),
+            generator_for(settings.seed, "rollouts", step),
             action_scale=config.action_scale,
         )
         values.append(found.returns.mean(1))
@@ -112,19 +112,19 @@ def random_search(
     """
     settings = settings or config.test
     kind = next(iter(slow.values())).dtype
-    tasks = environment.sample_tasks(settings.tasks, stream(settings.seed, "tasks")).to(kind)
+    tasks = environment.sample_tasks(settings.tasks, generator_for(settings.seed, "tasks")).to(kind)
     n, each = len(tasks), min(_EACH, settings.rollouts)
     many = settings.rollouts // each
     best = {name: w.detach().unsqueeze(0).expand(n, *w.shape) for name, w in slow.items()}
 
     def act(weights: Mapping[str, Tensor], where: Tensor, rollouts: int, *path: str | int) -> Tensor:
-        noise = stream(settings.seed, *path)
+        noise = generator_for(settings.seed, *path)
         scale = config.action_scale
         return sample(policy, slow, weights, environment, where, rollouts, noise, action_scale=scale).returns.mean(1)
 
     values = [act(best, tasks, settings.rollouts, "rollouts", 0)]
     for step in range(1, settings.steps + 1):
-        noise = stream(settings.seed, "search", step)
+        noise = generator_for(settings.seed, "search", step)
         tried = {
             name: (w[:, None] + spread * torch.randn(n, many, *w.shape[1:], generator=noise, dtype=w.dtype)).flatten(
                 0, 1

@@ -12,7 +12,7 @@ from innerloop.rl.config import Config, MethodName, Policy, Validation
 from innerloop.rl.environment import Environment
 from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.trpo import Trpo
-from innerloop.runs.plain import from_plain
+from innerloop.runs.config_json import config_from_json
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Preset:
 def own_settings(environment: Environment, method: MethodName = "maml") -> Config:
     """The environment's own settings, of a training on a CPU."""
     named = {"env": name_of(environment), "horizon": environment.horizon, "method": method}
-    return from_plain(Config, {**named, **environment.settings})
+    return config_from_json(Config, {**named, **environment.settings})
 
 
 def _presets(environment: Environment) -> tuple[Preset, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerloop.core.functional import Weights, forward
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Simulator
 from innerloop.rl.policy import acting, log_probability, split_output
@@ -230,7 +230,7 @@ class Collected:
 
 def noise_of(config: Config, iteration: int) -> list[torch.Generator]:
     """The generators of a meta-iteration's trajectories: before each inner step and after the last."""
-    return [stream(config.seed, "rollouts", iteration, phase) for phase in range(config.inner_loop.steps + 1)]
+    return [generator_for(config.seed, "rollouts", iteration, phase) for phase in range(config.inner_loop.steps + 1)]
 
 
 @torch.no_grad()

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from innerloop.core.functional import slow_weights
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.threads import use_threads
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.catalogue import name_of
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Environment, Simulator
@@ -51,9 +51,9 @@ def train(
     """
     use_threads(config.threads, stored=resume)
     config = config if env is None else replace(config, env=name_of(env))
-    environment = setup.simulator(config, env)
-    policy = setup.policy(config, environment)
-    learner = setup.learner(config, policy)
+    environment = build.simulator(config, env)
+    policy = build.policy(config, environment)
+    learner = build.learner(config, policy)
     slow = slow_weights(policy)
     kind = next(iter(slow.values())).dtype
     adam = torch.optim.Adam(slow.values(), lr=config.ppo.lr, foreach=False) if config.outer == "ppo" else None
@@ -67,7 +67,7 @@ def train(
     def step(step: int) -> dict[str, Any]:
         start, worked = time.perf_counter(), time.process_time()
         noise = noise_of(config, step)
-        tasks = environment.sample_tasks(config.meta_batch, stream(config.seed, "tasks", step)).to(kind)
+        tasks = environment.sample_tasks(config.meta_batch, generator_for(config.seed, "tasks", step)).to(kind)
         found = collect(learner, slow, environment, tasks, config, noise)
         sampled = time.perf_counter()
         returns = [float(r.mean()) for r in found.returns]
@@ -135,8 +135,8 @@ def load_run(
     config = folder.config_as(Config.from_json)
     checkpoint = folder.load(which) if isinstance(which, str) and which != "untrained" else which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))
-    environment = setup.simulator(config, env)
-    policy = setup.policy(config, environment)
+    environment = build.simulator(config, env)
+    policy = build.policy(config, environment)
     if isinstance(checkpoint, Checkpoint):
         load_weights(dict(policy.named_parameters()), checkpoint)
     return config, policy, environment

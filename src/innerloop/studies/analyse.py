@@ -14,10 +14,10 @@ from innerloop.evaluation import evaluate, fixed_episodes
 from innerloop.methods.catalogue import method
 from innerloop.methods.method import predictor
 from innerloop.runs import RunFolder, write_json
-from innerloop.studies.bench import seed_value
+from innerloop.studies.lab import seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least, at_most, described
-from innerloop.studies.study import MOVED, Stage
-from innerloop.training import load_run, setup
+from innerloop.studies.study import MOVEMENT_EPISODES, Stage
+from innerloop.training import build, load_run
 
 WHERE = "analysis"
 """the folder inside the run that it is written to"""
@@ -55,12 +55,12 @@ def analyse(
             "analysis compares before and after for maml, fomaml, anil, boil, meta-sgd, reptile and imaml"
         )
     use_threads(config.threads, stored=True)
-    images = setup.load_images(config, data_dir)
+    images = build.load_images(config, data_dir)
     settings = config.test if episodes is None else replace(config.test, episodes=episodes)
-    few = replace(settings, episodes=min(MOVED, settings.episodes))
-    family = setup.tasks(config, images, "test", settings.query)
-    where = setup.choose_device(config.device)
-    chunk = setup.chunk_size(config, where)
+    few = replace(settings, episodes=min(MOVEMENT_EPISODES, settings.episodes))
+    family = build.tasks(config, images, "test", settings.query)
+    where = build.choose_device(config.device)
+    chunk = build.chunk_size(config, where)
     inner: InnerLoop = config.inner_loop
     adapts = inner.blocks != "none"
     if not adapts:

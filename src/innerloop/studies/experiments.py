@@ -6,9 +6,9 @@ from typing import Any
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.studies.comparison_tables import table2, table4
-from innerloop.studies.course import figure3, figure5
 from innerloop.studies.families import TRAINED, families
 from innerloop.studies.freezing_table import table1
+from innerloop.studies.learning_curves import figure3, figure5
 from innerloop.studies.regimes import regime_heads, table5
 from innerloop.studies.result import Result
 from innerloop.studies.rl_baselines import TRAINED as RL_TRAINED
@@ -26,7 +26,7 @@ class Experiment:
     name: str
     title: str
     make: Callable[[Any], Result]
-    """takes a Bench, or an RlBench"""
+    """takes a Lab, or an RlLab"""
     methods: tuple[str, ...]
     """whose runs it needs"""
     where: str

@@ -10,13 +10,13 @@ from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.inner import adapted_parameters
 from innerloop.core.statistics import over_episodes
 from innerloop.evaluation import fixed_episodes
-from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.catalogue import METHODS, MULTICLASS, REGIMES, method
-from innerloop.studies.bench import SHARE_MULTICLASS, Bench, Trained, difference
+from innerloop.methods.metric import nearest_neighbour
+from innerloop.studies.lab import SHARE_MULTICLASS, Lab, Trained, difference
 from innerloop.studies.published import published
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
 from innerloop.studies.study import Stage
-from innerloop.training import setup
+from innerloop.training import build
 
 NAMES = tuple(
     m.name for f in ("gradient-based", "metric", "transfer") for m in METHODS if m.family == f and m not in REGIMES
@@ -26,24 +26,24 @@ TRAINED = (*(n for n in NAMES if n not in SHARE_MULTICLASS), MULTICLASS.name)
 MINUTES, ADAPTATION, PARAMETERS = "training (min)", "ms an episode", "parameters adapted"
 
 
-def families(bench: Bench) -> Result:
+def families(lab: Lab) -> Result:
     """Every method under its own test, beside an untrained body and the nearest neighbour in raw pixels."""
-    names = bench.methods or NAMES
+    names = lab.methods or NAMES
     rows: list[Row] = []
     groups = {name: method(name).family for name in names}
     for name in names:
-        values = bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s), n))
-        printed = published(name, bench.data, bench.way, bench.shot)
-        rows.append(Row(name, "accuracy", values, printed, measured={MINUTES: _minutes(bench, name)}))
-    random = bench.per_seed(lambda s: bench.score(bench.trained("random", s), "nil"))
+        values = lab.per_seed(lambda s, n=name: lab.score(lab.trained(n, s), n))
+        printed = published(name, lab.data, lab.way, lab.shot)
+        rows.append(Row(name, "accuracy", values, printed, measured={MINUTES: _minutes(lab, name)}))
+    random = lab.per_seed(lambda s: lab.score(lab.trained("random", s), "nil"))
     rows.append(Row("untrained body, nil's head", "accuracy", random))
-    rows.append(Row("nearest pixels", "accuracy", bench.per_seed(lambda _: _pixels(bench))))
-    cost = _adaptation(bench, names)
+    rows.append(Row("nearest pixels", "accuracy", lab.per_seed(lambda _: _pixels(lab))))
+    cost = _adaptation(lab, names)
     rows = [replace(r, measured={**r.measured, **cost.get(r.label, {})}) for r in rows]
     best = max((r for r in rows if r.label in groups), key=lambda r: r.mean)
     return Result(
         tuple(rows),
-        (_every_one_learns(rows, random), *([_near_the_best(bench, best)] if {"maml", "anil"} <= set(names) else [])),
+        (_every_one_learns(rows, random), *([_near_the_best(lab, best)] if {"maml", "anil"} <= set(names) else [])),
         _drawing(rows, groups),
         "each method's own paper, at its own length of training" if any(r.paper for r in rows) else "",
         (
@@ -51,32 +51,32 @@ def families(bench: Bench) -> Result:
             f"centroid share one run. {ADAPTATION}: CPU time on one thread to adapt to one test episode and classify "
             "its query set, the median of interleaved repeats. Each method has the same body, data, outer steps and "
             "tasks a step, and the settings of its preset; none was tuned further.",
-            *_other_training(bench, names),
+            *_other_training(lab, names),
         ),
     )
 
 
-def _minutes(bench: Bench, name: str) -> float:
-    seconds = [f.summary["seconds"] for s in bench.seeds if (f := bench.trained(name, s).folder) is not None]
+def _minutes(lab: Lab, name: str) -> float:
+    seconds = [f.summary["seconds"] for s in lab.seeds if (f := lab.trained(name, s).folder) is not None]
     return sum(seconds) / len(seconds) / 60
 
 
-def _pixels(bench: Bench):
-    few = bench.settings.episodes
-    return over_episodes(torch.cat([nearest_neighbour(e) for e in bench.episodes(few)]).cpu())
+def _pixels(lab: Lab):
+    few = lab.settings.episodes
+    return over_episodes(torch.cat([nearest_neighbour(e) for e in lab.episodes(few)]).cpu())
 
 
-def _adaptation(bench: Bench, names: Sequence[str]) -> dict[str, dict[str, float]]:
+def _adaptation(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """The time of one test episode and the number of parameters that adapt, by method."""
-    seed = bench.seeds[0]
-    episode = next(iter(fixed_episodes(bench.family, bench.few(2))))[0:1].to(bench.images.images.device)
+    seed = lab.seeds[0]
+    episode = next(iter(fixed_episodes(lab.family, lab.few(2))))[0:1].to(lab.images.images.device)
     work: dict[str, Callable[[], object]] = {}
     adapted: dict[str, float] = {}
     for name in names:
-        run = bench.trained(name, seed)
+        run = lab.trained(name, seed)
         work[name] = _one_episode(run, name, episode)
-        adapted[name] = float(adapted_count(run, name, bench.way))
-    bench.report(Stage("time of an episode", 0, 1))
+        adapted[name] = float(adapted_count(run, name, lab.way))
+    lab.report(Stage("time of an episode", 0, 1))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -87,7 +87,7 @@ def _adaptation(bench: Bench, names: Sequence[str]) -> dict[str, dict[str, float
 
 
 def _one_episode(run: Trained, name: str, episode) -> Callable[[], object]:
-    predict = setup.at_test(run.config, run.model, name)
+    predict = build.at_test(run.config, run.model, name)
 
     def once() -> object:
         with torch.no_grad():
@@ -98,7 +98,7 @@ def _one_episode(run: Trained, name: str, episode) -> Callable[[], object]:
 
 def adapted_count(run: Trained, name: str, way: int) -> int:
     """How many numbers the inner loop changes at test; a head that is made for the task has `way` outputs."""
-    learner = setup.at_test(run.config, run.model, name)
+    learner = build.at_test(run.config, run.model, name)
     slow, head = slow_weights(run.model), block_names(run.model)[-1]
     total = 0
     for n in adapted_parameters(run.model, learner.inner):
@@ -119,10 +119,10 @@ def _every_one_learns(rows: list[Row], random) -> Claim:
     )
 
 
-def _near_the_best(bench: Bench, best: Row) -> Claim:
+def _near_the_best(lab: Lab, best: Row) -> Claim:
     gaps = [
-        difference(bench.score(bench.trained("anil", s), "anil"), bench.score(bench.trained("maml", s), "maml")).mean
-        for s in bench.seeds
+        difference(lab.score(lab.trained("anil", s), "anil"), lab.score(lab.trained("maml", s), "maml")).mean
+        for s in lab.seeds
     ]
     gap = sum(gaps) / len(gaps)
     return Claim(
@@ -155,11 +155,11 @@ def _drawing(rows: list[Row], groups: Mapping[str, str]) -> Drawing:
     )
 
 
-def _other_training(bench: Bench, names: Sequence[str]) -> list[str]:
+def _other_training(lab: Lab, names: Sequence[str]) -> list[str]:
     """What differs from one method's training to another's."""
-    base, found = bench.config("maml", 0), []
+    base, found = lab.config("maml", 0), []
     for name in names:
-        c = bench.config(name, 0)
+        c = lab.config(name, 0)
         what = [f"{c.train_way}-way episodes"] if c.train_way not in (0, base.way) else []
         what += [f"{c.query} query images a class"] if c.query != base.query else []
         if method(name).trains_on == "episodes" and method(name).adapts:

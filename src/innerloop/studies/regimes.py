@@ -4,10 +4,10 @@ import math
 from dataclasses import replace
 
 from innerloop.core.functional import block_names, slow_weights
-from innerloop.studies.bench import Bench, Trained
+from innerloop.studies.lab import Lab, Trained
 from innerloop.studies.paper import MINI, TABLE5, at_shot
 from innerloop.studies.result import Claim, Drawing, Result, Row, at_least, at_most, bars_of
-from innerloop.training import setup
+from innerloop.training import build
 
 REGIMES = {
     "maml": "MAML",
@@ -23,36 +23,35 @@ SHORT = {
 }  # fmt: skip
 
 
-def table5(bench: Bench) -> Result:
+def table5(lab: Lab) -> Result:
     """Each regime's body under NIL's head: cosine attention, no inner loop."""
     rows = {
         name: Row(
             title,
             "accuracy",
-            bench.per_seed(lambda s, n=name: bench.score(bench.trained(n, s, "last"), "nil")),
-            at_shot(TABLE5[name], bench.shot),
+            lab.per_seed(lambda s, n=name: lab.score(lab.trained(n, s, "last"), "nil")),
+            at_shot(TABLE5[name], lab.shot),
         )
         for name, title in REGIMES.items()
     }
     return _regimes(rows, "NIL's head at test")
 
 
-def regime_heads(bench: Bench) -> Result:
+def regime_heads(lab: Lab) -> Result:
     """Each regime's body under MAML's head: all blocks adapt by the inner loop (appendix D.1)."""
 
     def score(name: str, seed: int):
-        return bench.score(with_own_way(bench, bench.trained(name, seed, "last")), "maml")
+        return lab.score(with_own_way(lab, lab.trained(name, seed, "last")), "maml")
 
     rows = {
-        name: Row(title, "accuracy", bench.per_seed(lambda s, n=name: score(n, s))) for name, title in REGIMES.items()
+        name: Row(title, "accuracy", lab.per_seed(lambda s, n=name: score(n, s))) for name, title in REGIMES.items()
     }
     result = _regimes(rows, "MAML's inner loop at test")
     gaps = {
         name: math.fsum(
-            score(name, s).final.mean - bench.score(bench.trained(name, s, "last"), "nil").final.mean
-            for s in bench.seeds
+            score(name, s).final.mean - lab.score(lab.trained(name, s, "last"), "nil").final.mean for s in lab.seeds
         )
-        / len(bench.seeds)
+        / len(lab.seeds)
         for name in REGIMES
     }
     claim = Claim(
@@ -72,12 +71,12 @@ def regime_heads(bench: Bench) -> Result:
     )
 
 
-def with_own_way(bench: Bench, run: Trained) -> Trained:
+def with_own_way(lab: Lab, run: Trained) -> Trained:
     """The same body under an N-way head: its own if it has one, else the head of the initialisation."""
     if run.name not in ("multiclass", "nil"):
         return run
-    config = bench.config("maml", run.config.seed)
-    model = setup.build_model(config, bench.images)
+    config = lab.config("maml", run.config.seed)
+    model = build.build_model(config, lab.images)
     slow = slow_weights(model)
     head = block_names(model)[-1]
     parameters = {n: w if n.startswith(f"{head}.") else run.parameters[n] for n, w in slow.items()}

@@ -183,12 +183,12 @@ def described(
         "inner_steps": {"train": config.inner.steps, "test": config.test.inner_steps},
         "inner_lr": config.inner.lr,
         "statistics": config.test.statistics,
-        "config": what_counts(config).to_json(),
+        "config": without_speed_settings(config).to_json(),
         **result.to_json(),
     }
 
 
-def what_counts(config: Config) -> Config:
+def without_speed_settings(config: Config) -> Config:
     """A run's configuration without what changes its speed only."""
     return replace(config, threads=0, device="auto", task_chunk=0)
 

@@ -13,13 +13,13 @@ from innerloop.rl.environment import Environment
 from innerloop.runs import RunError, RunFolder, write_json
 from innerloop.studies.analyse import WHERE
 from innerloop.studies.result import Drawing, Result, bars_of
-from innerloop.studies.rl_bench import RlBench, RlStage
+from innerloop.studies.rl_lab import RlLab, RlStage
 from innerloop.studies.rl_tables import FEATURES, features
 
 
 @dataclass
-class OneRun(RlBench):
-    """A run folder as a bench: its own configuration, nothing is trained."""
+class OneRun(RlLab):
+    """A run folder as a lab: its own configuration, nothing is trained."""
 
     path: Path = Path()
 
@@ -55,8 +55,8 @@ def analyse_policy(
             f"{path} was trained with {method}, which has no inner loop to look into; 'innerloop rl evaluate {path} "
             "--adapt all' fine-tunes it"
         )
-    bench = OneRun((env,), "cpu", path, seeds=(config.seed,), threads=threads, which=which, report=report, path=path)
-    frozen, changed, claims = features(bench, env, method)
+    lab = OneRun((env,), "cpu", path, seeds=(config.seed,), threads=threads, which=which, report=report, path=path)
+    frozen, changed, claims = features(lab, env, method)
     alike = [r for r in changed if ": CKA of " in r.label]
     names = [r.label.split(": CKA of ")[1] for r in alike]
     drawing = Drawing(
@@ -64,13 +64,13 @@ def analyse_policy(
     )
     if RunFolder(path).step(which) != step:
         raise RunError(f"{path} is being trained, and its {which} checkpoint was replaced meanwhile; try again")
-    value = bench.described(
+    value = lab.described(
         Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
         name=WHERE,
         title=f"{method.upper()} on {env.title}",
         where=f"run {path.name}, {which} checkpoint: meta-iteration {step:,} of {config.iterations:,}",
         seconds=time.perf_counter() - began,
     )
-    value |= {"settings": bench.said(env), "budget": "", "seeds": [config.seed], "step": step}
+    value |= {"settings": lab.said(env), "budget": "", "seeds": [config.seed], "step": step}
     write_json(path / WHERE / "result.json", value)
     return value

@@ -7,12 +7,12 @@ from torch import Tensor
 
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import seed_std
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.config import MethodName
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta_test import Returns, meta_test, random_search
 from innerloop.studies.result import Claim, Drawing, Result, Row, Series
-from innerloop.studies.rl_bench import RlBench, RlStage, rows_by_step
+from innerloop.studies.rl_lab import RlLab, RlStage, rows_by_step
 
 _RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, nothing can be said"
 TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
@@ -24,15 +24,15 @@ NOTE = (
 )
 
 
-def rl_baselines(bench: RlBench) -> Result:
+def rl_baselines(lab: RlLab) -> Result:
     """MAML and ANIL beside a policy for all tasks, fine-tuning (of that policy, and from random weights), random
     search, and an oracle that is told the task."""
     rows: list[Row] = []
     claims: list[Claim] = []
     series: list[Series] = []
-    for env in bench.envs:
-        ways = _ways(bench, env)
-        found = {name: _rows(bench, env, name, get) for name, get in ways.items()}
+    for env in lab.envs:
+        ways = _ways(lab, env)
+        found = {name: _rows(lab, env, name, get) for name, get in ways.items()}
         for steps in found.values():
             rows += [steps[k] for k in sorted({0, min(1, len(steps) - 1), len(steps) - 1})]
         series += [_line(env, name, steps, max(map(len, found.values()))) for name, steps in found.items()]
@@ -41,21 +41,21 @@ def rl_baselines(bench: RlBench) -> Result:
     return Result(tuple(rows), tuple(claims), drawing, notes=(NOTE,))
 
 
-def _ways(bench: RlBench, env: Environment) -> dict[str, Callable[[int], Returns]]:
+def _ways(lab: RlLab, env: Environment) -> dict[str, Callable[[int], Returns]]:
     """The returns of a seed's policy after 0, 1, 2, … steps, by name."""
     return {
-        "oracle": lambda seed: bench.returns(env, "oracle", seed),
-        "MAML": lambda seed: bench.returns(env, "maml", seed),
-        "ANIL": lambda seed: bench.returns(env, "anil", seed),
-        "multitask, fine-tuned": lambda seed: _tested(bench, env, "multitask", seed, "all"),
-        "random weights, trained": lambda seed: _tested(bench, env, None, seed, "all"),
-        "random search": lambda seed: _tested(bench, env, None, seed, None),
+        "oracle": lambda seed: lab.returns(env, "oracle", seed),
+        "MAML": lambda seed: lab.returns(env, "maml", seed),
+        "ANIL": lambda seed: lab.returns(env, "anil", seed),
+        "multitask, fine-tuned": lambda seed: _tested(lab, env, "multitask", seed, "all"),
+        "random weights, trained": lambda seed: _tested(lab, env, None, seed, "all"),
+        "random search": lambda seed: _tested(lab, env, None, seed, None),
     }
 
 
-def _rows(bench: RlBench, env: Environment, name: str, get: Callable[[int], Returns]) -> list[Row]:
+def _rows(lab: RlLab, env: Environment, name: str, get: Callable[[int], Returns]) -> list[Row]:
     """After each number of steps; the oracle, which learns nothing, after none."""
-    rows = rows_by_step(f"{env.title}: {name}", {seed: get(seed) for seed in bench.seeds})
+    rows = rows_by_step(f"{env.title}: {name}", {seed: get(seed) for seed in lab.seeds})
     return rows[:1] if name == "oracle" else rows
 
 
@@ -66,14 +66,14 @@ def _line(env: Environment, name: str, steps: list[Row], length: int) -> Series:
     return Series(name, [str(k) for k in range(len(shown))], [r.mean for r in shown], errors, panel=env.title)
 
 
-def _tested(bench: RlBench, env: Environment, method: MethodName | None, seed: int, blocks: Blocks | None) -> Returns:
+def _tested(lab: RlLab, env: Environment, method: MethodName | None, seed: int, blocks: Blocks | None) -> Returns:
     """New tasks learnt from a run's weights (no method: the first weights of that seed); no blocks: random search."""
     what = method or "random weights"
-    bench.report(RlStage(f"test {what} on {env.title}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
-    run = bench.trained(env, method or "maml", seed)
+    lab.report(RlStage(f"test {what} on {env.title}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
+    run = lab.trained(env, method or "maml", seed)
     slow: Mapping[str, Tensor] = run.slow
     if method is None:
-        first = setup.policy(run.config, run.environment)
+        first = build.policy(run.config, run.environment)
         slow = {n: w.detach() for n, w in first.named_parameters()}
     if blocks is None:
         return random_search(run.policy, slow, run.environment, run.config)

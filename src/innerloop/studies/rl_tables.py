@@ -13,14 +13,14 @@ from innerloop.analysis.movement import movement
 from innerloop.analysis.similarity import similarity
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import block_names
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, seed_std
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.config import BLOCKS, MethodName
 from innerloop.rl.environment import Environment
 from innerloop.rl.sampling import examples, sample
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.rl_bench import RlBench, RlStage, TrainedPolicy, rows_by_step, value_after
+from innerloop.studies.rl_lab import RlLab, RlStage, TrainedPolicy, rows_by_step, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
 FEATURES = (
@@ -30,20 +30,20 @@ FEATURES = (
 )
 
 
-def table2_rl(bench: RlBench) -> Result:
+def table2_rl(lab: RlLab) -> Result:
     """The return on new tasks after one inner step; beside it after none, two and three."""
     rows: list[Row] = []
     claims: list[Claim] = []
-    for env in bench.envs:
-        own = [_returns_rows(bench, env, method) for method in BOTH]
+    for env in lab.envs:
+        own = [_returns_rows(lab, env, method) for method in BOTH]
         rows += [r for steps in own for r in steps]
         claims.append(_as_good(env, *(steps[1] for steps in own)))
     curves = Drawing(
         "lines",
         "meta-iteration",
         "return on validation tasks",
-        tuple(_curve(bench, env, method) for env in bench.envs for method in BOTH),
-        "seed_std" if len(bench.seeds) > 1 else "",
+        tuple(_curve(lab, env, method) for env in lab.envs for method in BOTH),
+        "seed_std" if len(lab.seeds) > 1 else "",
     )
     return Result(
         tuple(rows),
@@ -57,19 +57,19 @@ def table2_rl(bench: RlBench) -> Result:
     )
 
 
-def rl_features(bench: RlBench) -> Result:
+def rl_features(lab: RlLab) -> Result:
     """The paper's question for the policies that MAML trains: what freezing their blocks costs, how far each moves in
     one inner step, and how much its output changes on the same states; and for ANIL's, whose bodies stay."""
     rows: list[Row] = []
     claims: list[Claim] = []
     series: list[Series] = []
-    for env in bench.envs:
+    for env in lab.envs:
         for method in BOTH:
-            frozen, changed, said = features(bench, env, method)
+            frozen, changed, said = features(lab, env, method)
             rows += [*frozen, *changed]
             claims += said
             if frozen:
-                names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
+                names = block_names(lab.trained(env, method, lab.seeds[0]).policy)
                 labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
                 series.append(replace(bars_of(method.upper(), labels, frozen), panel=env.title))
     drawing = Drawing(
@@ -78,23 +78,23 @@ def rl_features(bench: RlBench) -> Result:
     return Result(tuple(rows), tuple(claims), drawing, notes=(FEATURES,))
 
 
-def features(bench: RlBench, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
+def features(lab: RlLab, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
     """Rows of freezing (where all blocks adapt) and of change, and what they say."""
-    names = block_names(bench.trained(env, method, bench.seeds[0]).policy)
-    moved, alike = _changes(bench, env, method)
+    names = block_names(lab.trained(env, method, lab.seeds[0]).policy)
+    moved, alike = _changes(lab, env, method)
     changed = [*moved.values(), *alike["CKA"].values(), *alike["CCA"].values()]
     if BLOCKS[method] == "head":
         return [], changed, [_body_stays(env, method, names[:-1], moved, alike["CKA"])]
     if BLOCKS[method] != "all":
         return [], changed, []
-    frozen = [_frozen_row(bench, env, method, names[i:]) for i in range(len(names) + 1)]
+    frozen = [_frozen_row(lab, env, method, names[i:]) for i in range(len(names) + 1)]
     return frozen, changed, _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
 
 
-def _returns_rows(bench: RlBench, env: Environment, method: MethodName) -> list[Row]:
+def _returns_rows(lab: RlLab, env: Environment, method: MethodName) -> list[Row]:
     """After 0, 1, 2, … steps; the paper's number and the time of training beside the first step."""
-    found = {s: bench.returns(env, method, s) for s in bench.seeds}
-    seconds = [bench.folder(env, method, s).summary["seconds"] for s in bench.seeds]
+    found = {s: lab.returns(env, method, s) for s in lab.seeds}
+    seconds = [lab.folder(env, method, s).summary["seconds"] for s in lab.seeds]
     minutes = {"training (min)": math.fsum(seconds) / len(seconds) / 60}
     rows = rows_by_step(f"{env.title}, {method.upper()}", found)
     return [
@@ -113,31 +113,31 @@ def _as_good(env: Environment, maml: Row, anil: Row) -> Claim:
     )
 
 
-def _curve(bench: RlBench, env: Environment, method: MethodName) -> Series:
+def _curve(lab: RlLab, env: Environment, method: MethodName) -> Series:
     seen: dict[int, list[float]] = {}
-    for s in bench.seeds:
-        for row in bench.folder(env, method, s).metrics:
+    for s in lab.seeds:
+        for row in lab.folder(env, method, s).metrics:
             if "validation" in row:
                 seen.setdefault(row["step"], []).append(row["validation"])
-    whole = {step: v for step, v in sorted(seen.items()) if len(v) == len(bench.seeds)}
-    error = [seed_std(v) for v in whole.values()] if len(bench.seeds) > 1 else None
+    whole = {step: v for step, v in sorted(seen.items()) if len(v) == len(lab.seeds)}
+    error = [seed_std(v) for v in whole.values()] if len(lab.seeds) > 1 else None
     means = [math.fsum(v) / len(v) for v in whole.values()]
     return Series(method.upper(), list(whole), means, error, panel=env.title)
 
 
-def _frozen_row(bench: RlBench, env: Environment, method: MethodName, adapting: tuple[str, ...]) -> Row:
-    values = tuple(value_after(bench.returns(env, method, s, adapting), s, 1) for s in bench.seeds)
+def _frozen_row(lab: RlLab, env: Environment, method: MethodName, adapting: tuple[str, ...]) -> Row:
+    values = tuple(value_after(lab.returns(env, method, s, adapting), s, 1) for s in lab.seeds)
     return Row(f"{env.title}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
 
 
-def _changes(bench: RlBench, env: Environment, method: MethodName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
+def _changes(lab: RlLab, env: Environment, method: MethodName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
     """Rows of relative movement, and of each similarity, by block."""
     moved: dict[str, list[SeedValue]] = {}
     alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
-    for seed in bench.seeds:
-        run = bench.trained(env, method, seed)
-        bench.report(RlStage(f"change of each block, {method} on {env.title}, seed {seed}", 0, 1))
-        learner = setup.learner(run.config, run.policy)
+    for seed in lab.seeds:
+        run = lab.trained(env, method, seed)
+        lab.report(RlStage(f"change of each block, {method} on {env.title}, seed {seed}", 0, 1))
+        learner = build.learner(run.config, run.policy)
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
         tasks = list(states(run))
         for m in movement(run.policy, slow, tasks, learner.one_step, loss=learner.loss):
@@ -169,7 +169,7 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
     """Each test task as an episode: what the inner step learns from, and as query set the states that were met (those
     behind an end left out)."""
     test = run.config.test
-    tasks = run.environment.sample_tasks(test.tasks, stream(test.seed, "tasks"))
+    tasks = run.environment.sample_tasks(test.tasks, generator_for(test.seed, "tasks"))
     kind = next(iter(run.slow.values())).dtype
     found = sample(
         run.policy,
@@ -178,10 +178,10 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
         run.environment,
         tasks.to(kind),
         test.rollouts,
-        stream(test.seed, "rollouts", 0),
+        generator_for(test.seed, "rollouts", 0),
         action_scale=run.config.action_scale,
     )
-    data = examples(setup.learner(run.config, run.policy), run.slow, {}, found, run.config)
+    data = examples(build.learner(run.config, run.policy), run.slow, {}, found, run.config)
     for t in range(len(tasks)):
         one = slice(t, t + 1)
         met = data.weight[t] > 0

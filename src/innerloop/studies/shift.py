@@ -27,10 +27,10 @@ from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.reference import is_reference
 from innerloop.runs import RunError, RunFolder, environment, write_json
-from innerloop.studies.bench import Bench, Trained, difference, seed_value
+from innerloop.studies.lab import Lab, Trained, difference, seed_value
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series
 from innerloop.studies.study import Stage
-from innerloop.training import Config, load_run, setup
+from innerloop.training import Config, build, load_run
 from innerloop.version import __version__
 
 
@@ -175,7 +175,7 @@ def shift(
     for path, config in configs.items():
         config = config if device is None else replace(config, device=device)
         if config.data not in images:
-            found = setup.load_images(config, data_dir)
+            found = build.load_images(config, data_dir)
             assert found is not None  # check_alike has refused regressions
             images[config.data] = found
         own = images[config.data]
@@ -224,26 +224,26 @@ def shift(
     return value
 
 
-def domain_shift(bench: Bench) -> Result:
-    """The same for `reproduce`: the bench's methods on every target of its data."""
-    targets = [t for t in TARGETS if bench.data in t.of and (not t.within or bench.shot == 1)]
+def domain_shift(lab: Lab) -> Result:
+    """The same for `reproduce`: the lab's methods on every target of its data."""
+    targets = [t for t in TARGETS if lab.data in t.of and (not t.within or lab.shot == 1)]
     if not targets:
         known = dict.fromkeys(data for t in TARGETS for data in t.of)
         raise InnerloopError(
-            f"shift: {bench.data} has no target; there are targets for {', '.join(known)}. 'innerloop evaluate RUN "
+            f"shift: {lab.data} has no target; there are targets for {', '.join(known)}. 'innerloop evaluate RUN "
             "--data OTHER' tests one run on any data set of which it is known which classes it shares"
         )
     rows: list[Row] = []
     claims: list[Claim] = []
     said: list[str] = []
     for target in targets:
-        home = replace(bench, data=target.sibling.name, _images=[], _scores={}) if target.sibling else bench
-        pairs = [(home.trained(m, s), bench.trained(m, s)) for m in METHODS for s in bench.seeds]
-        config = bench.config("maml", bench.seeds[0])
-        unseen = unseen_classes(config, bench.images, target, data_dir=bench.data_dir)
-        home_config = home.config("maml", bench.seeds[0])
+        home = replace(lab, data=target.sibling.name, _images=[], _scores={}) if target.sibling else lab
+        pairs = [(home.trained(m, s), lab.trained(m, s)) for m in METHODS for s in lab.seeds]
+        config = lab.config("maml", lab.seeds[0])
+        unseen = unseen_classes(config, lab.images, target, data_dir=lab.data_dir)
+        home_config = home.config("maml", lab.seeds[0])
         families = task_families(home_config, home.images, target, unseen)
-        found = measure(pairs, families, bench.report)
+        found = measure(pairs, families, lab.report)
         rows += [_reproduced(row, target.name) for row in rows_json(found)]
         claims.append(_transfer_wins(found, target))
         said += [
@@ -421,12 +421,12 @@ def measure(
 
             scores.append(
                 evaluate(
-                    setup.at_test(c, run.model),
+                    build.at_test(c, run.model),
                     run.parameters,
                     family,
                     settings,
-                    score=setup.losses(c).score,
-                    task_chunk=setup.chunk_size(c, next(iter(run.parameters.values())).device),
+                    score=build.losses(c).score,
+                    task_chunk=build.chunk_size(c, next(iter(run.parameters.values())).device),
                     each_step=False,
                     report=show,
                 )

@@ -10,31 +10,31 @@ from innerloop.core.functional import block_names, split_model
 from innerloop.core.inner import with_steps
 from innerloop.core.statistics import Estimate
 from innerloop.errors import InnerloopError
-from innerloop.studies.bench import Bench, Trained, seed_value
+from innerloop.studies.lab import Lab, Trained, seed_value
 from innerloop.studies.paper import TABLE3
 from innerloop.studies.regimes import REGIMES, SHORT
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, printed
-from innerloop.studies.study import MOVED, Stage
+from innerloop.studies.study import MOVEMENT_EPISODES, Stage
 
 MEASURES = {"CCA": mean_cca, "CKA": linear_cka}
 SEEDS_NEEDED = 2
 
 
-def figure2(bench: Bench) -> Result:
+def figure2(lab: Lab) -> Result:
     """CCA and CKA of each block's output before and after MAML's inner loop, on the same query images."""
     found: dict[str, dict[str, list[SeedValue]]] = {m: {} for m in MEASURES}
-    for i, seed in enumerate(bench.seeds):
-        bench.report(Stage("similarity before and after", i, len(bench.seeds)))
-        run = bench.trained("maml", seed)
-        inner = with_steps(run.config.inner_loop, bench.settings.inner_steps)
+    for i, seed in enumerate(lab.seeds):
+        lab.report(Stage("similarity before and after", i, len(lab.seeds)))
+        run = lab.trained("maml", seed)
+        inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
         alike = similarity(
             run.model,
             run.parameters,
-            bench.episodes(MOVED),
+            lab.episodes(MOVEMENT_EPISODES),
             inner,
             measures=MEASURES,
-            statistics=bench.settings.statistics,
-            task_chunk=bench.chunk,
+            statistics=lab.settings.statistics,
+            task_chunk=lab.chunk,
         )
         for name, blocks in alike.items():
             for block, e in blocks.items():
@@ -88,13 +88,13 @@ def _figure2_paper(block: str, measure: str) -> str:
     return "" if block == "head" else "like CCA"
 
 
-def table3(bench: Bench) -> Result:
+def table3(lab: Lab) -> Result:
     """Bodies of two MAMLs, of two ANILs, and of a MAML and an ANIL of different seeds, on the same query images."""
-    _two_seeds(bench)
+    _two_seeds(lab)
     pairs: dict[str, list[tuple[tuple[str, int], tuple[str, int]]]] = {
-        "MAML – MAML": [(("maml", a), ("maml", b)) for a, b in combinations(bench.seeds, 2)],
-        "ANIL – ANIL": [(("anil", a), ("anil", b)) for a, b in combinations(bench.seeds, 2)],
-        "MAML – ANIL": [(("maml", a), ("anil", b)) for a in bench.seeds for b in bench.seeds if a != b],
+        "MAML – MAML": [(("maml", a), ("maml", b)) for a, b in combinations(lab.seeds, 2)],
+        "ANIL – ANIL": [(("anil", a), ("anil", b)) for a, b in combinations(lab.seeds, 2)],
+        "MAML – ANIL": [(("maml", a), ("anil", b)) for a in lab.seeds for b in lab.seeds if a != b],
     }
     rows: list[Row] = []
     mean: dict[tuple[str, str], float] = {}
@@ -102,9 +102,9 @@ def table3(bench: Bench) -> Result:
     for title, of in pairs.items():
         values: dict[str, list[SeedValue]] = {m: [] for m in MEASURES}
         for (a, s), (b, t) in of:
-            bench.report(Stage("similarity between models", done, total))
+            lab.report(Stage("similarity between models", done, total))
             done += 1
-            for name, e in _bodies(bench, bench.trained(a, s), bench.trained(b, t)).items():
+            for name, e in _bodies(lab, lab.trained(a, s), lab.trained(b, t)).items():
                 values[name].append(SeedValue(s, e.mean, e.ci95, e.episodes))
         for i, name in enumerate(MEASURES):
             pairs_of = ", ".join(f"{s}–{t}" for (_, s), (_, t) in of)
@@ -136,17 +136,17 @@ def table3(bench: Bench) -> Result:
     return Result(tuple(rows), tuple(claims), drawing, "mini-ImageNet", notes)
 
 
-def regime_similarity(bench: Bench) -> Result:
+def regime_similarity(lab: Lab) -> Result:
     """Appendix D.2: each regime's body against MAML's of another seed."""
-    _two_seeds(bench)
-    first, others = bench.seeds[0], bench.seeds[1:]
+    _two_seeds(lab)
+    first, others = lab.seeds[0], lab.seeds[1:]
     rows, series = [], {m: {} for m in MEASURES}
     for i, (name, title) in enumerate(REGIMES.items()):
-        bench.report(Stage("similarity between regimes", i, len(REGIMES)))
+        lab.report(Stage("similarity between regimes", i, len(REGIMES)))
         values: dict[str, list[SeedValue]] = {m: [] for m in MEASURES}
         for seed in others:
-            maml, other = bench.trained("maml", first, "last"), bench.trained(name, seed, "last")
-            for measure, e in _bodies(bench, maml, other).items():
+            maml, other = lab.trained("maml", first, "last"), lab.trained(name, seed, "last")
+            for measure, e in _bodies(lab, maml, other).items():
                 values[measure].append(SeedValue(seed, e.mean, e.ci95, e.episodes))
         for measure in MEASURES:
             pairs_of = ", ".join(f"{first}–{s}" for s in others)
@@ -175,12 +175,12 @@ def regime_similarity(bench: Bench) -> Result:
     return Result(tuple(rows), tuple(claims), drawing, "", notes)
 
 
-def seeds_regression(bench: Bench) -> Result:
+def seeds_regression(lab: Lab) -> Result:
     """Appendix B.4: does adaptation change how alike two seeds are? CCA(pre, pre) against the pairs with a post."""
-    _two_seeds(bench)
-    a, b = bench.seeds[:2]
-    one, two = bench.trained("maml", a), bench.trained("maml", b)
-    inner = with_steps(one.config.inner_loop, bench.settings.inner_steps)
+    _two_seeds(lab)
+    a, b = lab.seeds[:2]
+    one, two = lab.trained("maml", a), lab.trained("maml", b)
+    inner = with_steps(one.config.inner_loop, lab.settings.inner_steps)
     kinds = {
         "pre, pre": (None, None),
         "pre, post": (None, inner),
@@ -189,14 +189,14 @@ def seeds_regression(bench: Bench) -> Result:
     }
     alike: dict[str, dict[str, dict[str, Estimate | None]]] = {}
     for i, (kind, (first, second)) in enumerate(kinds.items()):
-        bench.report(Stage("similarity between seeds", i, len(kinds)))
+        lab.report(Stage("similarity between seeds", i, len(kinds)))
         alike[kind] = between(
             (one.model, one.parameters, first),
             (two.model, two.parameters, second),
-            bench.episodes(MOVED),
+            lab.episodes(MOVEMENT_EPISODES),
             measures=MEASURES,
-            statistics=bench.settings.statistics,
-            task_chunk=bench.chunk,
+            statistics=lab.settings.statistics,
+            task_chunk=lab.chunk,
         )
     body = block_names(one.model)[:-1]
     rows, claims, series = [], [], []
@@ -226,8 +226,8 @@ def seeds_regression(bench: Bench) -> Result:
     drawing = Drawing("points", "similarity of two seeds, both un-adapted", "the same with adapted weights",
                       tuple(series), diagonal=True)  # fmt: skip
     notes = (
-        f"Seeds {a} and {b}, the blocks of the body, {min(MOVED, bench.settings.episodes)} test episodes. What the "
-        "paper's appendix says is known to us from memory only.",
+        f"Seeds {a} and {b}, the blocks of the body, {min(MOVEMENT_EPISODES, lab.settings.episodes)} test episodes. "
+        "What the paper's appendix says is known to us from memory only.",
     )
     return Result(tuple(rows), tuple(claims), drawing, "", notes)
 
@@ -247,15 +247,15 @@ def line(x: list[float], y: list[float]) -> tuple[float, float, float]:
     return slope, my - slope * mx, sxy**2 / (sxx * syy)
 
 
-def _bodies(bench: Bench, one: Trained, two: Trained) -> dict[str, Estimate]:
+def _bodies(lab: Lab, one: Trained, two: Trained) -> dict[str, Estimate]:
     """Mean over the body's blocks of the similarity of two un-adapted models."""
     found = between(
         (_body(one.model), one.parameters),  # without the heads: a multiclass one has too many neurons to compare
         (_body(two.model), two.parameters),
-        bench.episodes(MOVED),
+        lab.episodes(MOVEMENT_EPISODES),
         measures=MEASURES,
-        statistics=bench.settings.statistics,
-        task_chunk=bench.chunk,
+        statistics=lab.settings.statistics,
+        task_chunk=lab.chunk,
     )
     out = {}
     for name, blocks in found.items():
@@ -272,8 +272,8 @@ def _body(model: nn.Sequential) -> nn.Sequential:
     return split_model(model, block_names(model)[-1:])[0]
 
 
-def _two_seeds(bench: Bench) -> None:
-    if len(bench.seeds) < SEEDS_NEEDED:
+def _two_seeds(lab: Lab) -> None:
+    if len(lab.seeds) < SEEDS_NEEDED:
         raise InnerloopError(
-            f"similarity between seeds needs {SEEDS_NEEDED} or more seeds, got {len(bench.seeds)}: give --seeds 0 1"
+            f"similarity between seeds needs {SEEDS_NEEDED} or more seeds, got {len(lab.seeds)}: give --seeds 0 1"
         )

@@ -17,23 +17,23 @@ from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import Weights, block_names, slow_weights
 from innerloop.core.inner import with_steps
 from innerloop.core.outer import Predict, meta_gradient
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
-from innerloop.methods.attention import nearest_neighbour
 from innerloop.methods.catalogue import NIL, method
 from innerloop.methods.method import predictor
+from innerloop.methods.metric import nearest_neighbour
 from innerloop.runs import RunError, RunFolder, environment
 from innerloop.runs.files import as_json, write_all
-from innerloop.training import Config, Progress, setup, train
+from innerloop.training import Config, Progress, build, train
 from innerloop.training.train import load_run
 from innerloop.version import __version__
 
-MOVED = 100
+MOVEMENT_EPISODES = 100
 """episodes on which movement and similarity are measured"""
-EARLY = 50
+EARLY_EPISODES = 50
 """episodes on which the checkpoints along MAML's training are measured"""
 CCA_POINTS = 30
 """data points a neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
@@ -100,11 +100,11 @@ def study(
         folders[name] = folder
 
     use_threads(config.threads)
-    images = setup.load_images(config, data_dir)
+    images = build.load_images(config, data_dir)
     assert images is not None
-    family = setup.tasks(config, images, "test", config.test.query)
+    family = build.tasks(config, images, "test", config.test.query)
     models = {name: load_run(f.path, images=images) for name, f in folders.items()}
-    chunk = setup.chunk_size(config, images.images.device)
+    chunk = build.chunk_size(config, images.images.device)
 
     results = _evaluate_all(config, models, images, family, chunk, report)
     env = environment()
@@ -137,7 +137,7 @@ def study(
     for i, (name, (own, model, parameters)) in enumerate(models.items()):
         report(Stage("movement and similarity", i, 2))
         inner = with_steps(own.inner_loop, own.test.inner_steps)
-        few = replace(own.test, episodes=min(MOVED, own.test.episodes))
+        few = replace(own.test, episodes=min(MOVEMENT_EPISODES, own.test.episodes))
         moved = movement(model, parameters, fixed_episodes(family, few), inner, task_chunk=chunk)
         summary["movement"][name] = [
             {
@@ -253,7 +253,7 @@ def _evaluate_all(
     report: Callable[[Stage], None],
 ) -> dict[str, Evaluation]:
     """MAML, ANIL, NIL on both bodies, NIL on an untrained body, pixels: all on the same test episodes."""
-    untrained = setup.build_model(config, images)
+    untrained = build.build_model(config, images)
     _, maml, maml_weights = models["maml"]
     _, anil, anil_weights = models["anil"]
     jobs: list[tuple[str, nn.Sequential, Weights, str]] = [
@@ -298,7 +298,7 @@ def _early(
     for step, which in checkpoints.items():
         report(Stage("early in training", len(rows), len(checkpoints)))
         own, model, parameters = load_run(folder.path, which=which, images=images)
-        few = replace(own.test, episodes=min(EARLY, own.test.episodes))
+        few = replace(own.test, episodes=min(EARLY_EPISODES, own.test.episodes))
         inner, head = own.inner_loop, block_names(model)[-1]
         whole, frozen = (
             evaluate(predictor(model, loop), parameters, family, few, task_chunk=chunk, each_step=False)
@@ -378,15 +378,15 @@ def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train_tasks = setup.tasks(config, images, "train")
-        batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "cost"))
-        one = family.sample(1, stream(config.seed, "cost", 1))
+        train_tasks = build.tasks(config, images, "train")
+        batch = train_tasks.sample(config.outer.meta_batch, generator_for(config.seed, "cost"))
+        one = family.sample(1, generator_for(config.seed, "cost", 1))
         training: dict[str, Callable[[], object]] = {}
         inference: dict[str, Callable[[], object]] = {}
 
         def learn(predict: Predict, parameters: Weights) -> Callable[[], object]:
-            chunk = setup.chunk_size(config, device)
-            kinds = setup.losses(config)
+            chunk = build.chunk_size(config, device)
+            kinds = build.losses(config)
             return lambda: meta_gradient(predict, parameters, batch, kinds.loss, task_chunk=chunk)
 
         def infer(predict: Predict, parameters: Weights) -> Callable[[], object]:

@@ -4,23 +4,23 @@ import torch
 
 from innerloop.analysis import label_permutations, movement, step_costs
 from innerloop.core.inner import with_steps
-from innerloop.core.random import stream
-from innerloop.studies.bench import Bench, seed_value
+from innerloop.core.random import generator_for
+from innerloop.studies.lab import Lab, seed_value
 from innerloop.studies.paper import COST
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.study import MOVED, Stage
-from innerloop.training import setup
+from innerloop.studies.study import MOVEMENT_EPISODES, Stage
+from innerloop.training import build
 
 
-def distances(bench: Bench) -> Result:
+def distances(lab: Lab) -> Result:
     """Euclidean distance of each block's weights before and after the inner loop, and relative to their norm."""
     distance: dict[str, list[SeedValue]] = {}
     relative: dict[str, list[SeedValue]] = {}
-    for i, seed in enumerate(bench.seeds):
-        bench.report(Stage("distance of weights", i, len(bench.seeds)))
-        run = bench.trained("maml", seed)
-        inner = with_steps(run.config.inner_loop, bench.settings.inner_steps)
-        for m in movement(run.model, run.parameters, bench.episodes(MOVED), inner, task_chunk=bench.chunk):
+    for i, seed in enumerate(lab.seeds):
+        lab.report(Stage("distance of weights", i, len(lab.seeds)))
+        run = lab.trained("maml", seed)
+        inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
+        for m in movement(run.model, run.parameters, lab.episodes(MOVEMENT_EPISODES), inner, task_chunk=lab.chunk):
             distance.setdefault(m.block, []).append(seed_value(seed, m.distance))
             relative.setdefault(m.block, []).append(seed_value(seed, m.relative))
     far = {b: Row(f"{b}, ‖after − before‖", "distance", tuple(v)) for b, v in distance.items()}
@@ -49,7 +49,7 @@ def distances(bench: Bench) -> Result:
     return Result((*far.values(), *for_size.values()), claims, drawing, "", notes)
 
 
-def permutations(bench: Bench) -> Result:
+def permutations(lab: Lab) -> Result:
     """A trained MAML under permuted labels: its head's columns are not interchangeable."""
     kinds = {
         "mean over permutations": [],
@@ -57,17 +57,17 @@ def permutations(bench: Bench) -> Result:
         "worst permutation of each episode": [],
     }
     n = 0
-    for i, seed in enumerate(bench.seeds):
-        bench.report(Stage("label permutations", i, len(bench.seeds)))
-        run = bench.trained("maml", seed)
+    for i, seed in enumerate(lab.seeds):
+        lab.report(Stage("label permutations", i, len(lab.seeds)))
+        run = lab.trained("maml", seed)
         found = label_permutations(
             run.model,
             run.parameters,
-            bench.family,
+            lab.family,
             run.config.inner_loop,
-            bench.few(50),
+            lab.few(50),
             permutations=24,
-            task_chunk=bench.chunk,
+            task_chunk=lab.chunk,
         )
         n = len(found.permutations)
         for values, e in zip(kinds.values(), (found.mean, found.best, found.worst), strict=True):
@@ -90,14 +90,14 @@ def permutations(bench: Bench) -> Result:
     return Result(tuple(rows), (claim,), drawing, "", ("An experiment of Ye & Chao 2022, not of the paper.",))
 
 
-def cost(bench: Bench) -> Result:
+def cost(lab: Lab) -> Result:
     """CPU time of one outer step and of one episode at test: MAML, first-order MAML, ANIL, NIL, on one thread."""
-    run = bench.trained("maml", bench.seeds[0])
-    device = bench.images.images.device
-    tasks = setup.tasks(run.config, bench.images, "train")
-    batch = tasks.sample(run.config.outer.meta_batch, stream(run.config.seed, "cost")).to(device)
-    one = bench.family.sample(1, stream(run.config.seed, "cost", 1)).to(device)
-    bench.report(Stage("time of a step", 0, 1))
+    run = lab.trained("maml", lab.seeds[0])
+    device = lab.images.images.device
+    tasks = build.tasks(run.config, lab.images, "train")
+    batch = tasks.sample(run.config.outer.meta_batch, generator_for(run.config.seed, "cost")).to(device)
+    one = lab.family.sample(1, generator_for(run.config.seed, "cost", 1)).to(device)
+    lab.report(Stage("time of a step", 0, 1))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -107,8 +107,8 @@ def cost(bench: Bench) -> Result:
             batch,
             one,
             run.config.inner_loop,
-            test_steps=bench.settings.inner_steps,
-            task_chunk=bench.chunk,
+            test_steps=lab.settings.inner_steps,
+            task_chunk=lab.chunk,
         )
     finally:
         torch.set_num_threads(threads)
@@ -128,8 +128,8 @@ def cost(bench: Bench) -> Result:
         ),
         Claim(
             "ANIL is at least four times as fast at test with 10 inner steps",
-            f"MAML / ANIL per episode ≥ 4 (here {bench.settings.inner_steps} steps)",
-            at_least([by["inference, MAML / ANIL"]], 4.0) if bench.settings.inner_steps == 10 else None,
+            f"MAML / ANIL per episode ≥ 4 (here {lab.settings.inner_steps} steps)",
+            at_least([by["inference, MAML / ANIL"]], 4.0) if lab.settings.inner_steps == 10 else None,
             f"{by['inference, MAML / ANIL']:.2f}×",
         ),
     )

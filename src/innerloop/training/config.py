@@ -18,7 +18,7 @@ from innerloop.methods.method import Method
 from innerloop.models.conv4 import Downsample
 from innerloop.models.head import FullContext, Readout
 from innerloop.reference import is_reference
-from innerloop.runs.plain import from_plain
+from innerloop.runs.config_json import config_from_json
 from innerloop.validated import (
     Bound,
     Count,
@@ -262,4 +262,4 @@ class Config(Validated):
         """The config written by `to_json`; a value of another type and an unknown key are errors."""
         if kind := value.get("kind"):
             raise InnerloopError(f"this is the config of another kind of run, {kind!r}, which 'innerloop {kind}' made")
-        return from_plain(cls, value)
+        return config_from_json(cls, value)

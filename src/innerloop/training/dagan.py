@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from innerloop.core.episodes import ClassImages, ImageTasks
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.threads import use_threads
 from innerloop.data.catalogue import find_images
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
@@ -22,9 +22,9 @@ from innerloop.data.folder import Folder
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.models.dagan import Critic, Dagan, Generator, Sizes, gradient_penalty
 from innerloop.runs import RunFolder
+from innerloop.runs.config_json import config_from_json
 from innerloop.runs.folder import Checkpoint, load_weights
-from innerloop.runs.plain import from_plain
-from innerloop.training import setup
+from innerloop.training import build
 from innerloop.training.config import Config
 from innerloop.training.loop import Job, Progress, run
 from innerloop.validated import Count, Decay, NonNegative, OptimizerRate, Threads, Validated
@@ -81,7 +81,7 @@ class DaganConfig(Validated):
         """The config written by `to_json`. Raises ValueError for that of another kind of run."""
         if value.get("kind") != KIND:
             raise InnerloopError("config is not that of a DAGAN; train one with 'innerloop dagan'")
-        return from_plain(cls, {k: v for k, v in value.items() if k != "kind"})
+        return config_from_json(cls, {k: v for k, v in value.items() if k != "kind"})
 
 
 def same_class_pairs(data: ClassImages, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -109,7 +109,7 @@ def train_dagan(
     a folder that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
     """
     use_threads(config.threads, stored=resume)
-    device = setup.choose_device(config.device)
+    device = build.choose_device(config.device)
     images = load_images(config, data_dir)
     data, held_out = images.split("train"), images.split("val")
     for part in (data, held_out):
@@ -129,7 +129,7 @@ def train_dagan(
     ]
 
     def step(step: int) -> dict[str, float]:
-        chance = stream(config.seed, KIND, step)
+        chance = generator_for(config.seed, KIND, step)
         sums = {"distance": 0.0, "penalty": 0.0}
         for _ in range(config.critic_steps):
             x, other = same_class_pairs(data, config.batch, chance)
@@ -174,10 +174,10 @@ def load_dagan(
     config = folder.config_as(DaganConfig.from_json)
     checkpoint = checkpoint or folder.load("last")
     (shape,) = checkpoint.entries(image_shape=[int, int, int])
-    network = Generator((shape[0], shape[1], shape[2]), config.sizes, stream(config.seed, "init", "generator"))
+    network = Generator((shape[0], shape[1], shape[2]), config.sizes, generator_for(config.seed, "init", "generator"))
     own = {n: w for n, w in checkpoint.weights.items() if n.startswith("generator.")}
     load_weights(dict(network.named_parameters(prefix="generator")), replace(checkpoint, weights=own))
-    return Dagan(network.to(setup.choose_device(device or config.device)).eval().requires_grad_(False))
+    return Dagan(network.to(build.choose_device(device or config.device)).eval().requires_grad_(False))
 
 
 def augmentation(name: str) -> Augmentation:
@@ -195,15 +195,15 @@ def augmentation(name: str) -> Augmentation:
 def load_images(config: DaganConfig, data_dir: Path | None = None) -> ClassImages:
     """The image classes with their splits, on the config's device."""
     source = Config(data=config.data, folder=config.folder, split_scheme=config.split_scheme, device=config.device)
-    images = setup.load_images(source, data_dir)
+    images = build.load_images(source, data_dir)
     assert images is not None  # DaganConfig refuses a regression
     return images
 
 
 def _networks(config: DaganConfig, images: ClassImages, device: torch.device) -> tuple[Generator, Critic]:
     shape = images.image_shape
-    generator = Generator(shape, config.sizes, stream(config.seed, "init", "generator")).to(device)
-    return generator, Critic(shape, config.sizes, stream(config.seed, "init", "critic")).to(device)
+    generator = Generator(shape, config.sizes, generator_for(config.seed, "init", "generator")).to(device)
+    return generator, Critic(shape, config.sizes, generator_for(config.seed, "init", "critic")).to(device)
 
 
 def _noise(config: DaganConfig, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -229,7 +229,7 @@ def _distance(
     config: DaganConfig, generator: Generator, critic: Critic, data: ClassImages, device: torch.device
 ) -> float:
     """Critic of real pairs minus critic of generated ones, on a fixed draw of pairs."""
-    chance = stream(config.seed, KIND, "val")
+    chance = generator_for(config.seed, KIND, "val")
     x, other = same_class_pairs(data, _VAL_PAIRS, chance)
     made = generator(x, _noise(config, len(x), chance, device))
     return float(critic(x, other).mean() - critic(x, made).mean())

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_lr, outer_step
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.core.threads import use_threads
 from innerloop.data.dataset import Dataset, of_images
 from innerloop.evaluation import evaluate
@@ -21,7 +21,7 @@ from innerloop.methods.method import Method
 from innerloop.reference import give, is_reference
 from innerloop.runs import RunFolder
 from innerloop.runs.folder import WEIGHTS, Checkpoint, check_tensors, load_weights
-from innerloop.training import setup
+from innerloop.training import build
 from innerloop.training.config import Config
 from innerloop.training.loop import Job, Progress, run
 
@@ -56,17 +56,17 @@ def train(
     """
     config = replace(config, **_given(config, method, model, data))
     use_threads(config.threads, stored=resume)
-    device = setup.choose_device(config.device)
-    images = setup.load_images(config, data_dir)
-    train_tasks = setup.training_tasks(config, images)
+    device = build.choose_device(config.device)
+    images = build.load_images(config, data_dir)
+    train_tasks = build.training_tasks(config, images)
     if images is not None:
         for split in ("val", "test"):
-            setup.tasks(config, images, split, config.test.query)  # say now what would fail after hours
-    net = setup.build_model(config, images)
-    parameters = setup.learner(config, net).init()
-    kinds = setup.losses(config)
-    tested = setup.at_test(config, net)
-    chunk = setup.chunk_size(config, device)
+            build.tasks(config, images, split, config.test.query)  # say now what would fail after hours
+    net = build.build_model(config, images)
+    parameters = build.learner(config, net).init()
+    kinds = build.losses(config)
+    tested = build.at_test(config, net)
+    chunk = build.chunk_size(config, device)
     trained = list(parameters.values())
     match config.outer.optimizer:
         case "sgd":
@@ -77,9 +77,9 @@ def train(
     out = Path(out or f"runs/{config.dataset.name}-{tested.method.name}-seed{config.seed}")
 
     def step(step: int) -> dict[str, float]:
-        batch = train_tasks.sample(config.outer.meta_batch, stream(config.seed, "episodes", step)).to(device)
+        batch = train_tasks.sample(config.outer.meta_batch, generator_for(config.seed, "episodes", step)).to(device)
         found = objective_gradient(
-            setup.learner(config, net, step).objective,
+            build.learner(config, net, step).objective,
             parameters,
             batch,
             kinds.score,
@@ -95,7 +95,7 @@ def train(
         return {"loss": found.loss, "score": score, "gradient_norm": norm, "lr": outer_lr(config.outer, step)}
 
     def validate() -> dict[str, float]:
-        family = setup.tasks(config, images, "val", config.test.query)
+        family = build.tasks(config, images, "val", config.test.query)
         settings = replace(config.test, episodes=config.validation.episodes, seed=_VALIDATION_SEED)
         found = evaluate(tested, parameters, family, settings, score=kinds.score, task_chunk=chunk, each_step=False)
         return {"validation": found.final.mean}
@@ -146,7 +146,7 @@ def load_run(
         config = replace(config, device=device)
     checkpoint = folder.load(which) if isinstance(which, str) else which
     if images is None:
-        images = setup.load_images(config, data_dir)
+        images = build.load_images(config, data_dir)
     return config, *from_checkpoint(config, checkpoint, images)
 
 
@@ -156,10 +156,10 @@ def from_checkpoint(
     """The model and meta-parameters of a checkpoint. RunError for weights of another model, before any are made."""
     if not is_reference(config.method + config.model.arch):
         with torch.device("meta"):
-            own = setup.learner(config, setup.network(config, images)).init()
+            own = build.learner(config, build.network(config, images)).init()
         check_tensors(own, checkpoint.weights, checkpoint.folder / WEIGHTS)
-    model = setup.build_model(config, images)
-    parameters = setup.learner(config, model).init()
+    model = build.build_model(config, images)
+    parameters = build.learner(config, model).init()
     load_weights(parameters, checkpoint)
     return model, parameters
 

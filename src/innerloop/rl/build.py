@@ -5,10 +5,10 @@ from torch import nn
 
 from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.rl.catalogue import find
 from innerloop.rl.config import Config
-from innerloop.rl.environment import Environment, Simulator, Told
+from innerloop.rl.environment import Environment, Simulator, TaskObserved
 from innerloop.rl.policy import gaussian_policy
 from innerloop.rl.trpo import Learner, inner_loss
 
@@ -16,7 +16,7 @@ from innerloop.rl.trpo import Learner, inner_loss
 def simulator(config: Config, environment: Environment | None = None) -> Simulator:
     """The batched simulator of the config's environment, or of the value that is meant by its name."""
     found = (environment or find(config.env)).make(config.horizon, config.threads)
-    return Told(found) if config.method == "oracle" else found
+    return TaskObserved(found) if config.method == "oracle" else found
 
 
 def policy(config: Config, environment: Simulator) -> nn.Sequential:
@@ -27,7 +27,7 @@ def policy(config: Config, environment: Simulator) -> nn.Sequential:
         hidden=config.policy.hidden,
         activation=config.policy.activation,
         log_std=config.policy.log_std,
-        generator=stream(config.seed, "init"),
+        generator=generator_for(config.seed, "init"),
     )
     return found.double() if config.precision == "float64" else found
 

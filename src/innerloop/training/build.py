@@ -9,7 +9,7 @@ from torch import nn
 
 from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
-from innerloop.core.random import stream
+from innerloop.core.random import generator_for
 from innerloop.data.batches import ClassBatches
 from innerloop.data.dataset import Regression
 from innerloop.data.distort import Affine, Distorted
@@ -109,7 +109,7 @@ def build_model(config: Config, images: ClassImages | None) -> nn.Sequential:
 
 def network(config: Config, images: ClassImages | None) -> nn.Sequential:
     """The same, on PyTorch's default device."""
-    generator = stream(config.seed, "init")
+    generator = generator_for(config.seed, "init")
     m = config.model
     data = config.dataset
     if isinstance(data, Regression):
@@ -158,7 +158,7 @@ def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.S
         checked(Arch, config.model.arch, "model.arch")
     make = load_reference(config.model.arch, "model")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(stream(config.seed, "init").initial_seed())
+        torch.manual_seed(generator_for(config.seed, "init").initial_seed())
         is_model = isinstance(make, nn.Module)
         model = copy.deepcopy(make) if is_model else make(way=way, channels=channels, image_size=image_size)
     if not isinstance(model, nn.Sequential) or not len(model):
@@ -170,13 +170,13 @@ def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.S
 
 
 def _replace_head(config: Config, own: Method, model: nn.Sequential) -> None:
-    """The head of the methods that have one of their own, drawn from a stream of its own."""
+    """The head of the methods that have one of their own, drawn from a generator of its own."""
     old, make = model[-1], own.make_head
     if make is None or not isinstance(old, Linear):
         return
     new = make(old.in_features, old.out_features, old.readout, config.metric)
     if new is not None:
-        reset_parameters(new, stream(config.seed, "init", "head"))
+        reset_parameters(new, generator_for(config.seed, "init", "head"))
         model[-1] = new
 
 

@@ -10,7 +10,7 @@ from innerloop.validated import field_types
 T = TypeVar("T")
 
 
-def from_plain(cls: type[T], value: object, at: str = "") -> T:
+def config_from_json(cls: type[T], value: object, at: str = "") -> T:
     """The dataclass `cls` with the values of a JSON object; a field that lacks has its default.
 
     Raises InnerloopError for a field that `cls` does not have and for one that lacks; `cls` itself refuses values.
@@ -25,5 +25,5 @@ def from_plain(cls: type[T], value: object, at: str = "") -> T:
     for f in fields(cast(Any, cls)):
         if f.name not in value and f.default is MISSING and f.default_factory is MISSING:
             raise InnerloopError(f"the configuration lacks {prefix}{f.name}")
-    parts = {n: from_plain(kinds[n], v, prefix + n) if is_dataclass(kinds[n]) else v for n, v in value.items()}
+    parts = {n: config_from_json(kinds[n], v, prefix + n) if is_dataclass(kinds[n]) else v for n, v in value.items()}
     return cls(**parts)

@@ -4,44 +4,44 @@ from innerloop.analysis import mean_cca, similarity
 from innerloop.core.functional import block_names
 from innerloop.core.inner import with_steps
 from innerloop.runs import RunError
-from innerloop.studies.bench import Bench, difference, seed_value
+from innerloop.studies.lab import Lab, difference, seed_value
 from innerloop.studies.paper import MINI
 from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most
-from innerloop.studies.study import MOVED, Stage
+from innerloop.studies.study import MOVEMENT_EPISODES, Stage
 
 
-def figure3(bench: Bench) -> Result:
+def figure3(lab: Lab) -> Result:
     """Freezing the whole body, and the body's CCA before and after adaptation, at checkpoints along the training."""
-    steps = bench.train("maml", bench.seeds[0]).kept
+    steps = lab.train("maml", lab.seeds[0]).kept
     rows: list[Row] = []
     lost, alike = [], []
     for step in steps:
         which = f"step{step}"
         frozen: list[SeedValue] = []
         cca: list[SeedValue] = []
-        for seed in bench.seeds:
-            run = bench.trained("maml", seed, which)
+        for seed in lab.seeds:
+            run = lab.trained("maml", seed, which)
             head = block_names(run.model)[-1:]
-            whole = bench.score(run, "maml")
-            frozen.append(seed_value(seed, difference(bench.score(run, "maml", blocks=head), whole)))
-            bench.report(Stage(f"similarity at step {step}", bench.seeds.index(seed), len(bench.seeds)))
-            inner = with_steps(run.config.inner_loop, bench.settings.inner_steps)
+            whole = lab.score(run, "maml")
+            frozen.append(seed_value(seed, difference(lab.score(run, "maml", blocks=head), whole)))
+            lab.report(Stage(f"similarity at step {step}", lab.seeds.index(seed), len(lab.seeds)))
+            inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
             found = similarity(
-                run.model, run.parameters, bench.episodes(MOVED), inner, measures={"cca": mean_cca},
-                statistics=bench.settings.statistics, task_chunk=bench.chunk,
+                run.model, run.parameters, lab.episodes(MOVEMENT_EPISODES), inner, measures={"cca": mean_cca},
+                statistics=lab.settings.statistics, task_chunk=lab.chunk,
             )["cca"]  # fmt: skip
             body = [e for b, e in found.items() if b not in head and e is not None]
             if body:
                 lowest = min(body, key=lambda e: e.mean)
                 cca.append(seed_value(seed, lowest))
-        whole_row = bench.per_seed(lambda s, w=which: bench.score(bench.trained("maml", s, w), "maml"))
+        whole_row = lab.per_seed(lambda s, w=which: lab.score(lab.trained("maml", s, w), "maml"))
         rows.append(Row(f"step {step}: MAML", "accuracy", whole_row))
         lost.append(Row(f"step {step}: body frozen − nothing frozen", "points", tuple(frozen), "about 0"))
         rows.append(lost[-1])
         if cca:
             alike.append(Row(f"step {step}: lowest CCA of the body", "similarity", tuple(cca), "> 0.9"))
             rows.append(alike[-1])
-    most = 0.02 if bench.shot < 5 else 0.03  # as for table 1
+    most = 0.02 if lab.shot < 5 else 0.03  # as for table 1
     claims = (
         Claim(
             "Freezing the body costs little already early in training",
@@ -74,19 +74,19 @@ def figure3(bench: Bench) -> Result:
     return Result(tuple(rows), claims, drawing, f"{MINI} 5-shot", notes)
 
 
-def figure5(bench: Bench) -> Result:
+def figure5(lab: Lab) -> Result:
     """Validation accuracy of MAML and ANIL along the training."""
     curves: dict[str, list[list[tuple[int, float]]]] = {}
     for name in ("maml", "anil"):
-        for seed in bench.seeds:
-            folder = bench.train(name, seed)
+        for seed in lab.seeds:
+            folder = lab.train(name, seed)
             curve = [(r["step"], r["validation"]) for r in folder.metrics if "validation" in r]
-            if len(curve) < folder.summary["steps"] // bench.config("maml", seed).validation.every:
+            if len(curve) < folder.summary["steps"] // lab.config("maml", seed).validation.every:
                 raise RunError(
                     f"{folder.path / 'metrics.jsonl'} has lost lines; remove {folder.path} to train it again"
                 )
             curves.setdefault(name, []).append(curve)
-    n = bench.config("maml", 0).validation.episodes
+    n = lab.config("maml", 0).validation.episodes
     rows, series, last = [], [], {}
     for name, of in curves.items():
         steps = [step for step, _ in of[0]]
@@ -94,7 +94,7 @@ def figure5(bench: Bench) -> Result:
             Row(
                 f"{name.upper()}, step {step}",
                 "accuracy",
-                tuple(SeedValue(s, c[i][1], None, n) for s, c in zip(bench.seeds, of, strict=True)),
+                tuple(SeedValue(s, c[i][1], None, n) for s, c in zip(lab.seeds, of, strict=True)),
             )
             for i, step in enumerate(steps)
         ]

@@ -18,9 +18,9 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episo
 from innerloop.methods.catalogue import METHODS, MULTICLASS, method
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
-from innerloop.studies.result import Result, SeedValue, described, what_counts
+from innerloop.studies.result import Result, SeedValue, described, without_speed_settings
 from innerloop.studies.study import Stage
-from innerloop.training import Config, Progress, load_run, setup, train
+from innerloop.training import Config, Progress, build, load_run, train
 
 SHARE_MULTICLASS = tuple(
     m.name for m in METHODS if m.trains_on == "classes" and m.make_head is None and m is not MULTICLASS
@@ -51,7 +51,7 @@ class Trained:
 
 
 @dataclass
-class Bench:
+class Lab:
     """The runs and test episodes of one data set, way, shot and budget."""
 
     data: str
@@ -79,7 +79,7 @@ class Bench:
     @property
     def identity(self) -> dict[str, Any]:
         """The settings that a result stands or falls with."""
-        return what_counts(self.config("maml", 0)).to_json()
+        return without_speed_settings(self.config("maml", 0)).to_json()
 
     def folders(self, methods: Sequence[str]) -> list[RunFolder]:
         """The run folders of these methods, trained or not."""
@@ -106,7 +106,7 @@ class Bench:
     def images(self) -> ClassImages:
         """The data, read once."""
         if not self._images:
-            found = setup.load_images(self.config("maml", 0), self.data_dir)
+            found = build.load_images(self.config("maml", 0), self.data_dir)
             if found is None:
                 raise InnerloopError(f"the paper's image experiments need image classes; {self.data} is a regression")
             self._images.append(found)
@@ -115,12 +115,12 @@ class Bench:
     @property
     def family(self) -> TaskFamily:
         """The test tasks."""
-        return setup.tasks(self.config("maml", 0), self.images, "test", self.settings.query)
+        return build.tasks(self.config("maml", 0), self.images, "test", self.settings.query)
 
     @property
     def chunk(self) -> int | None:
         """Tasks in memory at once."""
-        return setup.chunk_size(self.config("maml", 0), self.images.images.device)
+        return build.chunk_size(self.config("maml", 0), self.images.images.device)
 
     def few(self, n: int) -> EvalSettings:
         """The test settings with the first `n` episodes only."""
@@ -140,7 +140,7 @@ class Bench:
         config, folder = self.config(name, seed), self.folder(name, seed)
         if folder.exists:
             found = folder.config_as(Config.from_json)
-            if what_counts(found) != what_counts(config):
+            if without_speed_settings(found) != without_speed_settings(config):
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
             if folder.finished:
                 return folder
@@ -157,7 +157,7 @@ class Bench:
         use_threads(self.threads)
         if name == "random":
             config = self.config("maml", seed)
-            model = setup.build_model(config, self.images)
+            model = build.build_model(config, self.images)
             return Trained(name, config, model, slow_weights(model), None)
         shared = name in SHARE_MULTICLASS
         folder = self.train(MULTICLASS.name if shared else name, seed)
@@ -171,7 +171,7 @@ class Bench:
 
         What was scored before is remembered by its content: weights, settings and method, not by the run's name.
         """
-        learner = setup.at_test(run.config, run.model, test)
+        learner = build.at_test(run.config, run.model, test)
         if blocks:
             learner = replace(learner, method=replace(learner.method, blocks=blocks))
         key = (run.content, learner.method, learner.settings, run.config.test)

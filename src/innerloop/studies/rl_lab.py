@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
-from innerloop.rl import setup
+from innerloop.rl import build
 from innerloop.rl.config import Config, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import Returns, meta_test
@@ -64,7 +64,7 @@ class TrainedPolicy:
 
 
 @dataclass
-class RlBench:
+class RlLab:
     """The runs and test tasks of some environments and one budget."""
 
     envs: tuple[Environment, ...]
@@ -104,7 +104,7 @@ class RlBench:
     def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:
         """The finished run: used if there, continued if begun, trained if not."""
         for e in self.envs:
-            _ = setup.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
+            _ = build.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
         if folder.exists:
             found = folder.config_as(Config.from_json)
