@@ -67,7 +67,10 @@ class Notebook(MystParser):
         parts = []
         for cell in json.loads(inputstring)["cells"]:
             text = "".join(cell["source"])
-            parts.append(text if cell["cell_type"] == "markdown" else f"```python\n{text}\n```")
+            if cell["cell_type"] == "code":
+                language = "sh" if text.startswith("!") else "python"
+                text = f"```{language}\n{re.sub('^!', '', text, flags=re.M)}\n```"
+            parts.append(text)
         title, _, first = parts[0].partition("\n")
         link = f"[Download this notebook](<path:{Path(document['source']).name}>)"
         super().parse("\n\n".join([title, link, first, *parts[1:]]), document)

@@ -1,8 +1,11 @@
 """docs/method.md names functions and tests that exist."""
 
 import importlib
+import json
 import re
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 METHOD = (ROOT / "docs" / "method.md").read_text()
@@ -46,3 +49,35 @@ def test_every_experiment_is_in_it() -> None:
 
     for e in EXPERIMENTS:
         assert f"`{e.name}`" in METHOD
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading, as GitHub and the site make it."""
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower().replace("`", "")
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+
+
+def prose(page: Path) -> str:
+    """A page without its code; of a notebook the text cells."""
+    text = page.read_text()
+    if page.suffix == ".ipynb":
+        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
+    return re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.M | re.S)
+
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    """Files and headings; catches a page, a result or a section that was renamed."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        path, _, anchor = target.partition("#")
+        if re.match(r"[a-z]+:", target):
+            assert path.startswith(("https://", "mailto:")), target
+            continue
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), target
+        if anchor and there.suffix == ".md":
+            headings = re.findall(r"^#+ (.+)$", re.sub(r"^```.*?^```$", "", there.read_text(), flags=re.M | re.S), re.M)
+            assert anchor in map(slug, headings), target
