@@ -229,7 +229,7 @@ def _run(
             if given and name not in given:
                 raise InnerloopError(f"the statistics given lack {name!r}; they have {', '.join(given)}")
             if record or given:
-                norm.forward = _Normalise(norm, name, given.get(name), found)  # pyright: ignore[reportAttributeAccessIssue]
+                norm.forward = Normalise(norm, name, given.get(name), found)  # pyright: ignore[reportAttributeAccessIssue]
         h = bound.module(h)
         bound.check_buffers()
         return h, found
@@ -290,7 +290,7 @@ def _naming_input(x: Tensor) -> Iterator[None]:
         ) from error
 
 
-class _Normalise:
+class Normalise:
     """The forward pass of a batch normalisation by given statistics, or by its batch's own, which it notes down."""
 
     def __init__(
@@ -308,15 +308,30 @@ class _Normalise:
             dims = [0, *range(2, x.ndim)]
             self.found[self.name] = x.mean(dims), x.var(dims, correction=0)
             return type(norm).forward(norm, x)
-        mean, variance = self.given
-        if mean.shape != (norm.num_features,):
-            raise InnerloopError(
-                f"the statistics of {self.name!r} must be [tasks, {norm.num_features} channels]; got {mean.shape[-1]}"
-            )
+        mean, variance = self._mean_and_variance()
         y = (x - mean.view(wide)) * (variance + norm.eps).rsqrt().view(wide)
         if norm.affine:
             y = y * norm.weight.view(wide) + norm.bias.view(wide)
         return y
+
+    def scale_and_shift(self) -> tuple[Tensor, Tensor]:
+        """What normalising by the given statistics multiplies each channel by, and then adds to it."""
+        mean, variance = self._mean_and_variance()
+        scale = (variance + self.norm.eps).rsqrt()
+        if self.norm.affine:
+            scale = scale * self.norm.weight
+        shift = -mean * scale
+        return scale, shift + self.norm.bias if self.norm.affine else shift
+
+    def _mean_and_variance(self) -> tuple[Tensor, Tensor]:
+        assert self.given is not None
+        mean, variance = self.given
+        if mean.shape != (self.norm.num_features,):
+            raise InnerloopError(
+                f"the statistics of {self.name!r} must be [tasks, {self.norm.num_features} channels]; "
+                f"got {mean.shape[-1]}"
+            )
+        return mean, variance
 
 
 def split_model(model: nn.Sequential, adapted: Sequence[str]) -> tuple[nn.Sequential, nn.Sequential]:

@@ -5,11 +5,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerloop.errors import InnerloopError
 from innerloop.models.convolution import Conv2d
 from innerloop.models.head import CosineLinear, FullContext, Linear, PairHead, Readout
+from innerloop.models.kernel import norm_pool_relu
 from innerloop.models.normalisation import BatchNorm2d
 from innerloop.validated import checked
 
@@ -19,9 +19,7 @@ Downsample = Literal["stride", "max_pool"]
 class ConvBlock(nn.Module):
     """conv 3×3 → batch norm → (2×2 max-pool) → ReLU.
 
-    ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times
-    fewer
-    numbers. The convolution has no bias, since the normalisation would take it away.
+    The convolution has no bias, since the normalisation would take it away.
     """
 
     def __init__(
@@ -34,10 +32,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, h, w] -> [n, filters, h', w']"""
-        x = self.norm(self.conv(x))
-        if self.pool:
-            x = F.max_pool2d(x, 2)
-        return torch.relu(x)
+        return norm_pool_relu(self.norm, self.conv(x), pool=self.pool)
 
 
 def conv4(
