@@ -139,7 +139,9 @@ def test_a_stream_depends_on_its_name_only() -> None:
     lambda right: lambda seed, *path: right(seed, "".join(map(str, path))),
 )
 @plants(
-    "every step the same stream", "core.random:generator_for", lambda right: lambda seed, *path: right(seed, *path[:1])
+    "every step the same generator",
+    "core.random:generator_for",
+    lambda right: lambda seed, *path: right(seed, *path[:1]),
 )
 @plants("the root seed left out", "core.random:generator_for", lambda right: lambda seed, *path: right(0, *path))
 def test_different_streams_differ() -> None:

@@ -454,7 +454,7 @@ def test_two_processes_compile_at_once(tmp_path: Path) -> None:
 
 @needs_compiler
 @plants(
-    "the kernel forgets how γ learns",
+    "the kernel forgets γ",
     "models.kernel:_SOURCE",
     changed("g_beta[k] = a, g_gamma[k] = b", "g_beta[k] = a"),
 )
