@@ -1,5 +1,5 @@
 # ruff: noqa: E501  long lines of Markdown
-"""The README's results and docs/results.md, written from results/ and from nothing else.
+"""results/table.json, the README's table and docs/results.md, written from the runs under results/ and nothing else.
 
 python benchmarks/readme_results.py           print them
 python benchmarks/readme_results.py --write   put them between the README's markers, and into docs/results.md
@@ -18,6 +18,7 @@ from innerloop.rl.catalogue import find
 from innerloop.rl.config import Config as PolicyConfig
 from innerloop.runs import RunFolder
 from innerloop.studies import EXPERIMENTS
+from innerloop.studies import published as numbers
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -25,14 +26,13 @@ START, END = "<!-- results -->\n", "<!-- /results -->"
 EARLIER = ("-mean", "-undistorted", "-rate2", "-9000", "-stride")
 """ends of the names of runs with earlier settings"""
 
-PAPER = {
-    ("omniglot", 5, 1, "maml"): "98.7 ± 0.4 (ci95; Finn et al. 2017)",
-    ("omniglot", 20, 1, "maml"): "93.7 ± 0.7 (seed_std; Raghu et al. 2020)",
-    ("omniglot", 20, 1, "proto"): "96.0 (Snell et al. 2017)",
-    ("omniglot", 20, 1, "anil"): "96.2 ± 0.5 (seed_std; Raghu et al. 2020)",
-    ("omniglot (lake) → omniglot-within", 20, 1, "siamese"): "92.0 (Koch et al. 2015: 105×105 pixels, a larger net)",
+SOURCES = {
+    ("maml", 5): "ci95; Finn et al. 2017",
+    ("maml", 20): "seed_std; Raghu et al. 2020",
+    ("anil", 20): "seed_std; Raghu et al. 2020",
+    ("proto", 20): "Snell et al. 2017",
 }
-"""by data as the table names them, way, shot, method"""
+"""of published accuracies, by method and way"""
 
 
 def short(commit: str | None) -> str:
@@ -45,31 +45,79 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
-def accuracy_rows(*, earlier: bool) -> list[str]:
-    """One row an evaluation of a classification run, of the present settings or of earlier ones."""
+def accuracies() -> list[dict[str, Any]]:
+    """One entry an evaluation of a classification run on test classes, by its best checkpoint."""
     rows = []
     for folder in sorted(RESULTS.iterdir()):
-        if not (folder / "eval.json").exists() or folder.name.endswith(EARLIER) != earlier:
+        if not (folder / "eval.json").exists():
             continue
         config, env, done = (read(folder / f"{f}.json") for f in ("config", "env", "finished"))
         if config["data"] == "sinusoid":
             continue
+        split = f" ({config['split_scheme']})" if config["split_scheme"] not in ("", "vinyals") else ""
+        data = config["data"] + split
         for e in RunFolder(folder).evaluations:
-            statistics = e["settings"]["statistics"]
             if e["split"] != "test" or e["checkpoint"] != "best" or e["episodes"] < 600 or e.get("augment_support"):
                 continue
-            steps = len(e["steps"]) - 1
-            body = "" if e["method"] == config["method"] else f" on {config['method'].upper()}'s weights"
-            split = f" ({config['split_scheme']})" if config["split_scheme"] not in ("", "vinyals") else ""
             tested = e.get("data", config["data"])
-            data = config["data"] + split + ("" if tested == config["data"] else f" → {tested}")
-            paper = "" if body else PAPER.get((data, config["way"], e["shot"], e["method"]), "")
+            where = data if tested == config["data"] else f"{data} → {tested}"
+            own = e["method"] == config["method"]
             rows.append(
-                f"| {data} {config['way']}-way {e['shot']}-shot | {e['method'].upper()}{body} "
-                f"| {100 * e['mean']:.2f} ± {100 * e['ci95']:.2f} | {steps} | {statistics} "
-                f"| {done['steps']:,} × {config['outer']['meta_batch']}, {done['seconds'] / 60:.0f} min, seed "
-                f"{config['seed']} | {paper} | [{folder.name}](results/{folder.name}), {short(env['commit'])} |"
+                {
+                    "task": f"{where} {config['way']}-way {e['shot']}-shot",
+                    "data": where,
+                    "way": config["way"],
+                    "shot": e["shot"],
+                    "method": e["method"],
+                    "weights": config["method"],
+                    "accuracy": e["mean"],
+                    "ci95": e["ci95"],
+                    "episodes": e["episodes"],
+                    "seeds": [config["seed"]],
+                    "seed_std": None,
+                    "outer_steps": done["steps"],
+                    "meta_batch": config["outer"]["meta_batch"],
+                    "minutes": round(done["seconds"] / 60, 1),
+                    "inner_steps": len(e["steps"]) - 1,
+                    "statistics": e["settings"]["statistics"],
+                    "head_scale": config["model"].get("head_scale", 1.0),
+                    "published": published(e["method"], where, config["way"], e["shot"]) if own else "",
+                    "command": portable(env["command"]),
+                    "commit": env["commit"],
+                    "folder": f"results/{folder.name}",
+                    "earlier_settings": folder.name.endswith(EARLIER),
+                }
             )
+    return rows
+
+
+def published(method: str, data: str, way: int, shot: int) -> str:
+    """The published accuracy (%) and where it is from."""
+    if data.endswith("within"):
+        return "92.0 (Koch et al. 2015: 105×105 pixels, a larger net)" if method == "siamese" else ""
+    found = numbers.published(method, data, way, shot)
+    return f"{found} ({SOURCES[method, way]})" if found and (method, way) in SOURCES else found
+
+
+def portable(command: list[str]) -> str:
+    """The command without the folder that it wrote to."""
+    at = command.index("--out") if "--out" in command else len(command)
+    return " ".join(command[:at] + command[at + 2 :])
+
+
+def accuracy_rows(*, earlier: bool) -> list[str]:
+    """The accuracies as lines of a table: of the present settings, or of earlier ones."""
+    rows = []
+    for r in accuracies():
+        if r["earlier_settings"] != earlier:
+            continue
+        body = "" if r["method"] == r["weights"] else f" on {r['weights'].upper()}'s weights"
+        rows.append(
+            f"| {r['task']} | {r['method'].upper()}{body} | {100 * r['accuracy']:.2f} ± {100 * r['ci95']:.2f} "
+            f"| {r['inner_steps']} | {r['statistics']} | {r['outer_steps']:,} × {r['meta_batch']}, "
+            f"{r['minutes']:.0f} min, seed {r['seeds'][0]} | {r['published']} "
+            f"| [{Path(r['folder']).name}]({r['folder']}), {short(r['commit'])} |"
+        )
     return rows
 
 
@@ -199,28 +247,83 @@ def shift_lines() -> list[str]:
     return lines
 
 
-def policy_rows() -> list[str]:
-    """Returns of the meta-trained policies, a row a method, a column a number of inner steps."""
+def returns() -> list[dict[str, Any]]:
+    """One entry a meta-trained policy: its return after each number of inner steps."""
     rows = []
     for file in sorted(RESULTS.glob("reproduce/rl-*/table2-rl/result.json")):
         r = read(file)
-        where = file.parent.relative_to(ROOT)
         policies: dict[str, list[dict[str, Any]]] = {}
         for row in r["rows"]:
             policies.setdefault(row["label"].rsplit(", ", 1)[0], []).append(row)
         for label, found in policies.items():
-            settings = PolicyConfig.from_json(
-                next(c for name, c in r["config"].items() if find(name).title == label.split(",")[0])
+            title, method = label.split(", ", 1)
+            settings = PolicyConfig.from_json(next(c for name, c in r["config"].items() if find(name).title == title))
+            rows.append(
+                {
+                    "task": title,
+                    "method": method.lower(),
+                    "returns": [{k: row[k] for k in ("mean", "ci95", "seed_std")} for row in found],
+                    "seeds": r["seeds"],
+                    "iterations": settings.iterations,
+                    "meta_batch": settings.meta_batch,
+                    "horizon": settings.horizon,
+                    "published": next((row["paper"] for row in found if row["paper"]), ""),
+                    "command": portable(r["command"]),
+                    "commit": r["commit"],
+                    "folder": str(file.parent.relative_to(ROOT)),
+                }
             )
-            cells = []
-            for row in found:
-                spread = "" if row["seed_std"] is None else f" ({row['seed_std']:.1f})"
-                cells.append(f"{row['mean']:.1f} ± {row['ci95']:.1f}{spread}")
-            paper = next((row["paper"] for row in found if row["paper"]), "")
-            returns = " | ".join([*cells, paper]).replace("-", "−")
-            trained = f"{settings.iterations} × {settings.meta_batch}, {settings.horizon}, {len(r['seeds'])}"
-            rows.append(f"| {label} | {returns} | {trained} | [table]({where}/table.md), {short(r['commit'])} |")
     return rows
+
+
+def policy_rows() -> list[str]:
+    """Returns of the meta-trained policies, a row a method, a column a number of inner steps."""
+    rows = []
+    for r in returns():
+        cells = [
+            f"{v['mean']:.1f} ± {v['ci95']:.1f}" + ("" if v["seed_std"] is None else f" ({v['seed_std']:.1f})")
+            for v in r["returns"]
+        ]
+        shown = " | ".join([*cells, r["published"]]).replace("-", "−")
+        trained = f"{r['iterations']} × {r['meta_batch']}, {r['horizon']}, {len(r['seeds'])}"
+        rows.append(
+            f"| {r['task']}, {r['method'].upper()} | {shown} | {trained} "
+            f"| [table]({r['folder']}/table.md), {short(r['commit'])} |"
+        )
+    return rows
+
+
+def headline() -> list[str]:
+    """The paper's results beside ours, in one small table."""
+    found = [r for r in accuracies() if not r["earlier_settings"] and r["statistics"] == "batch"]
+    lines = ["| task | published: MAML, ANIL | MAML | ANIL | no inner loop (NIL) |", "| --- " * 5 + "|"]
+
+    def accuracy(data: str, way: int, shot: int, method: str, weights: str) -> str:
+        same = {"data": data, "way": way, "shot": shot, "method": method, "weights": weights}
+        mine = [r for r in found if all(r[k] == v for k, v in same.items())]
+        return f"{100 * mine[0]['accuracy']:.1f} ± {100 * mine[0]['ci95']:.1f}" if mine else ""
+
+    for data, way, shot in dict.fromkeys((r["data"], r["way"], r["shot"]) for r in found):
+        own = [accuracy(data, way, shot, m, m) for m in ("maml", "anil")]
+        if not any(own):
+            continue
+        printed = ", ".join(numbers.published(m, data, way, shot) or "–" for m in ("maml", "anil"))
+        nil = ", ".join(
+            f"{s} ({w.upper()}'s body)" for w in ("maml", "anil") if (s := accuracy(data, way, shot, "nil", w))
+        )
+        name = data.replace("omniglot", "Omniglot")
+        lines.append(f"| {name} {way}-way {shot}-shot, % | {printed} | {own[0] or '–'} | {own[1] or '–'} | {nil} |")
+    by: dict[str, dict[str, dict[str, Any]]] = {}
+    for r in returns():
+        by.setdefault(r["task"], {})[r["method"]] = r
+    for task, methods in by.items():
+        printed = ", ".join(methods[m]["published"] for m in ("maml", "anil"))
+        cells = [
+            f"{methods[m]['returns'][-1]['mean']:.1f} ± {methods[m]['returns'][-1]['ci95']:.1f}"
+            for m in ("maml", "anil")
+        ]
+        lines.append(f"| {task}, return | {printed} | {' | '.join(cells)} | |".replace("-1", "−1").replace("-2", "−2"))
+    return lines
 
 
 def policy_trainings() -> list[str]:
@@ -360,54 +463,17 @@ TABLE = [
 
 def section() -> str:
     """The README's section."""
-    parts = []
-    if rows := accuracy_rows(earlier=False):
-        parts += [
-            "Accuracy (%) on the test classes, `ci95` over 600 or more episodes of one trained model (one seed), 15 query images a class (within an alphabet: one, by another drawer). “batch” "
-            "statistics are transductive. Omniglot is the `vinyals` split, rotations as classes, where it does not say lake (by alphabet). These are trainings on one CPU core, settings chosen on "
-            "validation episodes, each tested once; the published ones took 30,000 to 60,000 steps of 16 to 32 tasks. MAML and ANIL differ in inner loop and length here, so "
-            "that this table is no comparison of the two; `reproduce table2` is. [docs/results.md](docs/results.md) has all results, earlier settings and how these were found.",
+    return "\n".join(
+        [
+            *headline(),
             "",
-            *TABLE,
-            *rows,
-            "",
+            "Accuracy is on test classes, ± `ci95` over 600 episodes of one model (one seed); return is after three inner steps, ± `ci95` over tasks. "
+            "Batch norm is transductive, as in the paper. Our trainings are much shorter than the published ones, each on one CPU core, and MAML and ANIL were "
+            "trained for different lengths: do not compare them by this table (`innerloop reproduce table2` does that). Policies are at horizon 100 or 200: compare "
+            "trends, not levels. Each row with its command, commit and folder: [results/table.json](results/table.json); all results, the paper's claims and what fell "
+            "short: [docs/results.md](docs/results.md).",
         ]
-    if lines := families_lines():
-        parts += [
-            "Every family on the same body, outer steps and test episodes, no method tuned by itself (`innerloop reproduce families`; accuracy in %, `ci95` over test episodes):",
-            "",
-            *lines,
-            "",
-        ]
-    if rows := caltech_rows():
-        parts += [
-            "Your own pictures: the pre-trained body of `innerloop classify` on 5-way tasks of 30 Caltech-101 classes, with no training at all (accuracy in %, `ci95` over 600 episodes; "
-            "the features were chosen on 30 other classes, but these had been looked at once before: [docs/estimator.md](docs/estimator.md)):",
-            "",
-            *rows,
-            "",
-        ]
-    if rows := policy_rows():
-        parts += [
-            "Meta-RL, return on held-out tasks after 0 to 3 inner steps: mean over seeds ± ci95 over tasks (seed_std). Published: after adaptation, ± over seeds, Raghu et al. 2020, who "
-            "print neither meta-iterations nor horizon: compare the pattern, not the level.",
-            "",
-            "| environment, method | 0 steps | 1 step | 2 steps | 3 steps | published | meta-iterations × tasks, horizon, seeds | from |",
-            "| --- " * 8 + "|",
-            *rows,
-            "",
-        ]
-        if said := policy_trainings():
-            parts += [f"The runs under [results/rl](results/rl) trained in: {'; '.join(said)}.", ""]
-        parts += sampling_lines()
-    if said := claims_sentence():
-        parts += [
-            f"The paper's claims as tested predicates (`innerloop reproduce all --budget cpu`, short trainings): {said}. Each with its evidence: [docs/results.md](docs/results.md).",
-            "",
-        ]
-    if lines := study_lines():
-        parts += ["Studies (every number is in the summary it points to):", "", *lines, ""]
-    return "\n".join(parts)
+    )
 
 
 def page() -> str:
@@ -447,7 +513,21 @@ def page() -> str:
         "",
         *reproduction_lines(),
         "",
+        *([f"In short: {said}.", ""] if (said := claims_sentence()) else []),
+        "## Studies",
+        "",
+        *study_lines(),
+        "",
         "## Policies",
+        "",
+        "Return on held-out tasks after 0 to 3 inner steps: mean over seeds ± ci95 over tasks (seed_std). Published: after adaptation, ± over seeds, Raghu et al. 2020, who "
+        "print neither meta-iterations nor horizon: compare the pattern, not the level.",
+        "",
+        "| environment, method | 0 steps | 1 step | 2 steps | 3 steps | published | meta-iterations × tasks, horizon, seeds | from |",
+        "| --- " * 8 + "|",
+        *policy_rows(),
+        "",
+        f"The runs under [results/rl](results/rl) trained in: {'; '.join(policy_trainings())}.",
         "",
         "`innerloop reproduce table2-rl`, `rl-features` and `rl-baselines`, budget `cpu`; iterations, seeds and commands are in the tables.",
         "",
@@ -456,7 +536,16 @@ def page() -> str:
         *policy_claims(),
         "",
         *sampling_lines(),
+        "## Your own images",
+        "",
+        "The pre-trained body of `innerloop classify` on 5-way tasks of 30 Caltech-101 classes, with no training at all (accuracy in %, `ci95` over 600 episodes; "
+        "the features were chosen on 30 other classes, but these had been looked at once before: [estimator.md](estimator.md)):",
+        "",
+        *caltech_rows(),
+        "",
         "## Every family",
+        "",
+        "Every family on the same body, outer steps and test episodes, with no tuning of single methods (`innerloop reproduce families`; accuracy in %, `ci95` over test episodes):",
         "",
         *families_lines(),
         "",
@@ -471,15 +560,25 @@ def page() -> str:
     return "\n".join(parts).replace("](results/", "](../results/") + "\n"
 
 
+def table() -> dict[str, Any]:
+    """results/table.json."""
+    return {
+        "about": "Written by `python benchmarks/readme_results.py --write` from the folders that it names. accuracy: 0 to 1 on test classes; ci95: over the test "
+        "episodes or tasks of one model; seed_std: over seeds.",
+        "accuracy": accuracies(),
+        "return": returns(),
+    }
+
+
 def main() -> None:
-    """Print, or write into the README and docs/results.md."""
+    """Print, or write results/table.json, the README's section and docs/results.md."""
     if "--write" not in sys.argv:
         print(section())
         print(page())
         return
+    (RESULTS / "table.json").write_text(json.dumps(table(), indent=1, ensure_ascii=False) + "\n")
     readme = ROOT / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(START)
+    before, rest = readme.read_text().split(START)
     _, after = rest.split(END)
     readme.write_text(f"{before}{START}\n{section()}\n{END}{after}")
     (ROOT / "docs" / "results.md").write_text(page())

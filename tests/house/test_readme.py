@@ -1,6 +1,7 @@
 """What the README says is so: its results are those under results/, its snippet runs."""
 
 import importlib.util
+import json
 import re
 import shlex
 from pathlib import Path
@@ -15,7 +16,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_every_number_of_the_results_comes_from_results() -> None:
-    """Catches a number edited by hand, and a result that was replaced without its README."""
+    """Catches a number edited by hand, and a result that was replaced without its README or its table."""
     spec = importlib.util.spec_from_file_location("readme_results", ROOT / "benchmarks" / "readme_results.py")
     assert spec is not None
     assert spec.loader is not None
@@ -24,6 +25,7 @@ def test_every_number_of_the_results_comes_from_results() -> None:
     written = README.split(module.START)[1].split(module.END)[0]
     assert written.strip() == module.section().strip()
     assert (ROOT / "docs" / "results.md").read_text() == module.page()
+    assert json.loads((ROOT / "results" / "table.json").read_text()) == module.table()
 
 
 def block(after: str, language: str) -> str:
@@ -41,16 +43,18 @@ def test_the_commands_for_own_pictures_run(
     monkeypatch.setenv("INNERLOOP_CACHE", str(tmp_path / "cache"))
     for place in ("examples/red", "examples/blue", "photos"):
         Path(place).mkdir(parents=True)
-        Image.new("RGB", (32, 32), place.split("/")[-1].replace("photos", "red")).save(Path(place) / "a.png")
+        for size in (32, 40):
+            Image.new("RGB", (size, size), place.split("/")[-1].replace("photos", "red")).save(f"{place}/{size}.png")
     commands = block("<!-- pictures -->", "sh").splitlines()
     for line in commands[1:]:
         assert cli.run(shlex.split(line, comments=True)[1:]) == 0, line
     assert commands[0].startswith("pip install")
     for name in re.findall(r"[\w/]+\.(?:html|csv|json)", commands[1]):
         assert (Path("classified") / Path(name).name).exists(), name
+    assert Path("my.innerloop").exists()
     capsys.readouterr()
     exec(compile(block("<!-- pictures-python -->", "python"), "README.md", "exec"), {})
-    assert capsys.readouterr().out == f"{Path('photos/a.png')} red\n"
+    assert capsys.readouterr().out == "".join(f"{Path(f'photos/{size}.png')} red\n" for size in (32, 40))
 
 
 def test_the_snippet_of_the_readme_runs(capsys) -> None:
