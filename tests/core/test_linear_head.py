@@ -468,6 +468,63 @@ def test_what_the_closed_form_does_not_cover_goes_the_general_way(general: list[
     assert len(general) == inner.steps
 
 
+def spread_bias(right: Callable) -> Callable:
+    """The closed form, given a bias for each class in place of one for all."""
+
+    def wrong(rest: nn.Sequential, start: dict[str, Tensor], *more, **settings):
+        w, b = start["head.weight"], start["head.bias"]
+        return right(rest, {"head.weight": w, "head.bias": b.expand(w.shape[-2])}, *more, **settings)
+
+    return wrong
+
+
+def with_bias(kind: type[nn.Linear], *shape: int) -> nn.Module:
+    made = kind(FEATURES, WAY)
+    made.bias = nn.Parameter(torch.empty(shape))
+    return made
+
+
+@plants("a bias of any shape is taken", "core.linear_head:one_bias_each", lambda right: lambda layer: True)
+@pytest.mark.parametrize("shape", [(1,), (1, WAY), (TASKS, WAY)])
+@pytest.mark.parametrize("kind", [Linear, nn.Linear])
+def test_a_bias_that_is_spread_over_classes_goes_the_general_way(
+    general: list[str], kind: type[nn.Linear], shape: tuple[int, ...]
+) -> None:
+    """`F.linear` adds it to each class (or to each example its own); a step is plain autograd's of that."""
+    n = shape[0] if len(shape) == 2 else N
+    model = model_of(with_bias(kind, *shape))
+    slow = slow_weights(model)
+    x, y = numbers(TASKS, n, FEATURES), target("classes", n)
+    found = adapt(model, slow, x, y, ANIL)
+    assert len(general) == ANIL.steps
+    for t in range(TASKS):
+        w, b = (slow[f"head.{p}"].detach() for p in ("weight", "bias"))
+        for _ in range(ANIL.steps):
+            w, b = w.requires_grad_(), b.requires_grad_()
+            loss = nn.functional.cross_entropy(nn.functional.linear(x[t], w, b), y[t])
+            of_w, of_b = torch.autograd.grad(loss, (w, b))
+            w, b = (w - ANIL.lr * of_w).detach(), (b - ANIL.lr * of_b).detach()
+        same({n: f[t] for n, f in found.items()}, {"head.weight": w, "head.bias": b})
+
+
+@plants("a slow bias of any shape is taken", "core.linear_head:linear_head_path", lambda right: spread_bias(right))
+def test_a_given_bias_that_is_spread_over_classes_goes_the_general_way(general: list[str]) -> None:
+    """The model's own has one number a class, the slow weights given have one for all."""
+    model = model_of(head(Linear))
+    slow = {n: p.detach() for n, p in slow_weights(model).items()} | {"head.bias": numbers(1, name="one bias")}
+    x, y = numbers(TASKS, N, FEATURES), target("classes")
+    found = adapt(model, slow, x, y, replace(ANIL, steps=1))
+    assert len(general) == 1
+    p = torch.softmax(x @ slow["head.weight"].mT + slow["head.bias"], -1) - nn.functional.one_hot(y, WAY)
+    same(
+        found,
+        {
+            "head.weight": slow["head.weight"] - ANIL.lr * p.mT @ x / N,
+            "head.bias": slow["head.bias"] - ANIL.lr * p.sum((1, 2), keepdim=True).squeeze(-1) / N,
+        },
+    )
+
+
 def test_it_takes_no_other_block_with_it(general: list[str]) -> None:
     """Where the block before the head adapts too, or the loss does not fit, nothing is in closed form."""
     model = nn.Sequential(OrderedDict(body=nn.Linear(FEATURES, FEATURES), head=Linear(FEATURES, WAY))).double()

@@ -398,6 +398,14 @@ def test_a_start_needs_a_linear_head() -> None:
     assert head_start("own", model, slow_weights(model), x, y, 3) == {}
 
 
+@pytest.mark.parametrize("start", ["zero", "shared", "means"])
+def test_a_start_needs_one_bias_a_class(start) -> None:
+    model = nn.Sequential(OrderedDict(body=nn.Flatten(), head=nn.Linear(4, 3)))
+    slow = slow_weights(model) | {"head.bias": torch.zeros(1)}
+    with pytest.raises(InnerloopError, match=names(f"'{start}'", "head.bias", "(1,)", "3")):
+        head_start(start, model, slow, torch.randn(1, 3, 4), torch.arange(3)[None], 3)
+
+
 # ---- Reptile
 
 

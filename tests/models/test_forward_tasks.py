@@ -45,7 +45,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
 
 
 def numbers(*shape: int, name: str) -> Tensor:
-    return torch.randn(*shape, generator=generator_for(0, name), dtype=torch.float64).requires_grad_()
+    return torch.randn(shape, generator=generator_for(0, name), dtype=torch.float64).requires_grad_()
 
 
 def derivatives(out: Tensor, of: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -114,6 +114,22 @@ def test_a_layer_that_computes_something_else_is_run_itself(make: Callable[[], n
     x = numbers(TASKS, N, 2, name="x").detach()
     plain = nn.functional.linear(x, slow["head.weight"], slow["head.bias"])
     torch.testing.assert_close(forward(model, slow, {}, x), 2 * plain)
+
+
+@plants("a bias of any shape is taken at once", "core.functional:one_bias_each", lambda right: lambda layer: True)
+@pytest.mark.parametrize("shape", [(), (1,), (N, TASKS)])
+def test_a_bias_of_another_shape_is_spread_as_pytorch_does(shape: tuple[int, ...]) -> None:
+    """A number for all outputs, or one an example; each task has its own."""
+    layer = Linear(2, TASKS)
+    layer.bias = nn.Parameter(torch.empty(shape))
+    model = nn.Sequential(OrderedDict(head=layer)).double()
+    slow = {n: numbers(*p.shape, name=n).detach() for n, p in slow_weights(model).items()}
+    fast = {"head.bias": numbers(TASKS, *shape, name="biases").detach()}
+    x = numbers(TASKS, N, 2, name="x").detach()
+    for own in ({}, fast):
+        bias = [own["head.bias"][t] if own else slow["head.bias"] for t in range(TASKS)]
+        wanted = [x[t] @ slow["head.weight"].mT + bias[t] for t in range(TASKS)]
+        torch.testing.assert_close(forward(model, slow, own, x), torch.stack(wanted))
 
 
 def test_a_module_out_of_reach_goes_the_general_way() -> None:

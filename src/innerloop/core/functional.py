@@ -109,6 +109,12 @@ def stands_for_forward(module: nn.Module, method: str) -> bool:
     return method in vars(maker) and not ("forward" in vars(module) or any(getattr(module, h) for h in _HOOKS))
 
 
+def one_bias_each(layer: nn.Module) -> bool:
+    """Whether a linear layer has one bias an output, or none. `F.linear` spreads one of another shape over them."""
+    bias = getattr(layer, "bias", None)
+    return bias is None or bias.shape == layer.weight.shape[:1]  # pyright: ignore[reportAttributeAccessIssue, reportCallIssue, reportIndexIssue]
+
+
 def linear_of_tasks(
     x: Float[Tensor, "tasks n inputs"], weight: Tensor, bias: Tensor | None
 ) -> Float[Tensor, "tasks n outputs"]:
@@ -237,7 +243,7 @@ def _run(
     x = x.clone()  # a block may work in place
     # A block that takes all tasks at once has `forward_tasks`: [tasks, n, …] -> [tasks, n, …], its parameters with or
     # without a task axis. `vmap` gives the same, but costs more than the arithmetic of a small net.
-    if len(x) > 1 and all(stands_for_forward(m, "forward_tasks") for m in model.modules() if m is not model):
+    if len(x) > 1 and all(_takes_all_tasks(m) for m in model.modules() if m is not model):
         with suppress(NotBindable), _naming_input(x):  # a module out of reach: `vmap` below
             h = x
             for block in Bound(model, slow, fast, task_axis=True).module._modules.values():
@@ -257,6 +263,10 @@ def _run(
             found = {n: tuple(torch.stack([f[n][i] for _, f in each]) for i in (0, 1)) for n in each[0][1]}
             return torch.stack([y for y, _ in each]), found  # pyright: ignore[reportReturnType]
         return torch.vmap(run, in_dims=(0, 0, 0), randomness="different")(dict(fast), dict(statistics), x)
+
+
+def _takes_all_tasks(module: nn.Module) -> bool:
+    return stands_for_forward(module, "forward_tasks") and (not isinstance(module, nn.Linear) or one_bias_each(module))
 
 
 def _check_tasks(x: Tensor, fast: Weights, statistics: Statistics) -> None:

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
 
-from innerloop.core.functional import Weights, blocks_of, stands_for_forward
+from innerloop.core.functional import Weights, blocks_of, one_bias_each, stands_for_forward
 from innerloop.core.losses import Loss, check_labels, cross_entropy, mean_squared_error
 
 
 class LinearHead(Protocol):
     """A head that is F.linear(linear_features(x), weight, bias), and has no further parameters (the bias may be None).
+
+    One whose bias is not one number a class goes the general way.
 
     A subclass with a `forward` of its own has to define `linear_features` anew: without, it is no such head.
     """
@@ -62,7 +64,7 @@ def linear_head_path(
     """
     (name, head), *others = blocks_of(rest).items()
     read, names = _reader(head), (f"{name}.weight", f"{name}.bias")
-    if others or read is None or tuple(start) not in (names, names[:1]):
+    if others or read is None or tuple(start) not in (names, names[:1]) or not one_bias_each(head):
         return None
     split = _split(rates, name, start, steps, lr)
     if split is None or not _plain(h, *start.values(), *(r for r in split if isinstance(r, Tensor))):
@@ -70,7 +72,9 @@ def linear_head_path(
     w, b, (of_weight, of_bias, of_step) = start[names[0]], start.get(names[1]), split
     x = read(h.flatten(0, 1)).unflatten(0, h.shape[:2])
     way, features = w.shape[-2:]
-    if x.ndim != 3 or x.shape[-1] != features or not _fits(of_weight, w) or (b is not None and not _fits(of_bias, b)):
+    if x.ndim != 3 or x.shape[-1] != features or not _fits(of_weight, w):
+        return None
+    if b is not None and (b.shape[-1] != way or not _fits(of_bias, b)):
         return None
     n, classes = x.shape[1], way if isinstance(of_weight, Tensor) or isinstance(of_bias, Tensor) else 1
     if n * (classes * features + 2 * steps * way) > 32 * steps * way * features:

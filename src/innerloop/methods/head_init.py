@@ -45,6 +45,10 @@ def head_start(
     if weight is None or weight.ndim != 2:
         raise InnerloopError(f"start {start!r} needs a linear head; block {name!r} is a {type(head).__name__}")
     bias = slow.get(f"{name}.bias")
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise InnerloopError(
+            f"start {start!r} needs one bias a class, {len(weight)}; {name}.bias has the shape {tuple(bias.shape)}"
+        )
     if start == "zero" and isinstance(head, CosineLinear):
         raise InnerloopError(
             "start 'zero' gives a cosine head no direction to begin in; start at the means (baseline++)"
