@@ -6,7 +6,8 @@ it; on the many small functions without, it cost more than what they do.
 
 import dataclasses
 import inspect
-from functools import partial
+from functools import partial, update_wrapper
+from types import CodeType, FunctionType
 from typing import Any, ForwardRef, Literal, get_args, get_origin
 
 import jaxtyping
@@ -14,6 +15,7 @@ from beartype import BeartypeConf, beartype
 
 _with_shapes = jaxtyping.jaxtyped
 _without = beartype(conf=BeartypeConf(violation_type=TypeError))  # what jaxtyping raises is a TypeError, too
+_made: dict[CodeType, tuple[dict[str, Any], Any]] = {}
 
 
 def has_shapes(annotation: Any) -> bool:
@@ -33,10 +35,23 @@ def _in_quotes(annotation: Any) -> bool:
 
 def _constant_time(function: Any) -> Any:
     annotations = function.__annotations__
+    before, found = _made.get(function.__code__, (None, None))
+    if before == annotations:
+        return _made_again(found, function)
     function.__annotations__ = {n: Any if _in_quotes(a) else a for n, a in annotations.items()}
     found = _without(function)
     function.__annotations__ = found.__annotations__ = annotations
+    _made[function.__code__] = annotations, found
     return found
+
+
+def _made_again(found: Any, function: Any) -> Any:
+    """The same check around a function defined again, as one within a function is at every call of that."""
+    if not hasattr(found, "__wrapped__"):  # nothing to check
+        return function
+    new = FunctionType(found.__code__, found.__globals__)
+    new.__kwdefaults__ = {**found.__kwdefaults__, "__beartype_func": function}
+    return update_wrapper(new, function)
 
 
 def checked(target: Any = None, *, typechecker: Any) -> Any:
