@@ -1,13 +1,13 @@
 """docs/method.md names functions and tests that exist."""
 
 import importlib
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from pages import PAGES, ROOT, name, prose
+
 METHOD = (ROOT / "docs" / "method.md").read_text()
 
 
@@ -57,18 +57,7 @@ def slug(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
 
 
-def prose(page: Path) -> str:
-    """A page without its code; of a notebook the text cells."""
-    text = page.read_text()
-    if page.suffix == ".ipynb":
-        text = "\n\n".join("".join(c["source"]) for c in json.loads(text)["cells"] if c["cell_type"] == "markdown")
-    return re.sub(r"^```.*?^```$|`[^`\n]+`", "", text, flags=re.M | re.S)
-
-
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "docs").rglob("*.ipynb"))]
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=name)
 def test_every_relative_link_leads_somewhere(page: Path) -> None:
     """Files and headings; catches a page, a result or a section that was renamed."""
     for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
