@@ -137,8 +137,20 @@ def inline_math(visitor: Any, node: Any) -> None:
 
 def block_math(visitor: Any, node: Any) -> None:
     """An equation on a line of its own."""
-    visitor.body.append(f'<div class="math">{mathml(node, "block")}</div>\n')
+    visitor.body.append(f'<div class="math" tabindex="0">{mathml(node, "block")}</div>\n')
     raise nodes.SkipNode
+
+
+def accessible(_app: Any, _name: str, _template: str, context: Any, _document: Any) -> None:
+    """What scrolls can be reached by keyboard; captions have a level; lists that are only layout say so."""
+    for old, new in (
+        ("<pre", '<pre tabindex="0"'),
+        ('<div class="table-wrapper', '<div tabindex="0" class="table-wrapper'),
+        ("<dl>\n<dd>", '<dl role="presentation">\n<dd>'),
+    ):
+        context["body"] = context.get("body", "").replace(old, new)
+    tree = context.get("furo_navigation_tree", "")
+    context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -148,4 +160,5 @@ def setup(app: Any) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (inline_math, None), (block_math, None))
     app.connect("source-read", read_page)
     app.connect("autodoc-process-docstring", docstring)
+    app.connect("html-page-context", accessible, priority=900)  # after the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}
