@@ -357,14 +357,26 @@ def test_without_a_compiler(fresh: None, tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(
     "text",
-    ["echo 'no such header' >&2; exit 1", "echo garbage > kernel.o; echo garbage > kernel.so", "exit 0", "kill -9 $$"],
-    ids=["fails", "writes garbage", "writes nothing", "is killed"],
+    [
+        "echo 'no such header' >&2; exit 1",
+        "echo garbage > kernel.o; echo garbage > kernel.so",
+        "echo 'int x;' > other.c; cc -shared other.c -o kernel.so",
+        "exit 0",
+        "kill -9 $$",
+    ],
+    ids=["fails", "writes garbage", "writes another library", "writes nothing", "is killed"],
 )
 def test_a_broken_compiler(fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     where = tmp_path / "cache"
     found = status(monkeypatch, CXX=script(tmp_path / "cxx", text), INNERLOOP_CACHE=str(where))
     assert found.state == "missing"
-    assert not list((where / "kernel").iterdir())
+    (note,) = (where / "kernel").iterdir()
+    again = status(monkeypatch, CXX=script(tmp_path / "cxx", "touch tried; exit 1"))
+    assert again.state == "missing"
+    assert str(note) in again.reason
+    os.utime(note, (0, 0))  # long ago
+    status(monkeypatch, CXX=script(tmp_path / "cxx", f"touch {tmp_path / 'tried'}; exit 1"))
+    assert (tmp_path / "tried").exists()
 
 
 @needs_compiler
@@ -373,7 +385,7 @@ def test_a_library_that_computes_something_else(fresh: None, tmp_path: Path, mon
     monkeypatch.setattr(kernel, "_SOURCE", changed("3 * a * b", "2 * a * b")(kernel._SOURCE))
     found = status(monkeypatch, INNERLOOP_CACHE=str(tmp_path))
     assert found.state == "missing"
-    assert not list((tmp_path / "kernel").iterdir())
+    assert not list((tmp_path / "kernel").glob("*.so"))
 
 
 def damage(file: Path) -> None:
@@ -409,7 +421,8 @@ def test_a_file_that_is_not_as_we_left_it_is_made_anew(
     )
     found = status(monkeypatch, INNERLOOP_CACHE=str(tmp_path))
     assert found.reason.startswith("in ")
-    assert all(kernel._is_ours(Path(f)) for f in loaded)
+    assert all(Path(f).name == "kernel.so" for f in loaded)
+    assert any(kernel._is_ours(f) for f in folder.glob("*.so"))
 
 
 @plants(

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -37,6 +38,8 @@ SMALLEST = {1: 2**15, 2: 2**12}
 _SOURCE = Path(__file__).with_name("kernel.cpp")
 _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fvisibility=hidden"]
 _NATIVE, _OPENMP = "-march=native", "-fopenmp"
+_AGAIN = 24 * 3600
+"""seconds after which a compiler that failed is tried again"""
 
 
 @dataclass(frozen=True)
@@ -219,8 +222,8 @@ def _find() -> tuple[Any, KernelStatus]:
             if _is_ours(file):
                 return _load(file), KernelStatus("compiled", f"from {file}")
         return _compile(folder, name, [_NATIVE] if processor else [])
-    except (_Missing, OSError, subprocess.SubprocessError) as error:
-        return None, KernelStatus("missing", str(error))
+    except Exception as error:  # whatever it is: PyTorch's operators serve, and `kernel_status` says why
+        return None, KernelStatus("missing", str(error) or type(error).__name__)
 
 
 def _folder() -> Path:
@@ -266,6 +269,9 @@ def _compile(folder: Path, name: str, native: list[str]) -> tuple[Any, KernelSta
     compiler = asked or [found for c in ("c++", "g++", "clang++") if (found := shutil.which(c))][:1]
     if not compiler:
         raise _Missing("there is no C++ compiler (c++, g++, clang++, or what CXX names)")
+    failed = folder / f"{name}-{hashlib.sha256(' '.join(compiler).encode()).hexdigest()[:8]}.failed"
+    if failed.exists() and time.time() - failed.stat().st_mtime < _AGAIN:
+        raise _Missing(f"{failed.read_text()} (tried in the last 24 hours; delete {failed} to try again)")
     sys.stderr.write("innerloop: compiling a kernel for this processor, once (INNERLOOP_KERNEL=0 turns it off)\n")
     why = ""
     for extra in ([*native, _OPENMP], native, []):
@@ -279,15 +285,17 @@ def _compile(folder: Path, name: str, native: list[str]) -> tuple[Any, KernelSta
                     break
             else:
                 built = Path(work) / "kernel.so"
-                built.chmod(0o700)
-                file = folder / f"{name}-{_hash(built)}.so"
-                built.replace(file)  # at once: another process sees all of it or nothing
                 try:
-                    return _load(file), KernelStatus("compiled", f"in {file}, by {' '.join([*compiler, *extra])}")
-                except (OSError, _Missing) as error:
+                    library = _load(built)
+                    built.chmod(0o700)
+                    # at once: another process sees all of it or nothing
+                    file = built.replace(folder / f"{name}-{_hash(built)}.so")
+                    return library, KernelStatus("compiled", f"in {file}, by {' '.join([*compiler, *extra])}")
+                except (OSError, AttributeError, _Missing) as error:
                     why = str(error)
-                    file.unlink(missing_ok=True)
-    raise _Missing(f"{' '.join(compiler)} fails: {(why.splitlines() or ['it says nothing'])[0]}")
+    why = f"{' '.join(compiler)} fails: {(why.splitlines() or ['it says nothing'])[0]}"
+    failed.write_text(why)
+    raise _Missing(why)
 
 
 def _load(file: Path) -> Any:
