@@ -97,13 +97,14 @@ def command_line() -> str:
 
     os.environ |= {"COLUMNS": "90", "NO_COLOR": "1", "TERM": "dumb"}
 
-    def printed(*words: str) -> str:
+    def printed(*words: str, ask: str = "--help") -> str:
         out = io.StringIO()
         with contextlib.redirect_stdout(out):
-            status = cli.run([*words, "--help"])
+            status = cli.run([*words, ask])
         if status:
-            raise RuntimeError(f"innerloop {' '.join(words)} --help ended with {status}")
-        return out.getvalue().replace(str(Path.home()), "~").strip("\n")
+            raise RuntimeError(f"innerloop {' '.join(words)} {ask} ended with {status}")
+        text = out.getvalue().replace(str(Path.home()), "~").strip("\n")
+        return printed(*words, ask="--help-all") if words and ask == "--help" and "--help-all" in text else text
 
     parts = [f"```text\n{printed()}\n```"]
     for command in cli.COMMANDS:
