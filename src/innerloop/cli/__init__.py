@@ -70,6 +70,10 @@ def run(args: list[str]) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
         return fail(f"there is no command {quoted(name)}; there are {', '.join(COMMANDS)}{near}", 2)
+    if name != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        return fail(
+            f"'innerloop {name}' runs in one process, start it without torchrun; 'train' shares its work out", 2
+        )
     try:
         keep_freed_memory()
         command = importlib.import_module(f"innerloop.cli.{name}")
@@ -86,7 +90,11 @@ def run(args: list[str]) -> int:
         sentence = explain(error, name)
         if sentence is None:
             raise
-        return fail(sentence, 130 if type(error).__name__ == "Interrupted" else 1)
+        kind = type(error).__name__
+        status = 130 if kind == "Interrupted" else 1
+        if kind in ("Interrupted", "RankLost") and os.environ.get("RANK", "0") != "0":
+            return status  # the first process says it
+        return fail(sentence, status)
 
 
 def fail(sentence: str, status: int) -> int:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.core.threads import use_threads
 from innerloop.data.augment import AugmentedSupport
 from innerloop.errors import InnerloopError
@@ -112,8 +113,9 @@ def evaluate_run(
     change: dict[str, Any] | None = None,
     data_dir: Path | None = None,
     device: str | None = None,
+    ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Evaluate a run folder, add the result to its eval.json, and return that entry."""
+    """Evaluate a run folder, add the result to its eval.json, and return that entry; `ranks` share out the episodes."""
     folder = of_images(path, INSTEAD)
     _ = folder.evaluations  # fails before the work
     config = folder.config_as(Config.from_json)
@@ -155,7 +157,8 @@ def evaluate_run(
             settings,
             score=kinds.score,
             task_chunk=chunk,
-            report=lambda done: bar("test episodes", done, settings.episodes),
+            ranks=ranks,
+            report=lambda done: bar("test episodes", done, settings.episodes) if ranks.first else None,
         )
     env = environment()
     row = {
@@ -174,7 +177,8 @@ def evaluate_run(
         **result.to_json(),
     }
     keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings", "data", "augment_support")
-    folder.add_evaluation(row, keys, data=config.data, augment_support="")
+    if ranks.first:
+        folder.add_evaluation(row, keys, data=config.data, augment_support="")
     return row
 
 

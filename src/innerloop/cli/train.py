@@ -9,8 +9,8 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import evaluate_run, print_evaluation
+from innerloop.core.ranks import joined
 from innerloop.methods.catalogue import method
-from innerloop.runs import RunFolder
 from innerloop.training import Config, Progress, train
 
 ABOUT = f"""Train a few-shot method into a run folder, keep the checkpoint that is best on held-out classes, test it.
@@ -43,17 +43,27 @@ def run(args: Sequence[str]) -> int:
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
     out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"
-    options.check_out(out, resume=asked.resume)
-    with show.progress() as bar:
-        folder = train(
-            asked.config,
-            out,
-            data_dir=asked.data_dir,
-            resume=asked.resume,
-            tensorboard=asked.tensorboard,
-            report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p, asked.config), p.first),
-        )
-    report(folder, asked.data_dir)
+    with joined() as ranks:
+        if ranks.first:
+            options.check_out(out, resume=asked.resume)
+        with show.progress() as bar:
+            folder = train(
+                asked.config,
+                out,
+                data_dir=asked.data_dir,
+                resume=asked.resume,
+                tensorboard=asked.tensorboard,
+                report=lambda p: bar(f"train {asked.config.method}", p.step, p.steps, detail(p, asked.config), p.first),
+            )
+        if ranks.first:
+            finished = folder.summary_with("best_step")
+            show.console.print(
+                f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; "
+                f"best on validation at step {finished['best_step']}"
+            )
+        row = evaluate_run(folder.path, data_dir=asked.data_dir, ranks=ranks)
+        if ranks.first:
+            print_evaluation(folder.path, row)
     return 0
 
 
@@ -64,13 +74,3 @@ def detail(p: Progress, config: Config) -> str:
         return f"mse {loss:.3f}" + ("" if p.validation is None else f"  val {p.validation:.3f}")
     val = "" if p.validation is None else f"  val {100 * p.validation:.1f} %"
     return f"loss {loss:.3f}  acc {100 * score:.1f} %{val}"
-
-
-def report(folder: RunFolder, data_dir: Path | None) -> None:
-    """Test the finished run and print what came out."""
-    finished = folder.summary_with("best_step")
-    show.console.print(
-        f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; "
-        f"best on validation at step {finished['best_step']}"
-    )
-    print_evaluation(folder.path, evaluate_run(folder.path, data_dir=data_dir))

@@ -17,6 +17,7 @@ from torch import Tensor
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.losses import Loss, check_per_task, per_task
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.validated import Count, OptimizerRate, Positive, Validated, at_least, at_most, checked
 
@@ -96,11 +97,19 @@ def objective_gradient(
     *,
     task_chunk: int | None = None,
     reduction: Literal["mean", "sum"] = "mean",
+    ranks: Ranks = ALONE,
 ) -> MetaGradient:
-    """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks."""
+    """`meta_gradient` of any objective: the gradient of its losses, reduced over the tasks.
+
+    Of several processes (`ranks`), each is given all `episodes`, computes its share, and gets the result for all.
+    """
     if reduction not in ("mean", "sum"):
         raise InnerloopError(f"reduction must be mean or sum; got {reduction!r}")
-    parts = chunks(episodes, task_chunk)
+    if len(episodes) < ranks.size:
+        raise InnerloopError(
+            f"{len(episodes)} tasks do not suffice for {ranks.size} processes; raise --outer.meta-batch, or start fewer"
+        )
+    parts = chunks(episodes[ranks.share(len(episodes))] if ranks.size > 1 else episodes, task_chunk)
     weight = 1.0 / len(episodes) if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
     if not leaves:
@@ -118,7 +127,19 @@ def objective_gradient(
                 total[i] += g
         value += float(part.detach())
         scores.append((per_task(score, prediction, chunk.query_y) if score else losses).detach())
-    return MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
+    found = MetaGradient(value, torch.cat(scores), dict(zip(leaves, total, strict=True)))
+    return found if ranks.size == 1 else _summed(found, len(episodes), ranks)
+
+
+def _summed(found: MetaGradient, tasks: int, ranks: Ranks) -> MetaGradient:
+    """The sum over the processes, in one message; each task's score is in one of them."""
+    scores = found.score.new_zeros(tasks)
+    scores[ranks.share(tasks)] = found.score
+    parts = [*found.gradient.values(), scores, scores.new_tensor([found.loss])]
+    kind = max((p.dtype for p in parts), key=lambda t: t.itemsize)
+    flat = ranks.sum(torch.cat([p.flatten().to(kind) for p in parts]))
+    whole = [w.view_as(p).to(p.dtype) for w, p in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
+    return MetaGradient(float(whole[-1]), whole[-2], dict(zip(found.gradient, whole, strict=False)))
 
 
 def chunks(episodes: Episodes, task_chunk: int | None) -> list[Episodes]:

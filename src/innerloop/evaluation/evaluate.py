@@ -14,6 +14,7 @@ from innerloop.core.inner import with_steps
 from innerloop.core.losses import Loss, accuracy, per_task
 from innerloop.core.outer import Predict, chunks
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
 from innerloop.methods.method import Learner
@@ -87,14 +88,16 @@ def evaluate(
     score: Loss = accuracy,
     task_chunk: int | None = None,
     each_step: bool = True,
+    ranks: Ranks = ALONE,
     report: Callable[[int], None] = lambda _: None,
 ) -> Evaluation:
     """Predict the query set of each test episode and score it.
 
     A learner runs with the inner steps, the statistics and the temperature of `settings`, and is scored after each
     inner step, or, quicker, after the last alone; any other function from meta-parameters and episodes to outputs
-    [tasks, query, way] is taken as it is. `task_chunk` is the number of episodes in memory at once (None: 25). `report`
-    is called with the number of episodes done. Raises FloatingPointError if an output or a score is not finite.
+    [tasks, query, way] is taken as it is. `task_chunk` is the number of episodes in memory at once (None: 25). Of
+    several processes (`ranks`), each scores its share, and all get the result. `report` is called with the number of
+    episodes done. Raises FloatingPointError if an output or a score is not finite.
     """
     learner = under(predict, settings) if isinstance(predict, Learner) else None
     outputs = learner or predict
@@ -105,19 +108,36 @@ def evaluate(
     done = 0
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        for chunk in chunks(batch, task_chunk):
+        own = batch[ranks.share(len(batch))] if ranks.size > 1 else batch
+        for chunk in chunks(own, task_chunk) if len(own) else ():
             found = outputs(parameters, chunk)
             steps = [found] if isinstance(found, Tensor) else found
             rows.append(torch.stack([_finite_score(score, o, chunk) for o in steps]))
         done += len(batch)
         report(done)
-    scores = torch.cat(rows, dim=1).cpu()
+    scores = (torch.cat(rows, dim=1) if ranks.size == 1 else _gathered(rows, settings.episodes, ranks)).cpu()
     if not bool(scores.isfinite().all()):
         raise FloatingPointError(
             "an output on an episode is not finite: the adapted weights diverged; lower the inner rate"
         )
     steps = tuple(over_episodes(s) for s in scores)
     return Evaluation(steps[-1], steps, tuple(float(v) for v in scores[-1]), settings)
+
+
+def _gathered(rows: list[Tensor], episodes: int, ranks: Ranks) -> Tensor:
+    """The scores of all processes [steps, episodes], in the order of the episodes."""
+    owners = [
+        rank
+        for start in range(0, episodes, EPISODES_PER_DRAW)
+        for n in [min(EPISODES_PER_DRAW, episodes - start)]
+        for rank in range(ranks.size)
+        for _ in range(*Ranks(rank, ranks.size).share(n).indices(n))
+    ]
+    steps, kind = ranks.from_first(lambda: (rows[0].shape[0], rows[0].dtype))  # the first has an episode of each draw
+    whole = torch.zeros(steps, episodes, dtype=kind)
+    if rows:
+        whole[:, torch.tensor(owners) == ranks.rank] = torch.cat(rows, dim=1).cpu()
+    return ranks.sum(whole)
 
 
 def under(learner: Learner, settings: EvalSettings) -> Learner:

@@ -1,6 +1,7 @@
 """From a config to the things it names: tasks, model, losses, device."""
 
 import copy
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -45,9 +46,11 @@ def losses(config: Config) -> Losses:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' takes the GPU where there is one."""
+    """'auto' takes the GPU where there is one; each process under torchrun takes its own."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and "LOCAL_RANK" in os.environ:
+        name = f"cuda:{os.environ['LOCAL_RANK']}"
     here = {"cpu": 1}
     if torch.accelerator.is_available() and (accelerator := torch.accelerator.current_accelerator()):
         here[accelerator.type] = torch.accelerator.device_count()

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import NoneType
@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.folder import OPTIMIZER, Checkpoint, check_tensors, load_weights
@@ -86,21 +87,24 @@ def run(
     read: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     resume: bool = False,
     tensorboard: bool = False,
+    ranks: Ranks = ALONE,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> RunFolder:
     """Train `job` into the run folder `out`, whose config.json holds `config`.
+
+    Of several processes (`ranks`), whose `job.step` gives all the same weights, the first writes and reports; a signal
+    to any of them stops all after the same step.
 
     `read` brings the config of an earlier version into today's form. Ctrl-C, SIGTERM and SIGHUP finish the running
     step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder that must not be written to,
     FloatingPointError as `job.step` does (the last good checkpoint stays).
     """
-    writer = _summary_writer() if tensorboard else None
+    ranks.check_same((str(out), dict(config), resume), "a configuration")
+    writer = _summary_writer() if tensorboard and ranks.first else None
     folder = RunFolder(out)
-    with (
-        folder.start(config, resume=resume, read=read) as checkpoint,
-        stop_on_signals() as stopped,
-        _board(writer, out, checkpoint) as board,
-    ):
+    with ExitStack() as held, stop_on_signals() as stopped:
+        checkpoint = ranks.from_first(lambda: held.enter_context(folder.start(config, resume=resume, read=read)))
+        board = held.enter_context(_board(writer, out, checkpoint))
         first, best, spent, count = 0, -math.inf, 0.0, 0
         sums = [0.0 for _ in job.averaged]
         validation: float | None = None
@@ -126,8 +130,9 @@ def run(
                 "count": count,
             }
             moments = {n: t for optimizer, own in job.optimizers for n, t in optimizer_state(optimizer, own).items()}
-            held = Checkpoint(step, dict(job.tensors), moments, {**state, **job.state})
-            folder.save(held, best=is_best, for_good=for_good)
+            now = Checkpoint(step, dict(job.tensors), moments, {**state, **job.state})
+            if ranks.first:
+                folder.save(now, best=is_best, for_good=for_good)
 
         for step in range(first, job.steps):
             try:
@@ -145,7 +150,8 @@ def run(
                 means = {name: s / count for s, name in zip(sums, job.averaged, strict=True)}
                 seconds = spent + time.perf_counter() - began
                 row = {"step": done, **numbers, **means, "seconds": seconds, **found}
-                folder.log(row)
+                if ranks.first:
+                    folder.log(row)
                 for key, value in row.items():
                     if board is not None and key != "step" and not key.startswith("seconds"):
                         board.add_scalar(key, value, done)
@@ -155,17 +161,25 @@ def run(
                 is_best, best = signed > best, max(best, signed)
                 keep(done, is_best=is_best, for_good=job.keep_every > 0 and done % job.keep_every == 0)
             try:
-                report(Progress(done, job.steps, first, numbers, validation))
+                if ranks.first:
+                    report(Progress(done, job.steps, first, numbers, validation))
             except OSError:  # a terminal or a pipe that is gone stops the training as a signal does
                 stopped.set()
-            if stopped.is_set() and not at_end:
+            if ranks.any(stopped.is_set()) and not at_end:
                 if not checks:
                     keep(done)
                 raise Interrupted(out, done)
         summary: dict[str, Any] = {"steps": job.steps}
-        if job.larger_is_better is not None:
-            summary |= {"best_step": folder.step("best"), "best_validation": best if job.larger_is_better else -best}
-        folder.finish(summary | {"seconds": spent + time.perf_counter() - began})
+
+        def finish() -> None:
+            score = (
+                {}
+                if job.larger_is_better is None
+                else {"best_step": folder.step("best"), "best_validation": best if job.larger_is_better else -best}
+            )
+            folder.finish(summary | score | {"seconds": spent + time.perf_counter() - began})
+
+        ranks.from_first(finish)  # the others wait for the files
         if stopped.is_set():  # in the last step: the run is whole, but what would follow was not wanted
             raise KeyboardInterrupt
     return folder

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from innerloop.core.episodes import ClassImages
 from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import Ranks, joined
 from innerloop.core.threads import use_threads
 from innerloop.data.dataset import Dataset, of_images
 from innerloop.evaluation import evaluate
@@ -51,10 +52,27 @@ def train(
     ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
     SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`.
 
+    Under torchrun the processes share out the tasks of each meta-batch and of validation; the result is that of one
+    process, to rounding.
+
     Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
     """
     config = replace(config, **_given(config, method, model, data))
+    with joined() as ranks:
+        return _train(config, out, data_dir, ranks, resume=resume, tensorboard=tensorboard, report=report)
+
+
+def _train(
+    config: Config,
+    out: str | os.PathLike[str],
+    data_dir: Path | None,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    tensorboard: bool,
+    report: Callable[[Progress], None],
+) -> RunFolder:
     use_threads(config.threads, stored=resume)
     device = build.choose_device(config.device)
     images = build.load_images(config, data_dir)
@@ -85,6 +103,7 @@ def train(
             kinds.score,
             task_chunk=chunk,
             reduction=config.outer.reduction,
+            ranks=ranks,
         )
         if not math.isfinite(found.loss):
             raise FloatingPointError(
@@ -97,7 +116,9 @@ def train(
     def validate() -> dict[str, float]:
         family = build.tasks(config, images, "val", config.test.query)
         settings = replace(config.test, episodes=config.validation.episodes, seed=_VALIDATION_SEED)
-        found = evaluate(tested, parameters, family, settings, score=kinds.score, task_chunk=chunk, each_step=False)
+        found = evaluate(
+            tested, parameters, family, settings, score=kinds.score, task_chunk=chunk, each_step=False, ranks=ranks
+        )
         return {"validation": found.final.mean}
 
     job = Job(
@@ -119,6 +140,7 @@ def train(
         read=lambda c: Config.from_json(c).to_json(),
         resume=resume,
         tensorboard=tensorboard,
+        ranks=ranks,
         report=report,
     )
 
