@@ -1,7 +1,6 @@
 """Several processes train as one: the same weights, metrics and tests, stopped or killed anywhere."""
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -236,19 +235,8 @@ def test_other_commands_run_in_one_process(monkeypatch: pytest.MonkeyPatch, caps
 @pytest.mark.slow
 def test_torchrun_trains_is_stopped_and_resumes(tmp_path: Path) -> None:
     """The whole command as a user gives it: Ctrl-C reaches torchrun, which tells its processes."""
-    data = [
-        "--data",
-        "sinusoid",
-        "--model.arch",
-        "mlp",
-        "--way",
-        "5",
-        "--outer.steps",
-        "4000",
-        "--outer.meta-batch",
-        "4",
-    ]
-    flags = [*data, "--validation.every", "200", "--validation.episodes", "10", "--test.episodes", "10", "--out", "run"]
+    preset = "--preset sinusoid-10shot --outer.steps 1000 --outer.meta-batch 4 --validation.every 100"
+    flags = [*preset.split(), "--validation.episodes", "10", "--test.episodes", "10", "--out", "run"]
     command = [
         sys.executable,
         "-m",
@@ -262,16 +250,14 @@ def test_torchrun_trains_is_stopped_and_resumes(tmp_path: Path) -> None:
     process = subprocess.Popen([*command, "train", *flags], cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     log = tmp_path / "run" / "metrics.jsonl"
     until = time.monotonic() + 120
-    while not log.exists() and time.monotonic() < until:
+    while not log.exists() and process.poll() is None and time.monotonic() < until:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=120)
     folder = RunFolder(tmp_path / "run")
     assert folder.has("last")
     assert not folder.finished
-    short = [f if f != "4000" else "4000" for f in flags]
-    subprocess.run([*command, "train", *short, "--resume"], cwd=tmp_path, check=True, timeout=300)
-    assert folder.summary["steps"] == 4000
+    subprocess.run([*command, "train", *flags, "--resume"], cwd=tmp_path, check=True, timeout=300)
+    assert folder.summary["steps"] == 1000
     (row,) = folder.evaluations
     assert row["episodes"] == 10
-    shutil.rmtree(tmp_path / "run")

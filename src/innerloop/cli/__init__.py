@@ -14,6 +14,7 @@ from innerloop.version import __version__
 COMMANDS = {
     "study": "train MAML and ANIL and answer: rapid learning or feature reuse? Ends with report.html",
     "train": "train one method into a run folder and test it",
+    "sweep": "train over a grid of options, or random draws, on many cores or a cluster",
     "evaluate": "test a trained run again: other steps, statistics, method or split",
     "analyse": "look into a trained run: freezing, similarity, movement, heads",
     "reproduce": "make a table or figure of the paper again, its number beside ours",

@@ -149,6 +149,11 @@ def _near(path: Path, beside: Sequence[Path]) -> str:
     return did_you_mean(path.name, (p.name for p in beside))
 
 
+def whole_names(args: Sequence[str]) -> list[str]:
+    """The arguments with --model as what it is short for, --model.arch."""
+    return ["--model.arch" + a.removeprefix("--model") if a.partition("=")[0] == "--model" else a for a in args]
+
+
 def value_of(args: Sequence[str], flag: str) -> str | None:
     """The value of `flag` in raw arguments (``--flag value`` or ``--flag=value``; the last one counts)."""
     found = None

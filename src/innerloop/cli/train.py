@@ -39,7 +39,7 @@ class TrainArgs:
 
 def run(args: Sequence[str]) -> int:
     """Train and test."""
-    args = ["--model.arch" + a.removeprefix("--model") if a.partition("=")[0] == "--model" else a for a in args]
+    args = options.whole_names(args)
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
     out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"

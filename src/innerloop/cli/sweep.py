@@ -1,0 +1,97 @@
+"""`innerloop sweep`: many trainings over any options."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from innerloop.cli import options, show
+from innerloop.cli.reproduce import print_result
+from innerloop.errors import InnerloopError
+from innerloop.report.reproduction import write_reproduction
+from innerloop.studies.fan_out import Launcher
+from innerloop.studies.sweep import combinations, sweep
+from innerloop.training import Config
+
+ABOUT = """Train over a grid of any options, or random draws of them, and compare on validation classes.
+
+  innerloop sweep --vary inner.lr=0.1,0.2,0.4 --vary method=maml,anil --seeds 0 1 --jobs 2
+  innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 20 --jobs 8
+  innerloop sweep --vary seed=0,1,2,3 --launcher slurm --option slurm_partition=gpu --option timeout_min=240
+
+All options of `innerloop train` are options here too. The same command goes on with what was stopped. No test episode
+is touched: test the best with `innerloop evaluate RUN`."""
+
+
+@dataclass(frozen=True)
+class SweepArgs:
+    """Options of `innerloop sweep`."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
+    vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """OPTION=VALUE,VALUE,… or, with --draws, OPTION=LOW..HIGH; can be given several times"""
+    draws: int = 0
+    """random draws in place of the whole grid"""
+    seeds: tuple[int, ...] = ()
+    """seeds of each training; by default --seed"""
+    jobs: int = 1
+    """trainings at once, each on one thread"""
+    launcher: Launcher = "local"
+    """local: processes of this machine; slurm: a job each (extra `slurm`); ray: a task each (extra `ray`)"""
+    option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
+    """NAME=VALUE for the launcher: a parameter of submitit's AutoExecutor or of ray.init; can be given several times"""
+    preset: str = "quick"
+    """where the defaults come from"""
+    out: Path = Path("runs/sweep")
+    """the folder of the runs and the result"""
+    data_dir: Path | None = None
+    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+
+
+def run(args: Sequence[str]) -> int:
+    """Sweep, and print the table."""
+    asked = parsed(args)
+    options.check_out(asked.out)
+    if len(set(asked.seeds)) != len(asked.seeds):
+        raise InnerloopError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
+    wrong = [o for o in asked.option if "=" not in o]
+    if wrong:
+        raise InnerloopError(f"--option takes NAME=VALUE, got {wrong[0]}")
+    configs = []
+    for values in combinations(asked.vary, asked.draws, asked.config.seed):
+        if {"seed", "seeds"} & set(values) and asked.seeds:
+            raise InnerloopError("give --seeds, or --vary seed=…, and not both")
+        configs.append((values, parsed([*args, *(a for n, v in values.items() for a in flag(n, v))]).config))
+    if configs[0][1].regression:
+        raise InnerloopError(f"sweep compares accuracies; {configs[0][1].data} is a regression")
+    with show.progress() as bar:
+        sweep(
+            configs,
+            asked.seeds,
+            asked.out,
+            data_dir=asked.data_dir,
+            jobs=asked.jobs,
+            launcher=asked.launcher,
+            options=dict(o.split("=", 1) for o in asked.option),
+            report=lambda done, runs, step, steps: bar(f"{runs} trainings", step, steps, f"{done} finished"),
+        )
+    write_reproduction(asked.out)
+    print_result(asked.out)
+    return 0
+
+
+def flag(option: str, value: str) -> list[str]:
+    """One varied option as `innerloop train` takes it; true and false turn a switch on and off."""
+    if value in ("true", "false"):
+        before, dot, last = option.rpartition(".")
+        return [f"--{before}{dot}{'' if value == 'true' else 'no-'}{last}"]
+    return [f"--{option}", value]
+
+
+def parsed(args: Sequence[str]) -> SweepArgs:
+    """The options, their defaults those of the preset and the method that they name."""
+    args = options.whole_names(args)
+    name, config = options.starting_config(args, "quick")
+    return options.parse(SweepArgs, args, "sweep", default=SweepArgs(config, preset=name), about=ABOUT)
