@@ -95,3 +95,25 @@ def test_switches_and_unknown_options(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not parsed(["--inner.first-order", *flag("inner.first-order", "false")]).config.inner.first_order
     assert cli.run(["sweep", "--vary", "iner.lr=1,2", "--out", str(tmp_path)]) == 2
     assert "inner.lr" in capsys.readouterr().err
+
+
+def test_a_grid_is_drawn_as_lines_and_draws_as_points() -> None:
+    """Catches a line through trainings that have nothing to do with one another."""
+    from innerloop.studies.result import Row, SeedValue
+    from innerloop.studies.sweep import _drawing
+
+    grid = combinations(["inner.lr=0.4,0.1", "method=maml,anil"])
+    rows = [Row(str(i), "accuracy", (SeedValue(0, i / 10),)) for i in range(4)]
+    drawing = _drawing([(v, Config()) for v in grid], rows)
+    assert (drawing.kind, drawing.x) == ("lines", "inner.lr")
+    assert {s.name: (s.x, s.y) for s in drawing.series} == {
+        "method=maml": ([0.1, 0.4], [20.0, 0.0]),
+        "method=anil": ([0.1, 0.4], [30.0, 10.0]),
+    }
+    draws = combinations(["inner.lr=0.1..1.0", "outer.lr=0.001..0.1"], draws=4)
+    drawing = _drawing([(v, Config()) for v in draws], rows)
+    assert drawing.kind == "points"
+    assert [s.panel for s in drawing.series] == ["inner.lr", "outer.lr"]
+    for s in drawing.series:
+        assert sorted(s.y) == [0.0, 10.0, 20.0, 30.0]
+        assert s.x == sorted(float(v[s.name]) for v in draws)

@@ -227,12 +227,14 @@ def _lines(drawing: Value) -> Figure:
 
 
 def _points(drawing: Value) -> Figure:
-    figure, (axes,) = blank(4.2)
-    for i, s in enumerate(drawing["series"]):
-        axes.plot(s["x"], s["y"], _MARKERS[i % 7], color=_COLOURS[i % 7], label=s["name"], fillstyle="none")
-    if drawing["diagonal"]:
-        axes.axline((0.5, 0.5), slope=1, color=FAINT, linewidth=1, linestyle=":")
-    _finish(axes, drawing, many=True)
+    panels = _panels(drawing)
+    figure, all_axes = blank(4.2 if len(panels) == 1 else 3.2 * len(panels), rows=len(panels))
+    for (panel, own), axes in zip(panels.items(), all_axes, strict=True):
+        for i, s in enumerate(own):
+            axes.plot(s["x"], s["y"], _MARKERS[i % 7], color=_COLOURS[i % 7], label=s["name"], fillstyle="none")
+        if drawing["diagonal"]:
+            axes.axline((0.5, 0.5), slope=1, color=FAINT, linewidth=1, linestyle=":")
+        _finish(axes, _in_panel(drawing, panel), many=not panel)
     return figure
 
 

@@ -20,6 +20,8 @@ from innerloop.training import Config
 
 Values = Mapping[str, str]
 """option -> value, as on the command line"""
+_MOST_LINES = 7
+"""in one figure"""
 _RANGE = re.compile(r"(?P<low>[^.,][^,]*?)\.\.(?P<high>[^,]+)")
 
 
@@ -149,14 +151,24 @@ def _file_name(name: str) -> str:
 
 
 def _drawing(configs: Sequence[tuple[Values, Config]], rows: Sequence[Row]) -> Drawing:
-    """Validation accuracy over each option: a panel each, a point a training (mean over seeds)."""
-    series = []
-    for option in configs[0][0]:
-        pairs = [(values[option], r) for (values, _), r in zip(configs, rows, strict=True)]
-        try:
-            pairs.sort(key=lambda p: float(p[0]))
-            x: list[str | int | float] = [float(v) for v, _ in pairs]
-        except ValueError:
-            x = [v for v, _ in pairs]
-        series.append(Series(option, x, [100 * r.mean for _, r in pairs], panel=option))
-    return Drawing("lines", "value", "validation accuracy (%)", tuple(series))
+    """A grid: lines over the first option, one for each combination of the others. Draws, or many such combinations:
+    a panel for each option, a point for each training."""
+    first, *others = configs[0][0]
+    points = [(values, 100 * r.mean) for (values, _), r in zip(configs, rows, strict=True)]
+    lines: dict[str, list[tuple[Values, float]]] = {}
+    for values, y in points:
+        lines.setdefault(", ".join(f"{n}={values[n]}" for n in others), []).append((values, y))
+    y = "validation accuracy (%)"
+    if len(lines) <= _MOST_LINES and all(len(own) == len(next(iter(lines.values()))) for own in lines.values()):
+        return Drawing("lines", first, y, tuple(_series(name or first, first, own) for name, own in lines.items()))
+    return Drawing("points", "its value", y, tuple(_series(n, n, points, panel=n) for n in configs[0][0]))
+
+
+def _series(name: str, option: str, points: Sequence[tuple[Values, float]], panel: str = "") -> Series:
+    pairs = [(values[option], y) for values, y in points]
+    try:
+        pairs.sort(key=lambda p: float(p[0]))
+        x: list[str | int | float] = [float(v) for v, _ in pairs]
+    except ValueError:
+        x = [v for v, _ in pairs]
+    return Series(name, x, [y for _, y in pairs], panel=panel)
