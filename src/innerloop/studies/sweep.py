@@ -159,7 +159,7 @@ def _drawing(configs: Sequence[tuple[Values, Config]], rows: Sequence[Row]) -> D
     for values, y in points:
         lines.setdefault(", ".join(f"{n}={values[n]}" for n in others), []).append((values, y))
     y = "validation accuracy (%)"
-    if len(lines) <= _MOST_LINES and all(len(own) == len(next(iter(lines.values()))) for own in lines.values()):
+    if len(lines) <= _MOST_LINES and all(len(own) > 1 for own in lines.values()):
         return Drawing("lines", first, y, tuple(_series(name or first, first, own) for name, own in lines.items()))
     return Drawing("points", "its value", y, tuple(_series(n, n, points, panel=n) for n in configs[0][0]))
 
