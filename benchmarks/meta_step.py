@@ -3,11 +3,12 @@
     pip install -e . higher==0.2.1 torchopt==0.7.3 graphviz
     python benchmarks/meta_step.py --out results/speed_meta_step.json
 
-MAML and ANIL, Omniglot 20-way 1-shot and mini-ImageNet 5-way 1-shot, in the shapes of their published settings, on
-random images. The peers are a loop over tasks with `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`,
-each on a net of torch's own layers, with the convolution's bias that those nets have, and the fairest of all: a loop
-that leaves the bias out, keeps images and net in channels-last memory and takes ANIL's features once. All
-meta-gradients are compared in float64 before anything is timed in float32. One thread, CPU time of the process; in
+MAML, first-order MAML and ANIL, Omniglot 20-way 1-shot, mini-ImageNet and CIFAR-FS 5-way 1-shot, in the shapes of their
+published settings, on random images, with malloc set as the command line sets it. The peers are a loop over tasks with
+`torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`, each on a net of torch's own layers, with the
+convolution's bias that those nets have, and the fairest of all: a loop that leaves the bias out, keeps images and net
+in channels-last memory and takes ANIL's features once. This library without its compiled kernel is in the table too.
+All meta-gradients are compared in float64 before anything is timed in float32. One thread, CPU time of the process; in
 each round all contenders run one after the other, each round begins with the next one, and a ratio is the median over
 rounds of (peer's time / innerloop's time in that round).
 """
@@ -27,6 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerloop.cli.memory import keep_freed_memory
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
@@ -34,7 +36,7 @@ from innerloop.core.losses import cross_entropy
 from innerloop.core.outer import meta_gradient
 from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
-from innerloop.models import conv4
+from innerloop.models import conv4, kernel
 
 Gradient = dict[str, Tensor]
 EPS = 1e-3
@@ -83,15 +85,23 @@ class Setting:
 SETTINGS = (
     Setting("omniglot 20-way 1-shot", 20, 1, 16, 1, 28, 64, pool=False, inner_lr=0.1),
     Setting("mini-imagenet 5-way 1-shot", 5, 15, 4, 3, 84, 32, pool=True, inner_lr=0.01),
+    Setting("cifar-fs 5-way 1-shot", 5, 15, 4, 3, 32, 64, pool=True, inner_lr=0.01),
 )
+KERNEL, NO_KERNEL = kernel._kernel(), (None, kernel.KernelStatus("off", "for comparison"))
+METHODS = (("maml", "all"), ("fomaml", "all"), ("anil", "head"))
 
 
-def innerloop_step(s: Setting, blocks: str, e: Episodes) -> Callable[[], Gradient]:
-    """This library, a task at a time (its default on a CPU)."""
+def innerloop_step(s: Setting, method: str, e: Episodes, *, compiled: bool = True) -> Callable[[], Gradient]:
+    """This library, a task at a time (its default on a CPU). `compiled`: with its kernel."""
     model = s.model()
-    predict = predictor(model, InnerLoop(blocks=blocks, steps=s.inner_steps, lr=s.inner_lr))
-    weights = slow_weights(model)
-    return lambda: meta_gradient(predict, weights, e, cross_entropy, task_chunk=1).gradient
+    inner = InnerLoop(blocks=dict(METHODS)[method], steps=s.inner_steps, lr=s.inner_lr, first_order=method == "fomaml")
+    predict, weights = predictor(model, inner), slow_weights(model)
+
+    def step() -> Gradient:
+        kernel._found = KERNEL if compiled else NO_KERNEL
+        return meta_gradient(predict, weights, e, cross_entropy, task_chunk=1).gradient
+
+    return step
 
 
 class Norm(nn.Module):
@@ -115,7 +125,7 @@ class Net(nn.Module):
         super().__init__()
         width, stride = [s.channels, *[s.filters] * 4], 1 if s.pool else 2
         convs = {f"conv{i}": nn.Conv2d(width[i - 1], s.filters, 3, stride, 1, bias=not lean) for i in range(1, 5)}
-        head = nn.Linear(s.filters * (25 if s.pool else 1), s.way)
+        head = nn.Linear(s.filters * ((s.image_size // 16) ** 2 if s.pool else 1), s.way)
         self.adapted = nn.ModuleDict({**convs, "head": head})
         self.norms = nn.ModuleList(Norm(s.filters) for _ in range(4))
         self.pool, self.lean = s.pool, lean
@@ -162,9 +172,10 @@ def over_tasks(net: Net, e: Episodes, task_loss: Callable[[Episodes], Tensor]) -
 
 
 def plain_loop(
-    s: Setting, blocks: str, e: Episodes, *, once: bool = False, lean: bool = False
+    s: Setting, method: str, e: Episodes, *, once: bool = False, lean: bool = False
 ) -> Callable[[], Gradient]:
     """`torch.autograd.grad(create_graph=True)` and `functional_call`. `once`: ANIL's support features once."""
+    blocks, second = dict(METHODS)[method], method != "fomaml"
     net = Net(s, lean=lean)
     if lean:
         e = replace(e, support_x=_channels_last(e.support_x), query_x=_channels_last(e.query_x))
@@ -181,7 +192,7 @@ def plain_loop(
         support = net.body(e.support_x[0]) if once else e.support_x[0]
         for _ in range(s.inner_steps):
             loss = (head_loss if once else loss_of)(fast, support, e.support_y[0])
-            grads = torch.autograd.grad(loss, list(fast.values()), create_graph=True)
+            grads = torch.autograd.grad(loss, list(fast.values()), create_graph=second)
             fast = {n: w - s.inner_lr * g for (n, w), g in zip(fast.items(), grads, strict=True)}
         return loss_of(fast, e.query_x[0], e.query_y[0])
 
@@ -193,11 +204,11 @@ def _channels_last(x: Tensor) -> Tensor:
     return x.movedim(2, -1).contiguous().movedim(-1, 2)
 
 
-def with_higher(s: Setting, blocks: str, e: Episodes) -> Callable[[], Gradient]:
+def with_higher(s: Setting, method: str, e: Episodes) -> Callable[[], Gradient]:
     """`higher.innerloop_ctx`; for ANIL over the head alone, on features computed once."""
     import higher
 
-    net = Net(s)
+    net, blocks = Net(s), dict(METHODS)[method]
     part = net if blocks == "all" else net.adapted["head"]
     learner = torch.optim.SGD(net.adapted.parameters() if blocks == "all" else part.parameters(), lr=s.inner_lr)
 
@@ -213,11 +224,11 @@ def with_higher(s: Setting, blocks: str, e: Episodes) -> Callable[[], Gradient]:
     return lambda: over_tasks(net, e, task_loss)
 
 
-def with_torchopt(s: Setting, blocks: str, e: Episodes) -> Callable[[], Gradient]:
+def with_torchopt(s: Setting, method: str, e: Episodes) -> Callable[[], Gradient]:
     """`torchopt.MetaSGD`; for ANIL over the head alone, on features computed once."""
     import torchopt
 
-    net = Net(s)
+    net, blocks = Net(s), dict(METHODS)[method]
     head = net.adapted["head"]
     optimizer = torchopt.MetaSGD(net.adapted if blocks == "all" else head, lr=s.inner_lr)
     start = torchopt.extract_state_dict(net, by="reference"), torchopt.extract_state_dict(optimizer)
@@ -238,25 +249,32 @@ def with_torchopt(s: Setting, blocks: str, e: Episodes) -> Callable[[], Gradient
     return lambda: over_tasks(net, e, task_loss)
 
 
-def contenders(s: Setting, blocks: str) -> tuple[dict[str, Callable[[], Gradient]], dict[str, str]]:
+def contenders(s: Setting, method: str) -> tuple[dict[str, Callable[[], Gradient]], dict[str, str]]:
     """The ways to compute the meta-gradient, and why some cannot be run here."""
     e = s.episodes()
-    ways = {"innerloop": innerloop_step(s, blocks, e), "plain loop": plain_loop(s, blocks, e)}
-    if blocks == "head":
-        ways["plain loop, features once"] = plain_loop(s, blocks, e, once=True)
-    ways["plain loop, channels-last"] = plain_loop(s, blocks, e, once=blocks == "head", lean=True)
+    ways = {
+        "innerloop": innerloop_step(s, method, e),
+        "innerloop, no kernel": innerloop_step(s, method, e, compiled=False),
+    }
+    ways["plain loop"] = plain_loop(s, method, e)
+    if method == "anil":
+        ways["plain loop, features once"] = plain_loop(s, method, e, once=True)
+    ways["plain loop, channels-last"] = plain_loop(s, method, e, once=method == "anil", lean=True)
     missing: dict[str, str] = {}
     for name, make in {"higher": with_higher, "torchopt": with_torchopt}.items():
+        if method == "fomaml":
+            missing[name] = "has no first-order form of its own"
+            continue
         try:
-            ways[name] = make(s, blocks, e)
+            ways[name] = make(s, method, e)
         except ImportError as error:
             missing[name] = f"{type(error).__name__}: {error}"
     return ways, missing
 
 
-def check(s: Setting, blocks: str) -> dict[str, float]:
+def check(s: Setting, method: str) -> dict[str, float]:
     """Norm of (the peer's meta-gradient − innerloop's) / norm of innerloop's, in float64 on two tasks."""
-    ways, _ = contenders(replace(s, dtype=torch.float64, meta_batch=2), blocks)
+    ways, _ = contenders(replace(s, dtype=torch.float64, meta_batch=2), method)
     ours = ways.pop("innerloop")()
     norm = torch.stack([g.norm() for g in ours.values()]).norm()
     found = {}
@@ -269,10 +287,10 @@ def check(s: Setting, blocks: str) -> dict[str, float]:
     return found
 
 
-def cell(s: Setting, method: str, blocks: str, rounds: int) -> dict:
+def cell(s: Setting, method: str, rounds: int) -> dict:
     """One setting and method: medians of CPU seconds, and of ratios round by round."""
-    ways, missing = contenders(s, blocks)
-    difference = check(s, blocks)
+    ways, missing = contenders(s, method)
+    difference = check(s, method)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     names = list(ways)
     for i in range(rounds):
@@ -309,6 +327,7 @@ def machine() -> dict[str, str | int]:
         "processor": processor,
         "cores": os.cpu_count() or 0,
         "threads": torch.get_num_threads(),
+        "kernel": KERNEL[1].state,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "commit": commit.stdout.strip(),
@@ -318,21 +337,24 @@ def machine() -> dict[str, str | int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="times four in the shortest cell")
+    parser.add_argument("--tasks", type=int, help="of a meta-batch; the published number where it is not given")
     parser.add_argument("--only", default="", help="run the cells whose 'setting method' contains this")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
+    settings = [replace(s, meta_batch=given.tasks or s.meta_batch) for s in SETTINGS]
     where = machine()
     cells = [
-        cell(s, method, blocks, given.rounds if s.pool or method == "maml" else 4 * given.rounds)
-        for s in SETTINGS
-        for method, blocks in (("maml", "all"), ("anil", "head"))
+        cell(s, method, given.rounds if s.pool or method == "maml" else 4 * given.rounds)
+        for s in settings
+        for method, _ in METHODS
         if given.only in f"{s.name} {method}"
     ]
     result = {
         "what": "one meta-step, CPU seconds; ratio = median over rounds of (peer / innerloop)",
         "machine": where,
-        "settings": [asdict(s) | {"dtype": str(s.dtype)} for s in SETTINGS],
+        "settings": [asdict(s) | {"dtype": str(s.dtype)} for s in settings],
         "cells": cells,
     }
     if given.out:

@@ -47,7 +47,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
     """No kernel was looked for yet; the size of the images does not matter."""
     monkeypatch.delenv("INNERLOOP_KERNEL", raising=False)
     monkeypatch.setattr(kernel, "_found", None)
-    monkeypatch.setattr(kernel, "SMALLEST", {1: 0, 2: 0})
+    monkeypatch.setattr(kernel, "SMALLEST", dict.fromkeys(kernel.SMALLEST, 0))
 
 
 @pytest.fixture

@@ -125,6 +125,12 @@ def linear_of_tasks(
     return F.linear(x, weight, shift) if shift is None or shift.ndim == 1 else F.linear(x, weight) + shift
 
 
+def as_images_lie(weight: Tensor) -> Tensor:
+    """A convolution's kernels on a CPU in the memory layout of its images, or each call would convert them anew."""
+    kernels = weight.ndim == 4 and weight.device.type == "cpu"
+    return weight.contiguous(memory_format=torch.channels_last) if kernels else weight
+
+
 def check_sharing(model: nn.Sequential) -> None:
     """Raise if two blocks share a parameter: whether it adapts could not be said block by block."""
     owner: dict[int, str] = {}

@@ -17,6 +17,7 @@ from innerloop.core.bind import lacking
 from innerloop.core.functional import (
     Blocks,
     Weights,
+    as_images_lie,
     block_of,
     check_sharing,
     forward,
@@ -136,7 +137,7 @@ def adapt_path(
         raise InnerloopError(f"step_weights name {unknown[0]!r}, which is no parameter{did_you_mean(unknown[0], slow)}")
     if shared := [n for n in step_weights or {} if n in names]:
         raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
-    begin = {n: _laid_out(slow[n]).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
+    begin = {n: as_images_lie(slow[n]).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
     fast = begin if track else {n: w.detach() for n, w in begin.items()}
     anchor = fast
     if each_step or not names or not inner.steps:
@@ -192,12 +193,6 @@ def adapt_path(
             fast = {n: w - step_rates[n] * pull[n] for n, w in fast.items()}
         if each_step or step + 1 == inner.steps:
             yield fast
-
-
-def _laid_out(weight: Tensor) -> Tensor:
-    """A convolution's kernels on a CPU in the memory layout of its images: else each step would convert them anew."""
-    kernels = weight.ndim == 4 and weight.device.type == "cpu"
-    return weight.contiguous(memory_format=torch.channels_last) if kernels else weight
 
 
 def at_step(slow: Weights, step_weights: Weights | None, step: int) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Weights
+from innerloop.core.functional import Weights, as_images_lie
 from innerloop.core.losses import Loss, check_per_task, per_task
 from innerloop.core.ranks import ALONE, Ranks
 from innerloop.errors import InnerloopError, did_you_mean
@@ -118,7 +118,7 @@ def objective_gradient(
     value = 0.0
     scores: list[Tensor] = []
     for chunk in parts:
-        losses, prediction = objective(parameters, chunk)
+        losses, prediction = objective({n: as_images_lie(p) for n, p in parameters.items()}, chunk)
         check_per_task(losses, len(chunk), objective, differentiable=True)
         part = losses.sum() * weight
         grads = torch.autograd.grad(part, list(leaves.values()), allow_unused=True)
