@@ -28,7 +28,6 @@ author = "The innerloop authors"
 copyright = "the innerloop authors, Apache-2.0"
 version = release = innerloop.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
-nitpicky = False
 
 html_theme = "furo"
 html_title = "innerloop"
@@ -40,10 +39,8 @@ html_math_renderer = "mathml"
 html_theme_options = {"navigation_with_keys": True}
 pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 
-myst_enable_extensions = ["dollarmath", "deflist", "colon_fence"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4
-myst_links_external_new_tab = False
-copybutton_exclude = ".linenos, .gp"
 
 del Bound.__dataclass_fields__  # so that signatures show Annotated[int, 'at least 1'] and not a lambda
 Bound.__repr__ = lambda bound: repr(bound.words)
@@ -110,7 +107,7 @@ def command_line() -> str:
     for command in cli.COMMANDS:
         text = printed(command)
         parts += [f"## innerloop {command}", f"```text\n{text}\n```"]
-        for action in dict.fromkeys(re.findall(rf"^(?:usage:)? +innerloop {command} ([a-z]+)", text, re.M)):
+        for action in dict.fromkeys(re.findall(rf"^(?:usage:)? +innerloop {command} ([a-z]+)(?= |$)", text, re.M)):
             own = printed(command, action)
             parts += [f"### innerloop {command} {action}", f"```text\n{own}\n```"] if own != text else []
     return "\n\n".join(parts) + "\n"
