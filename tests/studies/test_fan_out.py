@@ -22,6 +22,13 @@ def wanted(folder: Path) -> list[Training]:
     return [Training(c, folder / f"seed{c.seed}") for c in RUNS]
 
 
+def tests_are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In other processes too."""
+    here = Path(__file__).parent
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(here), str(here.parent), before])))
+
+
 def fails(item: int) -> None:
     if item == 1:
         raise InnerloopError("the second cannot be")
@@ -75,8 +82,9 @@ def test_ctrl_c_stops_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_slurm_by_submitit(tmp_path: Path) -> None:
+def test_slurm_by_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitit's own executor of local processes in the place of a cluster."""
+    tests_are_importable(monkeypatch)
     pytest.importorskip("submitit")
     options = {"cluster": "local", "timeout_min": "5"}
     assert fan_out(train_one, wanted(tmp_path / "a"), launcher="slurm", options=options, logs=tmp_path / "logs") == {}
@@ -108,9 +116,7 @@ def _kill_with_a_checkpoint(folder: Path) -> None:
 def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(tmp_path: Path, monkeypatch) -> None:
     pytest.importorskip("ray")
     monkeypatch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
-    monkeypatch.setenv(
-        "PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
-    )
+    tests_are_importable(monkeypatch)
     longer = replace(SINES, outer=replace(SINES.outer, steps=400))
     runs = [Training(replace(longer, seed=s), tmp_path / "ray" / f"seed{s}") for s in (0, 1)]
     assert fan_out(killed_once, runs, jobs=2, launcher="ray") == {}

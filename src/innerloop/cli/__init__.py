@@ -23,7 +23,9 @@ COMMANDS = {
     "dagan": "train a generator of further images of a class, and look at what it makes of unseen ones",
     "rl": "meta-reinforcement learning: train, evaluate and draw MAML and ANIL policies",
     "playground": "open a page in the browser: meta-train MAML live, and watch it adapt",
+    "runs": "list, compare and delete run folders",
     "data": "list, fetch and check data sets",
+    "doctor": "what this installation has: versions, kernel, data, extras",
 }
 
 _LIGHTEST = "--task-chunk (1 needs least), --outer.meta-batch or --query"

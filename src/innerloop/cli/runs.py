@@ -1,0 +1,170 @@
+"""`innerloop runs list | compare | delete`."""
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+
+from innerloop.cli import options, show
+from innerloop.core.statistics import paired_difference
+from innerloop.errors import InnerloopError
+from innerloop.runs import RunFolder
+from innerloop.training import Config
+
+USAGE = """usage: innerloop runs list [FOLDER]
+       innerloop runs compare RUN RUN …
+       innerloop runs delete RUN …
+
+list      the runs in FOLDER (default: runs) and below: method, data, steps, validation, test
+compare   the test accuracies of runs, and their differences to the first on the same episodes
+delete    remove run folders: whole ones of ours only, and none that is being trained"""
+
+ACTIONS = ("list", "compare", "delete")
+SAME = ("split", "data", "shot", "query", "augment_support")
+"""entries of eval.json that two tests must share to have the same episodes, beside the settings of the episodes"""
+
+
+@dataclass(frozen=True)
+class RunsArgs:
+    """Options of an action."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = ()
+    """run folders; for list, one folder that holds some"""
+
+
+def run(args: Sequence[str]) -> int:
+    """List, compare or delete."""
+    if not args or {"-h", "--help"} & set(args):
+        print(USAGE)
+        return 0
+    action, *rest = args
+    if action not in ACTIONS:
+        return options.no_action("runs", action, ACTIONS)
+    paths = options.parse(RunsArgs, rest, f"runs {action}").paths
+    if action == "list":
+        if len(paths) > 1:
+            raise InnerloopError(f"runs list takes one folder, got {len(paths)}")
+        return show_list(*paths or [Path("runs")])
+    for path in paths:
+        options.check_run(path)
+    if action == "delete":
+        if not paths:
+            raise InnerloopError("which runs? Give their folders; 'innerloop runs list' shows them")
+        return delete(paths)
+    if len(set(paths)) != len(paths) or len(paths) < 2:
+        raise InnerloopError(f"runs compare takes two different run folders or more, got {len(set(paths))}")
+    return show_comparison(paths)
+
+
+def found_in(folder: Path) -> Iterator[RunFolder]:
+    """The run folders in `folder` and below, in the order of their names."""
+    for file in sorted(folder.rglob("config.json")):
+        run = RunFolder(file.parent)
+        if (run.path / "env.json").exists():
+            yield run
+
+
+def show_list(folder: Path) -> int:
+    """One line a run."""
+    if not folder.is_dir():
+        raise InnerloopError(f"there is no folder {folder}; give the one that holds your runs")
+    rows = [line(run, folder) for run in found_in(folder)]
+    if not rows:
+        print(f"{folder} holds no runs")
+        return 0
+    show.table(f"runs in {folder}", ("run", "what", "steps", "validation", "test"), rows)
+    return 0
+
+
+def line(run: RunFolder, folder: Path) -> tuple[str, ...]:
+    """Name, what is trained, steps, validation and test of a run; a dash for what is not there or cannot be read."""
+    name = str(run.path.relative_to(folder)) if run.path != folder else run.path.name
+    try:
+        c = run.config
+        what = " ".join(str(c[k]) for k in ("kind", "method", "data", "env") if c.get(k))
+        if "way" in c:
+            what += f" {c['way']}-way {c.get('shot')}-shot"
+        if run.finished:
+            summary = run.summary
+            steps, best = f"{summary['steps']:,}", summary.get("best_validation")
+        else:
+            rows = run.metrics
+            last = rows[-1] if rows else {}
+            steps, best = f"{last.get('step', 0):,}, unfinished", last.get("validation")
+        own = [e for e in run.evaluations if e.get("method") == c.get("method") and e.get("split") == "test"]
+        tested = f"{_number(own[-1])} ± {own[-1]['ci95'] * _scale(own[-1]):.2f}" if own else "–"
+        accuracy = not {"kind", "env"} & set(c) and not Config.from_json(c).regression
+        scale = 100 if accuracy else 1
+        return name, what, steps, "–" if best is None else f"{scale * best:.2f}", tested
+    except (InnerloopError, KeyError, TypeError) as error:
+        return name, f"cannot be read: {error}", "–", "–", "–"
+
+
+def _scale(test: Mapping[str, Any]) -> int:
+    return 100 if test.get("metric") == "accuracy" else 1
+
+
+def _number(test: Mapping[str, Any]) -> str:
+    return f"{_scale(test) * test['mean']:.2f}"
+
+
+def show_comparison(paths: Sequence[Path]) -> int:
+    """The last test of each run by its own method, and the paired difference to the first run's."""
+    tests = [_test(RunFolder(p)) for p in paths]
+    first = tests[0]
+    rows = []
+    for path, test in zip(paths, tests, strict=True):
+        gap = "–"
+        if test is not first:
+            for key in (*SAME, *(f"settings.{k}" for k in ("episodes", "query", "seed"))):
+                mine, other = (_entry(t, key) for t in (test, first))
+                if mine != other:
+                    raise InnerloopError(
+                        f"{path} was tested with {key} {mine!r}, {paths[0]} with {other!r}, so not on the same "
+                        "episodes; test both alike with 'innerloop evaluate'"
+                    )
+            found = paired_difference(torch.tensor(test["per_episode"]), torch.tensor(first["per_episode"]))
+            gap = f"{_scale(test) * found.mean:+.2f} ± {_scale(test) * found.ci95:.2f}"
+        rows.append((str(path), test["method"], f"{_number(test)} ± {_scale(test) * test['ci95']:.2f}", gap))
+    show.table(
+        f"{first['metric']} on {first['data']}, {first['split']} classes",
+        ("run", "method", "mean ± ci95", "difference to the first, paired ± ci95"),
+        rows,
+        f"{first['episodes']} episodes, the same for all; ci95 is over episodes of one model, not over seeds",
+    )
+    return 0
+
+
+def _entry(test: Mapping[str, Any], key: str) -> Any:
+    value: Any = test
+    for part in key.split("."):
+        value = value.get(part)
+    return value
+
+
+def _test(run: RunFolder) -> dict[str, Any]:
+    method = run.config.get("method")
+    own = [
+        e
+        for e in run.evaluations
+        if e.get("method") == method and e.get("split") == "test" and not e.get("augment_support")
+    ]
+    if not own or not isinstance(own[-1].get("per_episode"), list):
+        raise InnerloopError(f"{run.path} has no test of its own method yet: innerloop evaluate {run.path}")
+    return own[-1]
+
+
+def delete(paths: Sequence[Path]) -> int:
+    """Remove the folders, after all were found to be free."""
+    for path in paths:
+        with RunFolder(path).alone():
+            pass
+    for path in paths:
+        with RunFolder(path).alone():
+            shutil.rmtree(path)
+        print(f"deleted {path}")
+    return 0
