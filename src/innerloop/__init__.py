@@ -70,6 +70,8 @@ if TYPE_CHECKING:
     from innerloop.models import mlp as mlp
     from innerloop.models import resnet12 as resnet12
     from innerloop.models.pretrained import pretrained as pretrained
+    from innerloop.studies.table import Claim as Claim
+    from innerloop.studies.table import Table as Table
     from innerloop.training import Config as Config
     from innerloop.training import Job as Job
     from innerloop.training import load_run as load_run
@@ -162,6 +164,7 @@ _WHERE = {
         "similarity",
         "step_costs",
     ),
+    "studies.table": ("Claim", "Table"),
     # for pictures of your own
     "estimator": (
         "FewShotClassifier",

@@ -44,11 +44,11 @@ def test_every_function_that_is_named_exists() -> None:
     assert named > 20
 
 
-def test_every_experiment_is_in_it() -> None:
-    from innerloop.studies import EXPERIMENTS
+def test_every_table_is_in_it() -> None:
+    from innerloop.studies import TABLES
 
-    for e in EXPERIMENTS:
-        assert f"`{e.name}`" in METHOD
+    for t in TABLES:
+        assert f"`{t.name}`" in METHOD
 
 
 def slug(heading: str) -> str:

@@ -78,6 +78,24 @@ def made_up_summary() -> dict[str, Any]:
             "lowest_body_cka": {"block": "conv4", "mean": low, "ci95": 0.0042},
         }
 
+    def dial(method: str, scale: float, whole: float, lost: float, share: float, holds: bool | None) -> dict[str, Any]:
+        def test(change: float) -> dict[str, Any]:
+            difference = {"mean": change, "ci95": 0.0057 * (change != 0)}
+            return {"mean": whole + change, "ci95": 0.0072, "episodes": 600, "difference": difference}
+
+        return {
+            "method": method,
+            "head_scale": scale,
+            "whole": test(0.0),
+            "frozen": test(lost),
+            "zeros": test(-0.0021),
+            "nil": test(-0.0033),
+            "lowest_body": {"cka": 0.961, "cca": 0.938, "cca98": 0.945},
+            "moved": dict(zip(BLOCKS, [0.04, 0.05, 0.06, 0.09, 1.315], strict=True)),
+            "share": {"mean": share, "ci95": 0.0043},
+            "claims": [{"claim": "The body need not adapt", "holds": holds, "evidence": ""}],
+        }
+
     def head(name: str, mean: float, first: bool = False) -> dict[str, Any]:
         difference = {"mean": mean - 0.8612, "ci95": 0.0 if first else 0.0049}
         return {"name": name, "mean": mean, "ci95": 0.0075, "episodes": 600, "difference": difference}
@@ -115,6 +133,7 @@ def made_up_summary() -> dict[str, Any]:
         "config": {"way": 5},
         "methods": {
             "maml": trained("MAML", 0.2013, 0.8612, 171.3),
+            "maml_small": trained("MAML, small head start", 0.2009, 0.8719, 170.6),
             "anil": trained("ANIL", 0.1987, 0.8574, 95.2),
             "nil": fixed("NIL (ANIL's body, no inner loop)", 0.8633, "attention over cosines"),
             "nil_maml": fixed("NIL (MAML's body, no inner loop)", 0.8556, ""),
@@ -127,11 +146,33 @@ def made_up_summary() -> dict[str, Any]:
         ],
         "movement": {
             "maml": movement([0.041, 0.052, 0.063, 0.094, 1.315]),
+            "maml_small": movement([0.021, 0.022, 0.023, 0.024, 1.715]),
             "anil": movement([0, 0, 0, 0, 1.428]),
         },
         "freezing": freezing,
         "cka": {"maml": cka([0.998, 0.994, 0.987, 0.961, 0.412]), "anil": cka([1, 1, 1, 1, 0.377])},
         "cca": {"maml": cka([0.983, 0.971, 0.959, 0.938, 0.443]), "anil": cka([1, 1, 1, 1, 0.466])},
+        "cca98": {"maml": cka([0.985, 0.975, 0.965, 0.945, 0.455]), "anil": cka([1, 1, 1, 1, 0.477])},
+        "still": [
+            {
+                "head": "NIL",
+                "mean": 0.8557,
+                "ci95": 0.0074,
+                "episodes": 600,
+                "difference": {"mean": -0.0055, "ci95": 0.0021},
+            },
+            {
+                "head": "head from zeros",
+                "mean": 0.8533,
+                "ci95": 0.0078,
+                "episodes": 600,
+                "difference": {"mean": -0.0079, "ci95": 0.0025},
+            },
+        ],
+        "dial": [
+            dial("maml", 1.0, 0.8612, -0.1371, 0.071, None),
+            dial("maml_small", 0.05, 0.8719, 0.0012, 0.913, True),
+        ],
         "early": [
             checkpoint(500, 0.6123, 0.5811, 0.907),
             checkpoint(1000, 0.7345, 0.7191, 0.933),
@@ -156,8 +197,16 @@ def made_up_summary() -> dict[str, Any]:
             "note": "CPU time, medians of interleaved repeats",
         },
         "verdict": {
-            "answer": "feature reuse",
+            "answer": "it depends on the head's start",
+            "answers": {"maml": "mixed", "maml_small": "feature reuse"},
             "claims": [
+                {
+                    "claim": "The body need not adapt",
+                    "predicate": "frozen − not ≥ −2 points",
+                    "holds": None,
+                    "evidence": "−1.9 ± 0.4",
+                    "paper_data": ["mini_imagenet"],
+                },
                 {
                     "claim": "ANIL is as accurate as MAML",
                     "holds": True,

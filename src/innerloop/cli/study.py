@@ -11,13 +11,14 @@ from rich.text import Text
 from innerloop.cli import options, show
 from innerloop.cli.train import detail
 from innerloop.errors import InnerloopError
-from innerloop.report import ReportError, tables, write_report
+from innerloop.report import ReportError, answer, tables, write_report
 from innerloop.runs import RunError, read_json
 from innerloop.studies import Stage, study
 from innerloop.training import Config, Interrupted
 
 ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANIL from the same start on the same
-episodes, test both and NIL, look at how the inner loop changes weights and representations, and write report.html.
+episodes, and MAML once more with 20 times smaller first weights of its head; test them and NIL, freeze the body, look
+at how the inner loop changes weights and representations, and write report.html.
 
 Without options: glyphs (letters of many scripts, drawn on this machine, no download), 5-way 1-shot, a few minutes
 on two CPU cores. `--data omniglot` does it on the real Omniglot.
@@ -75,6 +76,6 @@ def finish(out: Path) -> int:
     summary = read_json(out / "summary.json")
     for title, header, rows, note in tables(summary):
         show.table(title, header, rows, note)
-    show.console.print("\nThe answer of this run:", Text(summary["verdict"]["answer"], style="bold"))
+    show.console.print(Text(f"\n{answer(summary)}", style="bold"))
     show.console.print(f"Look at {page.resolve()}  (numbers: {out / 'summary.json'})")
     return 0

@@ -1,6 +1,8 @@
 """How many CPU threads PyTorch uses."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -26,3 +28,14 @@ def use_threads(threads: int, *, stored: bool = False) -> int:
     if threads:
         torch.set_num_threads(threads)
     return threads
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One thread inside, as many as before behind: for times that compare."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

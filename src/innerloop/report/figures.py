@@ -12,13 +12,14 @@ from innerloop.report.episode_picture import draw_episodes
 from innerloop.report.formats import milliseconds, ratio
 from innerloop.report.style import FAINT, INK, look
 from innerloop.report.summary import Episodes, Summary
-from innerloop.report.tables import cut, label
+from innerloop.report.tables import cut, label, setting
 
 
 def figures(summary: Summary, episodes: Episodes | None) -> dict[str, Callable[[], Figure]]:
     """name → how to draw it, for those figures that the study has numbers for, in the order of the page."""
     methods = summary["methods"].values()
     wanted: dict[str, tuple[Any, Callable[[], Figure]]] = {
+        "dial": (len(summary.get("dial") or []) > 1, lambda: draw_dial(summary)),
         "episodes": (episodes is not None, lambda: draw_episodes(summary, episodes)),  # type: ignore[arg-type]
         "training": (any(m.get("curve") for m in methods), lambda: draw_training(summary)),
         "steps": (any(len(m.get("steps") or []) > 1 for m in methods), lambda: draw_steps(summary)),
@@ -28,7 +29,52 @@ def figures(summary: Summary, episodes: Episodes | None) -> dict[str, Callable[[
         "early": (len(summary.get("early") or []) > 1, lambda: draw_early(summary)),
         "cost": (summary.get("cost"), lambda: draw_cost(summary)),
     }
-    return {name: draw for name, (there, draw) in wanted.items() if there}
+    return {name: _named(summary, draw) for name, (there, draw) in wanted.items() if there}
+
+
+def _named(summary: Summary, draw: Callable[[], Figure]) -> Callable[[], Figure]:
+    """The figure with the name of its data."""
+
+    def drawn() -> Figure:
+        figure = draw()
+        figure.supxlabel(setting(summary), fontsize=9, x=0.995, ha="right")
+        return figure
+
+    return drawn
+
+
+TESTS = {
+    "whole": "all blocks adapt",
+    "frozen": "frozen: head as trained",
+    "zeros": "frozen: head from zeros",
+    "nil": "frozen: no head (NIL)",
+}
+
+
+def draw_dial(summary: Summary) -> Figure:
+    """Accuracy of MAML's two models, all adapting and with the body frozen in three ways."""
+    dial = summary["dial"]
+    figure, (axes,) = blank(3.6)
+    width = 0.8 / len(TESTS)
+    looks = [look(m) for m in ("maml", "anil", "nil_maml", "nil")]
+    for i, ((key, title), how) in enumerate(zip(TESTS.items(), looks, strict=True)):
+        found = [(j, d[key]) for j, d in enumerate(dial) if d.get(key)]
+        at = [j + (i - (len(TESTS) - 1) / 2) * width for j, _ in found]
+        heights, errors = [100 * e["mean"] for _, e in found], [100 * e["ci95"] for _, e in found]
+        axes.bar(at, heights, width * 0.92, yerr=errors, color=how.colour, hatch=how.hatch, edgecolor="#ffffff",
+                 linewidth=0, ecolor=INK, capsize=2.5, label=title)  # fmt: skip
+        for x, y, e in zip(at, heights, errors, strict=True):
+            axes.annotate(f"{y:.1f}", (x, y + e), xytext=(0, 2), textcoords="offset points", ha="center", fontsize=9)
+    axes.set_xlim(-0.5, len(dial) - 0.25)  # room for a word
+    _chance(axes, summary)
+    named = ["ordinary" if d["head_scale"] == 1 else f"{1 / d['head_scale']:.0f} times smaller" for d in dial]
+    axes.set_xticks(range(len(dial)), [f"{n}\nfirst head weights" for n in named])
+    axes.set_ylim(0, 104)
+    axes.set_ylabel("test accuracy, %")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2, title="bar ends: ci95", title_fontsize=9,
+                alignment="left")  # fmt: skip
+    grid(axes)
+    return figure
 
 
 def draw_training(summary: Summary) -> Figure:

@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from innerloop.errors import cut, quoted
-from innerloop.report.captions import CCA, CKA, HEADS, PAPER, Words, answer, words
+from innerloop.report.captions import ASKS, CCA, CKA, DIAL, HEADS, PAPER, Words, answer, verdict_in_words, words
 from innerloop.report.drawing import inline, png, style, svg
 from innerloop.report.figures import figures
 from innerloop.report.formats import duration
@@ -76,11 +76,15 @@ def _render(summary: Summary, by_name: dict[str, Table], shown: list[Shown]) -> 
     )
     return environment.get_template("report.html.j2").render(
         answer=answer(summary),
+        asks=ASKS,
+        verdict=verdict_in_words(summary),
+        dial=DIAL,
         tables=by_name,
         methods=list(summary["methods"]),
         look=look,
         variable=variable,
         shown=shown,
+        protocol=("freezing", "similarity", "movement", "early", "steps"),
         made=_made(summary),
         date=str(summary.get("date") or ""),
         paper=PAPER,

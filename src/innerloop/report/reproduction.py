@@ -96,10 +96,19 @@ def rows(value: Value) -> list[tuple[str, ...]]:
     return found
 
 
-def claim_rows(value: Value) -> list[tuple[str, str, str, str]]:
-    """(claim, predicate, outcome, evidence)"""
+def claim_rows(value: Value) -> list[tuple[str, str, str, str, str]]:
+    """(claim, predicate, data on which the paper shows it, outcome, evidence)"""
     said = {True: "holds", False: "does not hold", None: "cannot be said"}
-    return [(c["text"], c["predicate"], said[c["holds"]], c["evidence"]) for c in value["claims"]]
+    return [
+        (c["text"], c["predicate"], ", ".join(c.get("paper_data", ())) or NONE, said[c["holds"]], c["evidence"])
+        for c in value["claims"]
+    ]
+
+
+CLAIMS = (
+    "A claim holds where the whole range of its number, over the ci95 of every seed, is on the right side of the "
+    "bound; does not hold where all of it is on the wrong side; else cannot be said."
+)
 
 
 def settings(value: Value) -> str:
@@ -137,9 +146,15 @@ def markdown(value: Value) -> str:
     """The table, the claims and what they rest on, as Markdown."""
     lines = [f"# {value['title']} ({value['where']})", ""]
     lines += _table(header(value), rows(value))
-    lines += ["", "| claim | tested as | outcome | evidence |", "| --- | --- | --- | --- |"]
-    lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in claim_rows(value)]
-    lines += ["", *[f"- {n}" for n in notes(value)]]
+    said = claim_rows(value)
+    if said:
+        lines += [
+            "",
+            "| claim | tested as | the paper shows it on | outcome | evidence |",
+            "| --- | --- | --- | --- | --- |",
+        ]
+    lines += ["| " + " | ".join(_cell(c) for c in row) + " |" for row in said]
+    lines += ["", *[f"- {n}" for n in [*notes(value), *([CLAIMS] if said else [])]]]
     lines += [f"- Made by `{' '.join(value['command'])}` at commit {value['commit'] or 'unknown'}, {value['date']}."]
     return "\n".join(lines) + "\n"
 
@@ -155,8 +170,23 @@ def table_csv(value: Value) -> str:
     return csv_text(lines)
 
 
+def _same_data(value: Value) -> bool:
+    """Whether the paper's numbers are of the same data as ours: beside others they stand in the table alone."""
+    column = value["paper_column"].lower().replace("-", "_")
+    same_way = "_way" not in column or f"{value.get('way')}_way" in column
+    return "data" in value and column.startswith(str(value["data"])) and same_way
+
+
 def draw(value: Value) -> Figure:
-    """The figure that the result describes."""
+    """The figure that the result describes, with the name of its data."""
+    figure = _draw(value)
+    if "data" in value:
+        named = f"{value['data']}, {value['way']}-way {value['shot']}-shot"
+        figure.supxlabel(named, fontsize=9, x=0.995, ha="right")
+    return figure
+
+
+def _draw(value: Value) -> Figure:
     drawing = value["drawing"]
     if drawing["kind"] == "bars":
         return _bars(value)
@@ -167,12 +197,14 @@ def draw(value: Value) -> Figure:
 
 def _bars(value: Value) -> Figure:
     drawing = value["drawing"]
+    drawn = _same_data(value)
+    value = {**value, "paper_drawn": drawn}
     chance = None if "accuracy" not in drawing["y"] else 100 / value["way"]
     panels = _panels(drawing)
     figure, all_axes = blank(3.2 * len(panels), rows=len(panels))
     for (panel, series), axes in zip(panels.items(), all_axes, strict=True):
         _bars_on(axes, value, series, chance)
-        _finish(axes, _in_panel(drawing, panel), len(series) > 1 or any(s["paper"] for s in series))
+        _finish(axes, _in_panel(drawing, panel), len(series) > 1 or any(s["paper"] and drawn for s in series))
     return figure
 
 
@@ -194,18 +226,20 @@ def _bars_on(axes: Axes, value: Value, series: list[Value], chance: float | None
         at = [j + (i - (len(series) - 1) / 2) * width for j in range(len(s["x"]))]
         axes.bar(at, s["y"], width * 0.92, yerr=s["error"], color=_COLOURS[i], hatch=_HATCHES[i], edgecolor="#ffffff",
                  linewidth=0, ecolor=INK, capsize=2.5, label=s["name"])  # fmt: skip
-        if s["paper"]:
+        if s["paper"] and value["paper_drawn"]:
             axes.plot(at, [math.nan if p is None else p for p in s["paper"]], "D", color=INK, fillstyle="none",
                       markersize=6, label=None if i else f"paper ({_column(value)})")  # fmt: skip
         for x, y, e in zip(at, s["y"], s["error"] or [0.0] * len(at), strict=True):
-            inside = bool(s["paper"])  # at the foot of the bar, where no marker of the paper's can hide it
+            inside = bool(
+                s["paper"] and value["paper_drawn"]
+            )  # at the foot of the bar, where no marker of the paper's can hide it
             down = y < 0  # a negative bar has its end below
             end = 0 if inside else y - e if down else y + e
             axes.annotate(f"{y:.{places}f}", (x, end), xytext=(0, -3 if down else 3), textcoords="offset points",
                           ha="center", va="top" if down else "baseline", fontsize=size,
                           color="#ffffff" if inside else INK, weight="bold" if inside else "normal")  # fmt: skip
     low, high = axes.get_ylim()
-    if low < 0 and not any(s["paper"] for s in series):
+    if low < 0:
         axes.set_ylim(low - 0.06 * (high - low), high)  # for the number below the deepest bar
     labels = [str(x) for x in series[0]["x"]]
     narrow = max(len(part) for label in labels for part in label.split("\n")) * len(labels) > 60

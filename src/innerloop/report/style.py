@@ -24,6 +24,7 @@ class Look:
 
 LOOKS = {  # colours of Okabe and Ito's palette, safe for colour-blind readers
     "maml": Look("#0072b2", "o", "●", "", "-"),
+    "maml_small": Look("#56b4e9", "P", "✚", "\\\\\\\\", "-"),
     "anil": Look("#d55e00", "s", "■", "////", "--", "none"),
     "nil": Look("#009e73", "^", "▲", "....", ":"),
     "nil_maml": Look("#cc79a7", "v", "▼", "xxxx", "-."),

@@ -17,6 +17,10 @@ from innerloop.report.formats import (
 )
 from innerloop.report.summary import Summary
 
+CLAIMS = (
+    "A claim holds where the whole interval of its number is on the right side of the bound, does not hold where all "
+    "of it is on the wrong side, and else cannot be said."
+)
 CI95 = "ci95: half width of the 95 % interval of the mean over test episodes of one trained model"
 
 
@@ -47,6 +51,7 @@ def named_tables(summary: Summary) -> dict[str, Table]:
         "early": _early,
         "cost": _cost,
         "heads": _heads,
+        "dial": _dial,
     }
     made = {name: make(summary) for name, make in makers.items()}
     return {name: table for name, table in made.items() if table.rows}
@@ -59,7 +64,7 @@ def title_of(summary: Summary, method: str) -> str:
 
 def short_title(summary: Summary, method: str) -> str:
     """The name of a method without what stands in brackets, for headings and legends."""
-    short = {"nil": "NIL", "nil_maml": "NIL (MAML's body)"}
+    short = {"nil": "NIL", "nil_maml": "NIL (MAML's body)", "maml_small": "MAML, small start"}
     return short.get(method) or title_of(summary, method).split(" (")[0]
 
 
@@ -79,10 +84,51 @@ def setting(summary: Summary) -> str:
     return f"{data['way']}-way {data['shot']}-shot on {data['name']}"
 
 
+MARKS = {True: "✓ holds", False: "✗ does not hold", None: "? cannot be said"}
+DATA = {"mini_imagenet": "mini-ImageNet", "omniglot": "Omniglot"}
+
+
 def _claims(summary: Summary) -> Table:
     claims = (summary.get("verdict") or {}).get("claims") or []
-    rows = [["✓ holds" if c["holds"] else "✗ does not", c["claim"], c.get("evidence") or ""] for c in claims]
-    return Table("What was tested", ["", "claim", "evidence"], rows, "")
+    rows = []
+    for c in claims:
+        shown = " and ".join(str(DATA.get(d, d)) for d in c.get("paper_data") or ())
+        evidence = [c.get("evidence") or "", *([f"tested: {c['predicate']}"] if c.get("predicate") else [])]
+        evidence += [f"the paper shows it on {shown}"] if shown else []
+        rows.append([MARKS[c["holds"]], c["claim"], "; ".join(filter(None, evidence))])
+    return Table("What was tested", ["", "claim", "evidence"], rows, CLAIMS if summary.get("dial") else "")
+
+
+def _dial(summary: Summary) -> Table:
+    """A column a setting, a row a measure: narrow enough for a phone."""
+    dial = summary.get("dial") or []
+    if len(dial) < 2:
+        return Table("", [], [], "")
+
+    def test(name: str) -> list[str]:
+        return [f"{points(d[name]['difference'])}" if d.get(name) else NONE for d in dial]
+
+    def low(name: str) -> list[str]:
+        return [plain(d["lowest_body"][name], None) for d in dial]
+
+    rows = [
+        ["accuracy, all blocks adapt, %", *(with_interval(d["whole"]) for d in dial)],
+        ["body frozen, points", *test("frozen")],
+        ["body frozen, head from zeros, points", *test("zeros")],
+        ["body frozen, no head (NIL), points", *test("nil")],
+        ["lowest CCA of the body", *low("cca")],
+        ["the same over 98 % of the correlations", *low("cca98")],
+        ["lowest CKA of the body", *low("cka")],
+        *(
+            [f"{b} moves, of its size", *(plain(d["moved"][b], None) for d in dial)]
+            for b in list(dial[0]["moved"])[-2:]
+        ),
+        ["head's share of the first gradient", *(plain(d["share"]["mean"], d["share"]["ci95"]) for d in dial)],
+        *([c["claim"], *(MARKS[d["claims"][i]["holds"]] for d in dial)] for i, c in enumerate(dial[0]["claims"])),
+    ]
+    header = ["", *(f"head × {d['head_scale']:g}, ± ci95" for d in dial)]
+    note = "Points: against all blocks adapting, on the same test episodes."
+    return Table(f"Two starts of MAML's head, {setting(summary)}", header, rows, note)
 
 
 def _methods(summary: Summary) -> Table:
@@ -104,7 +150,7 @@ def _paired(summary: Summary) -> Table:
     ]
     note = (
         "Both methods saw the same test episodes, so the interval is that of the difference per episode. "
-        "An interval that includes 0 shows no difference."
+        "An interval that includes 0 leaves open which of the two is better."
     )
     return Table("Differences on the same episodes", ["difference", "points ± ci95", "episodes"], rows, note)
 
@@ -128,6 +174,12 @@ def _freezing(summary: Summary) -> Table:
         ]
         for f in summary.get("freezing") or []
     ]
+    adapts = {"head from zeros": "head, from zeros", "NIL": "nothing: no head (NIL)"}
+    rows += [
+        [blocks(summary["freezing"][-1]["frozen"]), adapts.get(e["head"], e["head"]), with_interval(e),
+         points(e["difference"]), f"{e['episodes']:,}"]
+        for e in (summary.get("still") if rows else None) or []
+    ]  # fmt: skip
     header = [
         "frozen",
         "adapted",
@@ -160,28 +212,32 @@ def _movement(summary: Summary) -> Table:
 
 
 def _cka(summary: Summary) -> Table:
-    cca = _by_block(summary, "cca")
+    others = {part: _by_block(summary, part) for part in ("cca", "cca98") if summary.get(part)}
 
     def cell(method: str, e: Mapping[str, Any]) -> list[str]:
-        other = cca.get((method, e["block"])) or {}
-        cells = [plain(e["mean"], e["ci95"]), plain(other.get("mean"), other.get("ci95"))]
-        return cells if cca else cells[:1]
+        found = [by.get((method, e["block"])) or {} for by in others.values()]
+        return [plain(e["mean"], e["ci95"]), *(plain(o.get("mean"), o.get("ci95")) for o in found)]
 
     rows = [
         [short_title(summary, method), e["block"], *cell(method, e)]
         for method, found in (summary.get("cka") or {}).items()
         for e in found
     ]
-    what = "Linear CKA and mean CCA" if cca else "Linear CKA"
+    what = "Linear CKA and mean CCA" if others else "Linear CKA"
     note = f"{what} of a block's activations on the query images, before against after; 1 is unchanged."
     note += _analysed(summary)
-    if points := summary["data"].get("cca_points") if cca else None:
+    if "cca98" in others:
+        note += (
+            " CCA of 98 %: over the leading correlations that make up 98 % of their sum, as the paper's code takes it."
+        )
+    if points := summary["data"].get("cca_points") if others else None:
         note += f" CCA takes {points} data points a neuron at most, evenly spaced."
     if left_out := without_cca(summary):
         note += f" {NONE}: no CCA for {', '.join(left_out)}, which give{'s' if len(left_out) == 1 else ''} fewer than "
         note += "two data points a neuron here."
-    header = ["method", "block", "CKA ± ci95", "CCA ± ci95"]
-    return Table("Similarity before and after the inner loop", header[: 4 if cca else 3], rows, note)
+    titles = {"cca": "CCA ± ci95", "cca98": "CCA of 98 % ± ci95"}
+    header = ["method", "block", "CKA ± ci95", *(titles[part] for part in others)]
+    return Table("Similarity before and after the inner loop", header, rows, note)
 
 
 def without_cca(summary: Summary) -> list[str]:

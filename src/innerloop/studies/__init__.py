@@ -1,28 +1,31 @@
-"""One file per table or figure of the paper, and per study beyond it."""
+"""Tables and figures of the paper and beyond it, the lab that makes them, and the study that asks its question."""
 
 from innerloop.studies.analyse import WHERE as ANALYSIS
 from innerloop.studies.analyse import analyse
 from innerloop.studies.budget import Budget, default_seeds
-from innerloop.studies.experiments import EXPERIMENTS, TRAINING_MINUTES, Experiment, experiment
 from innerloop.studies.lab import Lab
 from innerloop.studies.reproduce import finished, place, reproduce
 from innerloop.studies.rl_analyse import analyse_policy
 from innerloop.studies.rl_lab import RlLab
-from innerloop.studies.study import Stage, study
+from innerloop.studies.stage import Stage
+from innerloop.studies.study import study
+from innerloop.studies.table import Claim, Table
+from innerloop.studies.tables import TABLES, TRAINING_MINUTES, find_table
 
 __all__ = [
     "ANALYSIS",
-    "EXPERIMENTS",
+    "TABLES",
     "TRAINING_MINUTES",
     "Budget",
-    "Experiment",
+    "Claim",
     "Lab",
     "RlLab",
     "Stage",
+    "Table",
     "analyse",
     "analyse_policy",
     "default_seeds",
-    "experiment",
+    "find_table",
     "finished",
     "place",
     "reproduce",

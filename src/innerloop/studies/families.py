@@ -9,13 +9,15 @@ from innerloop.analysis.cost import measure_cost
 from innerloop.core.functional import block_names, slow_weights
 from innerloop.core.inner import adapted_parameters
 from innerloop.core.statistics import over_episodes
+from innerloop.core.threads import one_thread
 from innerloop.evaluation import fixed_episodes
 from innerloop.methods.catalogue import METHODS, MULTICLASS, REGIMES, method
 from innerloop.methods.metric import nearest_neighbour
-from innerloop.studies.lab import SHARE_MULTICLASS, Lab, Trained, difference
+from innerloop.studies import claims
+from innerloop.studies.lab import SHARE_MULTICLASS, Lab, Trained
 from innerloop.studies.published import published
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series, at_least
-from innerloop.studies.study import Stage
+from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, difference
+from innerloop.studies.stage import Stage
 from innerloop.training import build
 
 NAMES = tuple(
@@ -77,12 +79,8 @@ def _adaptation(lab: Lab, names: Sequence[str]) -> dict[str, dict[str, float]]:
         work[name] = _one_episode(run, name, episode)
         adapted[name] = float(adapted_count(run, name, lab.way))
     lab.report(Stage("time of an episode", 0, 1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         found = measure_cost(work, repeats=9, device=episode.support_x.device)
-    finally:
-        torch.set_num_threads(threads)
     return {n: {ADAPTATION: found.milliseconds[n], PARAMETERS: adapted[n]} for n in names}
 
 
@@ -107,30 +105,24 @@ def adapted_count(run: Trained, name: str, way: int) -> int:
     return total
 
 
-def _every_one_learns(rows: list[Row], random) -> Claim:
-    floor = sum(v.mean for v in random) / len(random)
+def _every_one_learns(rows: list[Row], random: tuple[SeedValue, ...]) -> Outcome:
     trained = [r for r in rows if r.measured.get(MINUTES) is not None]
-    worst = min(trained, key=lambda r: r.mean)
-    return Claim(
+    gains = {r.label: claims.range_of(r).minus(claims.range_of(random)) for r in trained}
+    worst = min(gains, key=lambda name: gains[name].mean)
+    return Outcome(
         "Every method learns something that its untrained body does not have",
         "each method's mean accuracy ≥ the untrained body's + 2 points",
-        at_least([worst.mean - floor], 0.02),
-        f"least: {worst.label}, {100 * (worst.mean - floor):+.1f} points",
+        claims.every(claims.at_least(g, 0.02) for g in gains.values()),
+        f"least: {worst}, {claims.said(gains[worst], 'points')}",
     )
 
 
-def _near_the_best(lab: Lab, best: Row) -> Claim:
-    gaps = [
-        difference(lab.score(lab.trained("anil", s), "anil"), lab.score(lab.trained("maml", s), "maml")).mean
-        for s in lab.seeds
-    ]
-    gap = sum(gaps) / len(gaps)
-    return Claim(
-        "ANIL does as well as MAML",
-        "mean over seeds of (ANIL − MAML) on the same episodes ≥ −2 points",
-        at_least([gap], -0.02),
-        f"{100 * gap:+.2f} points; best of all: {best.label}, {100 * best.mean:.1f} %",
-    )
+def _near_the_best(lab: Lab, best: Row) -> Outcome:
+    def gap(seed: int):
+        return difference(lab.score(lab.trained("anil", seed), "anil"), lab.score(lab.trained("maml", seed), "maml"))
+
+    more = f"; best of all: {best.label}, {100 * best.mean:.1f} %"
+    return claims.anil_as_good(claims.range_of(lab.per_seed(gap)), lab.learnt(), more)
 
 
 def _drawing(rows: list[Row], groups: Mapping[str, str]) -> Drawing:

@@ -1,25 +1,32 @@
 """What all reproductions share: run folders that are trained once, and test episodes that are scored once."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import slow_weights
-from innerloop.core.statistics import Estimate, paired_difference
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 from innerloop.methods.catalogue import METHODS, MULTICLASS, method
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
-from innerloop.studies.result import Result, SeedValue, described, without_speed_settings
-from innerloop.studies.study import Stage
+from innerloop.studies.claims import Learnt, range_of
+from innerloop.studies.result import (
+    Result,
+    SeedValue,
+    Value,
+    described,
+    difference,
+    seed_value,
+    without_speed_settings,
+)
+from innerloop.studies.stage import Stage
 from innerloop.training import Config, Progress, build, load_run, train
 
 SHARE_MULTICLASS = tuple(
@@ -70,6 +77,8 @@ class Lab:
     report: Callable[[Stage], None] = lambda _: None
     _images: list[ClassImages] = field(default_factory=list)
     _scores: dict[tuple[Any, ...], Evaluation] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    """the names of the run folders that were asked for"""
 
     @property
     def title(self) -> str:
@@ -80,10 +89,6 @@ class Lab:
     def identity(self) -> dict[str, Any]:
         """The settings that a result stands or falls with."""
         return without_speed_settings(self.config("maml", 0)).to_json()
-
-    def folders(self, methods: Sequence[str]) -> list[RunFolder]:
-        """The run folders of these methods, trained or not."""
-        return [self.folder(m, s) for m in methods for s in self.seeds]
 
     def described(self, result: Result, *, name: str, title: str, where: str, seconds: float) -> dict[str, Any]:
         """The result as written to result.json."""
@@ -138,6 +143,7 @@ class Lab:
     def train(self, name: str, seed: int) -> RunFolder:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
         config, folder = self.config(name, seed), self.folder(name, seed)
+        self.asked.add(folder.path.name)
         if folder.exists:
             found = folder.config_as(Config.from_json)
             if without_speed_settings(found) != without_speed_settings(config):
@@ -166,11 +172,13 @@ class Lab:
             config = replace(self.config(name, seed), device=config.device)
         return Trained(name, config, model, parameters, folder, which)
 
-    def score(self, run: Trained, test: str, blocks: tuple[str, ...] = ()) -> Evaluation:
-        """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting).
+    def score(self, run: Trained, test: str, blocks: tuple[str, ...] = (), **settings: Any) -> Evaluation:
+        """Accuracy on the test episodes under the test-time method `test` (or with just `blocks` adapting), with these
+        `settings` of the test instead of the run's (fields of `EvalSettings`, such as inner_steps=3).
 
         What was scored before is remembered by its content: weights, settings and method, not by the run's name.
         """
+        run = replace(run, config=replace(run.config, test=replace(run.config.test, **settings)))
         learner = build.at_test(run.config, run.model, test)
         if blocks:
             learner = replace(learner, method=replace(learner.method, blocks=blocks))
@@ -190,20 +198,15 @@ class Lab:
             )
         return self._scores[key]
 
-    def per_seed(self, measure: Callable[[int], Evaluation | Estimate | float]) -> tuple[SeedValue, ...]:
+    def per_seed(self, measure: Callable[[int], Value]) -> tuple[SeedValue, ...]:
         """`measure` of each seed."""
         return tuple(seed_value(s, measure(s)) for s in self.seeds)
 
+    def learnt(self) -> Learnt:
+        """What MAML has learnt: its accuracy beyond that of NIL on the untrained body, on the same episodes."""
 
-def seed_value(seed: int, found: Evaluation | Estimate | float) -> SeedValue:
-    """One number of one model with its interval, if it has one."""
-    if isinstance(found, Evaluation):
-        found = found.final
-    if isinstance(found, Estimate):
-        return SeedValue(seed, found.mean, found.ci95, found.episodes)
-    return SeedValue(seed, float(found))
+        def gain(seed: int) -> Value:
+            maml, untrained = self.trained("maml", seed), self.trained("random", seed)
+            return difference(self.score(maml, "maml"), self.score(untrained, "nil"))
 
-
-def difference(a: Evaluation, b: Evaluation) -> Estimate:
-    """a − b on the same episodes."""
-    return paired_difference(torch.tensor(a.per_episode), torch.tensor(b.per_episode))
+        return Learnt(range_of(self.per_seed(gain)), self.shot)

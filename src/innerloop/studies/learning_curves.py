@@ -1,60 +1,51 @@
 """Figures 3 and 5: what holds early in training, and the learning curves."""
 
-from innerloop.analysis import mean_cca, similarity
 from innerloop.core.functional import block_names
-from innerloop.core.inner import with_steps
 from innerloop.runs import RunError
-from innerloop.studies.lab import Lab, difference, seed_value
+from innerloop.studies import claims
+from innerloop.studies.inside import CUT
+from innerloop.studies.lab import Lab
 from innerloop.studies.paper import MINI
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most
-from innerloop.studies.study import MOVEMENT_EPISODES, Stage
+from innerloop.studies.result import Drawing, Result, Row, SeedValue, Series, difference, seed_value
+from innerloop.studies.similarity_tables import before_and_after
+from innerloop.studies.stage import Stage
 
 
 def figure3(lab: Lab) -> Result:
     """Freezing the whole body, and the body's CCA before and after adaptation, at checkpoints along the training."""
     steps = lab.train("maml", lab.seeds[0]).kept
     rows: list[Row] = []
-    lost, alike = [], []
+    lost: list[Row] = []
+    alike: dict[str, claims.Range] = {}
     for step in steps:
         which = f"step{step}"
         frozen: list[SeedValue] = []
-        cca: list[SeedValue] = []
+        cca: dict[str, list[SeedValue]] = {"CCA": [], CUT: []}
         for seed in lab.seeds:
             run = lab.trained("maml", seed, which)
             head = block_names(run.model)[-1:]
             whole = lab.score(run, "maml")
             frozen.append(seed_value(seed, difference(lab.score(run, "maml", blocks=head), whole)))
             lab.report(Stage(f"similarity at step {step}", lab.seeds.index(seed), len(lab.seeds)))
-            inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
-            found = similarity(
-                run.model, run.parameters, lab.episodes(MOVEMENT_EPISODES), inner, measures={"cca": mean_cca},
-                statistics=lab.settings.statistics, task_chunk=lab.chunk,
-            )["cca"]  # fmt: skip
-            body = [e for b, e in found.items() if b not in head and e is not None]
-            if body:
-                lowest = min(body, key=lambda e: e.mean)
-                cca.append(seed_value(seed, lowest))
+            found = before_and_after(lab, run)
+            for measure, values in cca.items():
+                body = [e for b, e in found[measure].items() if b not in head]
+                if body:
+                    values.append(seed_value(seed, min(body, key=lambda e: e.mean)))
         whole_row = lab.per_seed(lambda s, w=which: lab.score(lab.trained("maml", s, w), "maml"))
         rows.append(Row(f"step {step}: MAML", "accuracy", whole_row))
         lost.append(Row(f"step {step}: body frozen − nothing frozen", "points", tuple(frozen), "about 0"))
         rows.append(lost[-1])
-        if cca:
-            alike.append(Row(f"step {step}: lowest CCA of the body", "similarity", tuple(cca), "> 0.9"))
-            rows.append(alike[-1])
-    most = 0.02 if lab.shot < 5 else 0.03  # as for table 1
-    claims = (
-        Claim(
-            "Freezing the body costs little already early in training",
-            f"at every checkpoint, mean over seeds of (frozen − not frozen) ≥ −{100 * most:.0f} points",
-            at_least([r.mean for r in lost], -most),
-            ", ".join(f"{100 * r.mean:+.2f}" for r in lost) + " points",
-        ),
-        Claim(
-            "The body's representation is hardly changed by the inner loop already early in training",
-            "at every checkpoint, CCA of every body block ≥ 0.9",
-            at_least([r.mean for r in alike], 0.9),
-            ", ".join(f"{r.mean:.3f}" for r in alike),
-        ),
+        for measure, values in cca.items():
+            if values:
+                paper = "> 0.9" if measure == CUT else ""
+                rows.append(Row(f"step {step}: lowest {measure} of the body", "similarity", tuple(values), paper))
+                if measure == CUT:
+                    alike[f"step {step}"] = claims.range_of(rows[-1])
+    ranges = {f"step {step}": claims.range_of(row) for step, row in zip(steps, lost, strict=True)}
+    outcomes = (
+        claims.body_frozen_early(ranges, lab.learnt()),
+        claims.body_alike(CUT, alike, early=True),
     )
     drawing = Drawing(
         "lines",
@@ -71,7 +62,7 @@ def figure3(lab: Lab) -> Result:
         ),
     )  # fmt: skip
     notes = ("The paper looks at 10,000, 20,000 and 30,000 steps; it prints no numbers.",)
-    return Result(tuple(rows), claims, drawing, f"{MINI} 5-shot", notes)
+    return Result(tuple(rows), outcomes, drawing, f"{MINI} 5-shot", notes)
 
 
 def figure5(lab: Lab) -> Result:
@@ -99,15 +90,10 @@ def figure5(lab: Lab) -> Result:
             for i, step in enumerate(steps)
         ]
         rows += table
-        last[name] = table[-1].mean
+        last[name] = table[-1]
         series.append(Series(name.upper(), steps, [100 * r.mean for r in table],
                              [100 * (r.seed_std or 0) for r in table]))  # fmt: skip
-    gap = last["anil"] - last["maml"]
-    claim = Claim(
-        "MAML and ANIL learn alike (the paper shows it on mini-ImageNet)",
-        "at the end of training, |ANIL − MAML| ≤ 2 points of validation accuracy",
-        at_most([abs(gap)], 0.02),
-        f"{100 * gap:+.1f} points",
-    )
+    gaps = [a.mean - m.mean for a, m in zip(last["anil"].values, last["maml"].values, strict=True)]
+    claim = claims.learn_alike(claims.range_of([SeedValue(s, g) for s, g in zip(lab.seeds, gaps, strict=True)]))
     drawing = Drawing("lines", "outer steps", "validation accuracy (%)", tuple(series), "seed_std")
     return Result(tuple(rows), (claim,), drawing, "", (f"{n} validation episodes, the same at each point.",))

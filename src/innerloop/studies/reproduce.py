@@ -1,42 +1,47 @@
-"""Make one table or figure of the paper again, from run folders, into a folder of its own."""
+"""Make one table or figure again, from run folders, into a folder of its own."""
 
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from innerloop.runs import read_json, write_json
-from innerloop.studies.experiments import experiment
+from innerloop.runs import RunFolder, read_json, write_json
 from innerloop.studies.lab import Lab
 from innerloop.studies.rl_lab import RlLab
+from innerloop.studies.table import Table
 from innerloop.version import __version__
 
 
-def reproduce(name: str, lab: Lab | RlLab) -> dict[str, Any]:
-    """Run the experiment `name` on `lab` and write result.json into its folder, which is returned as a value.
+def reproduce(table: Table, lab: Lab | RlLab) -> dict[str, Any]:
+    """Make `table` on `lab` and write result.json into its folder, which is returned as a value.
 
     Finished runs under ``lab.out/runs`` are used, unfinished ones continued, missing ones trained.
     """
-    what = experiment(name)
     began = time.perf_counter()
-    result = what.make(lab)
-    value = lab.described(result, name=name, title=what.title, where=what.where, seconds=time.perf_counter() - began)
-    value |= {"budget": lab.budget, "seeds": list(lab.seeds), "runs": _runs(name, lab)}
-    write_json(place(lab, name) / "result.json", value)
+    lab.asked.clear()
+    result = table.result(lab)
+    took = time.perf_counter() - began
+    value = lab.described(result, name=table.name, title=table.title, where=table.where, seconds=took)
+    value |= {"budget": lab.budget, "seeds": list(lab.seeds), "runs": _runs(lab, lab.asked)}
+    if table.source:
+        value["source"] = table.source
+    write_json(place(lab, table) / "result.json", value)
     return value
 
 
-def finished(name: str, lab: Lab | RlLab) -> dict[str, Any] | None:
-    """The result that is there already, if it is whole, of this version, configuration and seeds, and of the runs that
-    are there now; else None."""
+def finished(table: Table, lab: Lab | RlLab) -> dict[str, Any] | None:
+    """The result that is there already, if it is whole, of this version, configuration, seeds and table, and the runs
+    that it was made of are there unchanged; else None."""
     try:
-        value = read_json(place(lab, name) / "result.json")
+        value = read_json(place(lab, table) / "result.json")
         same = (
-            value["name"] == name
+            value["name"] == table.name
             and value["innerloop"] == __version__
+            and value.get("source", "") == table.source
             and value["seeds"] == list(lab.seeds)
             and value["config"] == json.loads(json.dumps(lab.identity))
-            and value["runs"] == _runs(name, lab)
+            and value["runs"] == _runs(lab, value["runs"])
             and all(k in value for k in ("rows", "claims", "drawing", "notes"))
         )
     except (OSError, ValueError, KeyError, TypeError):
@@ -44,21 +49,22 @@ def finished(name: str, lab: Lab | RlLab) -> dict[str, Any] | None:
     return value if same else None
 
 
-def place(lab: Lab | RlLab, name: str) -> Path:
+def place(lab: Lab | RlLab, table: Table) -> Path:
     """The folder of the result."""
-    return lab.out / lab.title / name
+    return lab.out / lab.title / table.name
 
 
-def _runs(name: str, lab: Lab | RlLab) -> dict[str, Any]:
-    """The finished runs that the experiment takes."""
+def _runs(lab: Lab | RlLab, names: Iterable[str]) -> dict[str, Any]:
+    """What is known of the finished ones of these runs."""
     found: dict[str, Any] = {}
-    for folder in lab.folders(getattr(lab, "methods", ()) or experiment(name).methods):
+    for name in sorted(names):
+        folder = RunFolder(lab.out / "runs" / name)
         if folder.finished:
             summary = folder.summary_with("best_step", "best_validation")
-            found[folder.path.name] = {
+            found[name] = {
                 "commit": folder.environment.get("commit"),
                 "train_seconds": summary["seconds"],
                 "best_step": summary["best_step"],
                 "best_validation": summary["best_validation"],
             }
-    return dict(sorted(found.items()))
+    return found

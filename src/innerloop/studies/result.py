@@ -6,10 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-from innerloop.core.statistics import seed_std
+import torch
+
+from innerloop.core.statistics import Estimate, paired_difference, seed_std
+from innerloop.evaluation import Evaluation
 from innerloop.runs import environment
 from innerloop.training import Config
 from innerloop.version import __version__
+
+Unit = Literal["accuracy", "points", "similarity", "distance", "relative", "ms", "ratio", "return"]
+"""accuracy 0 to 1; points: a difference of accuracies; similarity 0 to 1; distance in units of the weights; relative:
+distance over the norm of the weights; return: undiscounted sum of rewards"""
+
+
+Value = Evaluation | Estimate | float
+"""an accuracy with its interval, any other number with its interval, or a bare number"""
 
 
 @dataclass(frozen=True)
@@ -24,14 +35,26 @@ class SeedValue:
     episodes: int | None = None
 
 
+def seed_value(seed: int, found: Value) -> SeedValue:
+    """One number of one model with its interval, if it has one."""
+    if isinstance(found, Evaluation):
+        found = found.final
+    if isinstance(found, Estimate):
+        return SeedValue(seed, found.mean, found.ci95, found.episodes)
+    return SeedValue(seed, float(found))
+
+
+def difference(a: Evaluation, b: Evaluation) -> Estimate:
+    """a − b on the same episodes."""
+    return paired_difference(torch.tensor(a.per_episode), torch.tensor(b.per_episode))
+
+
 @dataclass(frozen=True)
 class Row:
     """One line of a table: a quantity over the seeds."""
 
     label: str
-    unit: Literal["accuracy", "points", "similarity", "distance", "relative", "ms", "ratio", "return"]
-    """accuracy 0 to 1; points: a difference of accuracies; similarity 0 to 1; distance in units of the weights;
-    relative: distance over the norm of the weights; return: undiscounted sum of rewards"""
+    unit: Unit
     values: tuple[SeedValue, ...]
     paper: str = ""
     """the paper's value as it is printed there, or nothing"""
@@ -78,8 +101,8 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """A statement of the paper as a predicate on our numbers."""
+class Outcome:
+    """What became of a claim."""
 
     text: str
     predicate: str
@@ -87,6 +110,8 @@ class Claim:
     holds: bool | None
     """None: this run cannot say"""
     evidence: str
+    paper_data: tuple[str, ...] = ()
+    """the data sets on which the paper shows it; (): it is not the paper's"""
 
 
 @dataclass(frozen=True)
@@ -141,7 +166,7 @@ class Result:
     """A table or figure of the paper, made again."""
 
     rows: tuple[Row, ...]
-    claims: tuple[Claim, ...]
+    claims: tuple[Outcome, ...]
     drawing: Drawing
     paper_column: str = ""
     """which data the paper's values are from"""
@@ -158,12 +183,24 @@ class Result:
         }
 
 
+def made_by(seconds: float) -> dict[str, Any]:
+    """By which code, command and machine a result was made, when, and in how many seconds."""
+    env = environment()
+    return {
+        "innerloop": __version__,
+        "command": env["command"],
+        "commit": env["commit"],
+        "env": env,
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "seconds": seconds,
+    }
+
+
 def described(
     result: Result, config: Config, *, name: str, title: str, where: str, query: int, seconds: float
 ) -> dict[str, Any]:
     """The result as written to result.json: with what was run, when, and by which code. `config` is MAML's or the
     run's; its seed, method and speed settings do not count."""
-    env = environment()
     return {
         "name": name,
         "title": title,
@@ -172,12 +209,7 @@ def described(
         "way": config.way,
         "shot": config.shot,
         "query": query,
-        "innerloop": __version__,
-        "command": env["command"],
-        "commit": env["commit"],
-        "env": env,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": seconds,
+        **made_by(seconds),
         "outer_steps": config.outer.steps,
         "meta_batch": config.outer.meta_batch,
         "inner_steps": {"train": config.inner.steps, "test": config.test.inner_steps},
@@ -191,13 +223,3 @@ def described(
 def without_speed_settings(config: Config) -> Config:
     """A run's configuration without what changes its speed only."""
     return replace(config, threads=0, device="auto", task_chunk=0)
-
-
-def at_most(values: Sequence[float], bound: float) -> bool | None:
-    """Whether all are at most `bound`; None if one is not a number."""
-    return None if not values or any(math.isnan(v) for v in values) else max(values) <= bound
-
-
-def at_least(values: Sequence[float], bound: float) -> bool | None:
-    """Whether all are at least `bound`; None if one is not a number."""
-    return None if not values or any(math.isnan(v) for v in values) else min(values) >= bound

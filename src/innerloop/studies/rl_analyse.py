@@ -56,7 +56,7 @@ def analyse_policy(
             "--adapt all' fine-tunes it"
         )
     lab = OneRun((env,), "cpu", path, seeds=(config.seed,), threads=threads, which=which, report=report, path=path)
-    frozen, changed, claims = features(lab, env, method)
+    frozen, changed, outcomes = features(lab, env, method)
     alike = [r for r in changed if ": CKA of " in r.label]
     names = [r.label.split(": CKA of ")[1] for r in alike]
     drawing = Drawing(
@@ -65,7 +65,7 @@ def analyse_policy(
     if RunFolder(path).step(which) != step:
         raise RunError(f"{path} is being trained, and its {which} checkpoint was replaced meanwhile; try again")
     value = lab.described(
-        Result((*frozen, *changed), tuple(claims), drawing, notes=(FEATURES,)),
+        Result((*frozen, *changed), tuple(outcomes), drawing, notes=(FEATURES,)),
         name=WHERE,
         title=f"{method.upper()} on {env.title}",
         where=f"run {path.name}, {which} checkpoint: meta-iteration {step:,} of {config.iterations:,}",

@@ -11,7 +11,7 @@ from innerloop.rl import build
 from innerloop.rl.config import MethodName
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta_test import Returns, meta_test, random_search
-from innerloop.studies.result import Claim, Drawing, Result, Row, Series
+from innerloop.studies.result import Drawing, Outcome, Result, Row, Series
 from innerloop.studies.rl_lab import RlLab, RlStage, rows_by_step
 
 _RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, nothing can be said"
@@ -28,7 +28,7 @@ def rl_baselines(lab: RlLab) -> Result:
     """MAML and ANIL beside a policy for all tasks, fine-tuning (of that policy, and from random weights), random
     search, and an oracle that is told the task."""
     rows: list[Row] = []
-    claims: list[Claim] = []
+    claims: list[Outcome] = []
     series: list[Series] = []
     for env in lab.envs:
         ways = _ways(lab, env)
@@ -80,7 +80,7 @@ def _tested(lab: RlLab, env: Environment, method: MethodName | None, seed: int, 
     return meta_test(run.policy, slow, run.environment, run.config, blocks=blocks)
 
 
-def _claims(env: Environment, found: dict[str, list[Row]]) -> list[Claim]:
+def _claims(env: Environment, found: dict[str, list[Row]]) -> list[Outcome]:
     without = [r for name in ("multitask, fine-tuned", "random weights, trained", "random search") for r in found[name]]
     best = max(without, key=lambda r: r.mean)
     claims = []
@@ -89,12 +89,12 @@ def _claims(env: Environment, found: dict[str, list[Row]]) -> list[Claim]:
             continue
         own, oracle = found[method][1], found["oracle"][0]
         claims += [
-            Claim(
+            Outcome(
                 f"One step of {method} is worth more than any baseline's steps ({env.title})",
                 f"best baseline: {best.label.split(': ')[1]}. {_RULE}",
                 *_larger(own, best),
             ),
-            Claim(
+            Outcome(
                 f"Being told the task is worth more than one step of {method} ({env.title})",
                 f"the oracle against one step. {_RULE}",
                 *_larger(oracle, own),

@@ -1,7 +1,6 @@
 """What the reproductions of meta-reinforcement learning share: policies that are trained once, and their meta-tests."""
 
-import datetime
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,10 @@ from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import Returns, meta_test
 from innerloop.rl.presets import own_settings, preset
 from innerloop.rl.train import Progress, load_run, train
-from innerloop.runs import RunError, RunFolder, environment
+from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget
-from innerloop.studies.result import Result, Row, SeedValue
-from innerloop.studies.study import Stage
-from innerloop.version import __version__
+from innerloop.studies.result import Result, Row, SeedValue, made_by
+from innerloop.studies.stage import Stage
 
 
 def rl_budget_config(env: Environment, budget: Budget, method: MethodName, seed: int) -> Config:
@@ -77,6 +75,8 @@ class RlLab:
     """checkpoint: best or last"""
     report: Callable[[RlStage], None] = lambda _: None
     _returns: dict[tuple[Any, ...], Returns] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    """the names of the run folders that were asked for"""
 
     @property
     def title(self) -> str:
@@ -97,15 +97,12 @@ class RlLab:
         """Where a run lies."""
         return RunFolder(self.out / "runs" / f"{env.name}-{self.budget}-{method}-seed{seed}")
 
-    def folders(self, methods: Sequence[str]) -> list[RunFolder]:
-        """The run folders of these methods, trained or not."""
-        return [self.folder(e, m, s) for e in self.envs for m in methods for s in self.seeds]
-
     def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:
         """The finished run: used if there, continued if begun, trained if not."""
         for e in self.envs:
             _ = build.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
+        self.asked.add(folder.path.name)
         if folder.exists:
             found = folder.config_as(Config.from_json)
             if replace(found, threads=0) != replace(config, threads=0):
@@ -132,6 +129,7 @@ class RlLab:
         """What the test tasks return after 0, 1, 2, … inner steps: the same tasks and noise for every run. With
         `blocks` just these adapt, for one step."""
         key = (env, method, seed, blocks)
+        self.asked.add(self.folder(env, method, seed).path.name)
         if key not in self._returns:
             run = self.trained(env, method, seed)
             how = f"{' '.join(blocks) or 'nothing'} adapt" if isinstance(blocks, tuple) else method
@@ -144,17 +142,11 @@ class RlLab:
 
     def described(self, result: Result, *, name: str, title: str, where: str, seconds: float) -> dict[str, Any]:
         """The result as written to result.json."""
-        env = environment()
         return {
             "name": name,
             "title": title,
             "where": where,
-            "innerloop": __version__,
-            "command": env["command"],
-            "commit": env["commit"],
-            "env": env,
-            "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-            "seconds": seconds,
+            **made_by(seconds),
             "settings": "; ".join(self.said(e) for e in self.envs)
             + f"; budget {self.budget}, seeds {', '.join(map(str, self.seeds))}",
             "over": "test tasks",

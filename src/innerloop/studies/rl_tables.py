@@ -7,19 +7,20 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from innerloop.analysis.cca import mean_cca
 from innerloop.analysis.cka import linear_cka
 from innerloop.analysis.movement import movement
 from innerloop.analysis.similarity import similarity
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import block_names
 from innerloop.core.random import generator_for
-from innerloop.core.statistics import Estimate, seed_std
+from innerloop.core.statistics import over_episodes, seed_std
 from innerloop.rl import build
 from innerloop.rl.config import BLOCKS, MethodName
 from innerloop.rl.environment import Environment
 from innerloop.rl.sampling import examples, sample
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
+from innerloop.studies import claims
+from innerloop.studies.inside import cca_if_enough
+from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, bars_of, seed_value
 from innerloop.studies.rl_lab import RlLab, RlStage, TrainedPolicy, rows_by_step, value_after
 
 BOTH: tuple[MethodName, ...] = ("maml", "anil")
@@ -33,11 +34,11 @@ FEATURES = (
 def table2_rl(lab: RlLab) -> Result:
     """The return on new tasks after one inner step; beside it after none, two and three."""
     rows: list[Row] = []
-    claims: list[Claim] = []
+    outcomes: list[Outcome] = []
     for env in lab.envs:
         own = [_returns_rows(lab, env, method) for method in BOTH]
         rows += [r for steps in own for r in steps]
-        claims.append(_as_good(env, *(steps[1] for steps in own)))
+        outcomes.append(_as_good(lab, env))
     curves = Drawing(
         "lines",
         "meta-iteration",
@@ -47,7 +48,7 @@ def table2_rl(lab: RlLab) -> Result:
     )
     return Result(
         tuple(rows),
-        tuple(claims),
+        tuple(outcomes),
         curves,
         "table 2",
         (
@@ -61,13 +62,13 @@ def rl_features(lab: RlLab) -> Result:
     """The paper's question for the policies that MAML trains: what freezing their blocks costs, how far each moves in
     one inner step, and how much its output changes on the same states; and for ANIL's, whose bodies stay."""
     rows: list[Row] = []
-    claims: list[Claim] = []
+    outcomes: list[Outcome] = []
     series: list[Series] = []
     for env in lab.envs:
         for method in BOTH:
             frozen, changed, said = features(lab, env, method)
             rows += [*frozen, *changed]
-            claims += said
+            outcomes += said
             if frozen:
                 names = block_names(lab.trained(env, method, lab.seeds[0]).policy)
                 labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
@@ -75,10 +76,10 @@ def rl_features(lab: RlLab) -> Result:
     drawing = Drawing(
         "bars", "blocks frozen at test", "return after one inner step", tuple(series), "ci95 over test tasks"
     )
-    return Result(tuple(rows), tuple(claims), drawing, notes=(FEATURES,))
+    return Result(tuple(rows), tuple(outcomes), drawing, notes=(FEATURES,))
 
 
-def features(lab: RlLab, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Claim]]:
+def features(lab: RlLab, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Outcome]]:
     """Rows of freezing (where all blocks adapt) and of change, and what they say."""
     names = block_names(lab.trained(env, method, lab.seeds[0]).policy)
     moved, alike = _changes(lab, env, method)
@@ -88,7 +89,7 @@ def features(lab: RlLab, env: Environment, method: MethodName) -> tuple[list[Row
     if BLOCKS[method] != "all":
         return [], changed, []
     frozen = [_frozen_row(lab, env, method, names[i:]) for i in range(len(names) + 1)]
-    return frozen, changed, _feature_claims(env, names[:-1], frozen, moved, alike["CKA"])
+    return frozen, changed, _feature_claims(lab, env, method, frozen, moved, alike)
 
 
 def _returns_rows(lab: RlLab, env: Environment, method: MethodName) -> list[Row]:
@@ -102,14 +103,20 @@ def _returns_rows(lab: RlLab, env: Environment, method: MethodName) -> list[Row]
     ]
 
 
-def _as_good(env: Environment, maml: Row, anil: Row) -> Claim:
-    spread = maml.seed_std
-    text = f"{anil.mean:.2f} against {maml.mean:.2f}"
-    return Claim(
+def _as_good(lab: RlLab, env: Environment) -> Outcome:
+    """Table 2's, whose ± is over seeds."""
+    after = {m: {s: lab.returns(env, m, s).values[1] for s in lab.seeds} for m in BOTH}
+    means = {m: [float(v.mean()) for v in of.values()] for m, of in after.items()}
+    gaps = [value_of(s, after["anil"][s] - after["maml"][s]) for s in lab.seeds]
+    spread = seed_std(means["maml"]) if len(lab.seeds) > 1 else math.nan
+    text = "{:.2f} against {:.2f}".format(*(math.fsum(means[m]) / len(lab.seeds) for m in ("anil", "maml")))
+    gap = claims.range_of(gaps)
+    return Outcome(
         f"ANIL does as well as MAML on {env.title}",
-        "mean over seeds of ANIL ≥ MAML's − MAML's seed_std",
-        None if spread is None else anil.mean >= maml.mean - spread,
-        text if spread is None else f"{text}, seed_std {spread:.2f}",
+        "ANIL − MAML on the same tasks ≥ −(MAML's seed_std)",
+        claims.at_least(gap, -spread),
+        f"{text}, {claims.said(gap, 'return')}" + ("" if math.isnan(spread) else f", seed_std {spread:.2f}"),
+        (env.name,) if env.published else (),
     )
 
 
@@ -141,7 +148,7 @@ def _changes(lab: RlLab, env: Environment, method: MethodName) -> tuple[dict[str
         slow = {**run.slow, **{f"rate:{n}": r for n, r in (learner.rates or {}).items()}}
         tasks = list(states(run))
         for m in movement(run.policy, slow, tasks, learner.one_step, loss=learner.loss):
-            moved.setdefault(m.block, []).append(_value(seed, m.relative))
+            moved.setdefault(m.block, []).append(seed_value(seed, m.relative))
         found = similarity(
             run.policy,
             slow,
@@ -153,7 +160,7 @@ def _changes(lab: RlLab, env: Environment, method: MethodName) -> tuple[dict[str
         for measure, blocks in found.items():
             for block, estimate in blocks.items():
                 if estimate is not None:
-                    alike[measure].setdefault(block, []).append(_value(seed, estimate))
+                    alike[measure].setdefault(block, []).append(seed_value(seed, estimate))
     name = env.title + (f", {method.upper()}" if method != "maml" else "")
     return (
         {b: Row(f"{name}: movement of {b}", "relative", tuple(v)) for b, v in moved.items()},
@@ -188,52 +195,54 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
         yield Episodes(data.x[one], data.y[one], data.x[one, met], data.y[one, met])
 
 
-def cca_if_enough(x: Tensor, y: Tensor) -> float:
-    """Mean CCA; NaN, which counts nowhere, with fewer than two states a neuron: trajectories can end early."""
-    return mean_cca(x, y) if len(x) >= 2 * max(x.shape[1], y.shape[1]) else float("nan")
-
-
-def _value(seed: int, e: Estimate) -> SeedValue:
+def value_of(seed: int, tasks: Tensor) -> SeedValue:
+    """The mean of one number a task, with its ci95."""
+    e = over_episodes(tasks)
     return SeedValue(seed, e.mean, e.ci95, e.episodes)
 
 
 def _feature_claims(
-    env: Environment, body: tuple[str, ...], frozen: list[Row], moved: dict[str, Row], cka: dict[str, Row]
-) -> list[Claim]:
-    name = env.title
-    everything, head, nothing = frozen[0].mean, frozen[len(body)].mean, frozen[-1].mean
-    gain, kept = everything - nothing, head - nothing
-    alike = [cka[b].mean for b in body if b in cka]
+    lab: RlLab,
+    env: Environment,
+    method: MethodName,
+    frozen: list[Row],
+    moved: dict[str, Row],
+    alike: dict[str, dict[str, Row]],
+) -> list[Outcome]:
+    name, (*body, _) = env.title, moved
+    names = tuple(moved)
+
+    def returns(seed: int, blocks: tuple[str, ...]) -> Tensor:
+        return lab.returns(env, method, seed, blocks).values[1]
+
+    gains, kept = [], []
+    for seed in lab.seeds:
+        whole, head, nothing = (returns(seed, b) for b in (names, names[-1:], ()))
+        gains.append(value_of(seed, whole - nothing))
+        kept.append(value_of(seed, (head - nothing) - 0.9 * (whole - nothing)))
+    means = [frozen[i].mean - frozen[-1].mean for i in (0, len(body))]
+    holds = claims.at_least(claims.range_of(kept), 0.0) if claims.range_of(gains).low > 0 else None
     return [
-        Claim(
+        Outcome(
             f"The body need not adapt ({name})",
-            "the head alone keeps at least 90 % of what one inner step of all blocks gains",
-            None if gain <= 0 else kept >= 0.9 * gain,
-            f"all blocks {gain:+.2f}, the head alone {kept:+.2f}",
+            "on the same tasks, the head alone keeps at least 90 % of what one inner step of all blocks gains",
+            holds,
+            "all blocks {:+.2f}, the head alone {:+.2f}".format(*means),
         ),
-        Claim(
-            f"The inner loop leaves the body's representation alike ({name})",
-            "CKA of every body block ≥ 0.9",
-            at_least(alike, 0.9),
-            ", ".join(f"{b} {cka[b].mean:.3f}" for b in body if b in cka),
-        ),
-        Claim(
-            f"The head moves most ({name})",
-            "relative movement of every body block at most the head's",
-            at_most([moved[b].mean - moved["head"].mean for b in body], 0.0),
-            ", ".join(f"{b} {r.mean:.4f}" for b, r in moved.items()),
-        ),
-    ]
+        claims.body_alike("CKA", {b: claims.range_of(alike["CKA"][b]) for b in body if b in alike["CKA"]}, of=name,
+                          data=()),
+        claims.head_moves_most({b: claims.range_of(r) for b, r in moved.items()}, data=(), of=name),
+    ]  # fmt: skip
 
 
 def _body_stays(
     env: Environment, method: MethodName, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
-) -> Claim:
+) -> Outcome:
     far = max(v.mean for b in body for v in moved[b].values)
     alike = [v.mean for b in body if b in cka for v in cka[b].values]
-    return Claim(
+    return Outcome(
         f"{method.upper()}'s body is the same before and after ({env.title})",
         "movement of every body block exactly 0, its CKA at least 1 − 1e-6",
-        far == 0 and (at_least(alike, 1 - 1e-6) is not False),
+        far == 0 and min(alike, default=1.0) >= 1 - 1e-6,
         f"largest movement {far:g}" + (f", lowest CKA {min(alike):.6f}" if alike else ""),
     )

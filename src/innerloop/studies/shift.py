@@ -4,9 +4,7 @@ Not in Raghu et al. 2020; the question is that of Chen, Liu, Kira, Wang, Huang (
 that the training cannot have seen are tested (`data.overlap`).
 """
 
-import datetime
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,12 +24,11 @@ from innerloop.data.within_alphabet import WithinAlphabet
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.evaluation import Evaluation, evaluate
 from innerloop.reference import is_reference
-from innerloop.runs import RunError, RunFolder, environment, write_json
-from innerloop.studies.lab import Lab, Trained, difference, seed_value
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series
-from innerloop.studies.study import Stage
-from innerloop.training import Config, build, load_run
-from innerloop.version import __version__
+from innerloop.studies import claims
+from innerloop.studies.lab import Lab, Trained
+from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, difference, seed_value
+from innerloop.studies.stage import Stage
+from innerloop.training import Config, build
 
 
 @dataclass(frozen=True)
@@ -141,89 +138,6 @@ def independent_difference(a: Evaluation, b: Evaluation) -> Estimate:
     return Estimate(a.final.mean - b.final.mean, width, min(a.final.episodes, b.final.episodes))
 
 
-def shift(
-    runs: Sequence[Path],
-    name: str,
-    out: Path,
-    *,
-    which: str = "best",
-    split: str = "",
-    data_dir: Path | None = None,
-    device: str | None = None,
-    report: Callable[[Stage], None] = lambda _: None,
-) -> dict[str, Any]:
-    """Test finished `runs` (of one data set, way and shot; any methods and seeds) in their own domain and on the target
-    of that name.
-
-    Writes ``out/result.json`` and returns it; `report.shift.write_shift` makes table and figure of it.
-
-    A target with a sibling (fc100) takes runs of both, of the same methods and seeds. `split` restricts a target to the
-    classes of one of its splits, to compare with models that were trained there; "" is all.
-    Raises ValueError for runs that do not go together, RunError for one that is not finished.
-    """
-    began = time.perf_counter()
-    target = find_target(name)
-    if not runs:
-        raise InnerloopError("no run is given: name one run folder or more")
-    for path in runs:
-        if RunFolder(path).exists and not RunFolder(path).finished:
-            raise RunError(f"{path} is not finished; finish it with --resume, or leave it out")
-    configs = {path: RunFolder(path).config_as(Config.from_json) for path in runs}
-    check_alike(configs, target)
-    by_data: dict[str, list[Trained]] = {}
-    images: dict[str, ClassImages] = {}
-    for path, config in configs.items():
-        config = config if device is None else replace(config, device=device)
-        if config.data not in images:
-            found = build.load_images(config, data_dir)
-            assert found is not None  # check_alike has refused regressions
-            images[config.data] = found
-        own = images[config.data]
-        config, model, parameters = load_run(path, which=which, device=device, images=own)
-        by_data.setdefault(config.data, []).append(Trained(config.method, config, model, parameters, RunFolder(path)))
-    pairs = paired_runs(by_data, target)
-    first = pairs[0][1].config
-    source = images[first.data]
-    unseen = unseen_classes(first, source, target, split=split, data_dir=data_dir)
-    families = task_families(pairs[0][0].config, images[pairs[0][0].config.data], target, unseen)
-    found = measure(pairs, families, report)
-    env = environment()
-    value = {
-        "name": "shift",
-        "title": f"Domain shift: {pairs[0][0].config.data} to {target.name}",
-        "about": target.about,
-        "target": target.name,
-        "target_split": split,
-        "data": sorted(by_data),
-        "split_scheme": first.split_scheme,
-        "way": first.way,
-        "shot": first.shot,
-        "query": getattr(families[0], "query", None),
-        "episodes": first.test.episodes,
-        "seeds_of_episodes": [first.test.seed, first.test.seed + 1],
-        "statistics": first.test.statistics,
-        "checkpoint": which,
-        "two_models": target.sibling is not None,
-        "classes": {
-            "in_domain": len(images[pairs[0][0].config.data].splits["test"]),
-            "shifted": len(unseen.data.class_names),
-            "left_out": list(unseen.left_out),
-        },
-        "rows": rows_json(found),
-        "notes": notes(target, unseen, first),
-        "runs": _runs([r for own in by_data.values() for r in own]),
-        "innerloop": __version__,
-        "command": env["command"],
-        "commit": env["commit"],
-        "env": env,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": time.perf_counter() - began,
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "result.json", value)
-    return value
-
-
 def domain_shift(lab: Lab) -> Result:
     """The same for `reproduce`: the lab's methods on every target of its data."""
     targets = [t for t in TARGETS if lab.data in t.of and (not t.within or lab.shot == 1)]
@@ -234,7 +148,7 @@ def domain_shift(lab: Lab) -> Result:
             "--data OTHER' tests one run on any data set of which it is known which classes it shares"
         )
     rows: list[Row] = []
-    claims: list[Claim] = []
+    outcomes: list[Outcome] = []
     said: list[str] = []
     for target in targets:
         home = replace(lab, data=target.sibling.name, _images=[], _scores={}) if target.sibling else lab
@@ -245,7 +159,7 @@ def domain_shift(lab: Lab) -> Result:
         families = task_families(home_config, home.images, target, unseen)
         found = measure(pairs, families, lab.report)
         rows += [_reproduced(row, target.name) for row in rows_json(found)]
-        claims.append(_transfer_wins(found, target))
+        outcomes.append(_transfer_wins(found, target))
         said += [
             f"{target.name}: {target.about}.",
             *(f"{target.name}: {note}" for note in notes(target, unseen, config)),
@@ -262,18 +176,18 @@ def domain_shift(lab: Lab) -> Result:
         "ci95 of a difference of independent means",
     )  # fmt: skip
     said.append("ours: accuracy on the target; drop: in-domain − target, on independent episodes")
-    return Result(tuple(rows), tuple(claims), drawing, notes=tuple(dict.fromkeys(said)))
+    return Result(tuple(rows), tuple(outcomes), drawing, notes=tuple(dict.fromkeys(said)))
 
 
-def _transfer_wins(found: Sequence[Shifted], target: Target) -> Claim:
-    by = {(f.method, f.seed): f for f in found}
-    gaps = [difference(by["baseline", s].shifted, f.shifted).mean for (m, s), f in by.items() if m == "maml"]
-    gap = math.fsum(gaps) / len(gaps)
-    return Claim(
+def _transfer_wins(found: Sequence[Shifted], target: Target) -> Outcome:
+    by = {(f.method, f.seed): f.shifted for f in found}
+    gaps = [seed_value(s, difference(by["baseline", s], e)) for (m, s), e in by.items() if m == "maml"]
+    gap = claims.range_of(gaps)
+    return Outcome(
         f"Under domain shift plain transfer does better than MAML (on {target.name})",
-        "mean over seeds of (baseline − maml) on the same episodes > 0",
-        gap > 0,
-        f"{100 * gap:+.1f} points (Chen et al. 2019: +14.2 from mini-ImageNet to CUB, 5-shot, ResNet-18)",
+        "baseline − maml on the same episodes ≥ 0",
+        claims.at_least(gap, 0.0),
+        f"{claims.said(gap, 'points')} (Chen et al. 2019: +14.2 from mini-ImageNet to CUB, 5-shot, ResNet-18)",
     )
 
 
@@ -288,62 +202,6 @@ def _reproduced(row: Mapping[str, Any], target: str) -> Row:
     if other is not None:
         further |= {f"− {METHODS[0]} (points)": 100 * other["mean"], "its ci95": 100 * other["ci95"]}
     return Row(f"{row['method']} → {target}", "accuracy", values, measured=further)
-
-
-def check_alike(configs: Mapping[Path, Config], target: Target) -> None:
-    """Refuse runs that cannot stand in one table, with a sentence that names the first of them."""
-    path, first = next(iter(configs.items()))
-    seen: dict[tuple[str, str, int], Path] = {}
-    for other, config in configs.items():
-        if config.regression:
-            raise InnerloopError(f"{other} is a regression, which has no classes to shift")
-        if target.of and config.data not in (*target.of, *([target.sibling.name] if target.sibling else [])):
-            known = ", ".join(t.name for t in TARGETS if config.data in t.of) or "none"
-            raise InnerloopError(
-                f"{other} was trained on {config.data}, which has no target {target.name}; its targets: {known}"
-            )
-        for what, get in _MUST_AGREE.items():
-            if target.sibling and what == "split scheme":
-                continue
-            if get(config) != get(first):
-                raise InnerloopError(f"{other} and {path} differ in {what}: {get(config)} and {get(first)}")
-        if not target.sibling and config.data != first.data:
-            raise InnerloopError(f"{other} and {path} were trained on {config.data} and {first.data}; give runs of one")
-        key = (config.data, config.method, config.seed)
-        if key in seen:
-            raise InnerloopError(f"{other} and {seen[key]} are both {config.method} with seed {config.seed}; give one")
-        seen[key] = other
-    if target.data == first.dataset and not (target.sibling or target.within):
-        raise InnerloopError(f"{path} was trained on {target.name}: that is its own test split, not a shift")
-    if target.within and first.shot != 1:
-        raise InnerloopError(f"{target.name} is a one-shot protocol; {path} was trained with {first.shot} shots")
-
-
-_MUST_AGREE: dict[str, Callable[[Config], Any]] = {
-    "split scheme": lambda c: c.split_scheme,
-    "way": lambda c: c.way,
-    "shot": lambda c: c.shot,
-    "test episodes": lambda c: c.test.episodes,
-    "test query": lambda c: c.test.query,
-    "the seed of the test episodes": lambda c: c.test.seed,
-    "test statistics": lambda c: c.test.statistics,
-}
-
-
-def paired_runs(by_data: Mapping[str, Sequence[Trained]], target: Target) -> list[tuple[Trained, Trained]]:
-    """Which model is tested in-domain and which on the target: the same one, or its sibling of another split."""
-    if target.sibling is None:
-        return [(run, run) for own in by_data.values() for run in own]
-    new, old = target.data.name, target.sibling.name
-    here = {(r.config.method, r.config.seed): r for r in by_data.get(new, ())}
-    home = {(r.config.method, r.config.seed): r for r in by_data.get(old, ())}
-    if lone := sorted(here.keys() ^ home.keys()):
-        name, seed = lone[0]
-        raise InnerloopError(
-            f"the target {target.name} compares a run of {new} with one of {old} of the same method and seed; {name} "
-            f"with seed {seed} is there of {new if lone[0] in here else old} only. {_met(target)}"
-        )
-    return [(home[key], here[key]) for key in here]
 
 
 def _met(target: Target) -> str:
@@ -481,17 +339,3 @@ def notes(target: Target, unseen: Unseen, config: Config) -> list[str]:
             f"are the same in both. A model of {old} on {new}'s test classes would have seen most."
         )
     return said
-
-
-def _runs(runs: Sequence[Trained]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for run in runs:
-        assert run.folder is not None
-        found[str(run.folder.path)] = {
-            "data": run.config.data,
-            "method": run.config.method,
-            "seed": run.config.seed,
-            "commit": run.folder.environment.get("commit"),
-            "best_step": run.folder.summary_with("best_step")["best_step"],
-        }
-    return found

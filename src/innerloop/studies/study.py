@@ -1,10 +1,12 @@
-"""The main job: did MAML learn rapidly, or did it reuse features? Trains MAML and ANIL and looks inside."""
+"""The main job: does MAML learn rapidly, or does it reuse features? And what decides it?
 
-import datetime
+MAML is trained twice, with the head's ordinary first weights and with `SMALL` times these, and ANIL once.
+"""
+
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +14,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from innerloop.analysis import freezing, heads, linear_cka, mean_cca, measure_cost, movement, similarity
+from innerloop.analysis import Movement, similarity
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import Weights, block_names, slow_weights
 from innerloop.core.inner import with_steps
-from innerloop.core.outer import Predict, meta_gradient
-from innerloop.core.random import generator_for
 from innerloop.core.statistics import Estimate, over_episodes, paired_difference
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
@@ -25,28 +25,24 @@ from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
 from innerloop.methods.catalogue import NIL, method
 from innerloop.methods.method import predictor
 from innerloop.methods.metric import nearest_neighbour
-from innerloop.runs import RunError, RunFolder, environment
+from innerloop.models.head import Linear
+from innerloop.runs import RunError, RunFolder
 from innerloop.runs.files import as_json, write_all
-from innerloop.training import Config, Progress, build, train
+from innerloop.studies import claims
+from innerloop.studies.inside import CUT, NO_HEAD, ZEROS, Inside, changes, look_inside
+from innerloop.studies.result import Outcome, difference, made_by
+from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
+from innerloop.studies.weights_and_cost import step_times
+from innerloop.training import Config, build, train
 from innerloop.training.train import load_run
-from innerloop.version import __version__
 
-MOVEMENT_EPISODES = 100
-"""episodes on which movement and similarity are measured"""
+SMALL = 0.05
+"""the factor of the head's first weights in the second training of MAML"""
+FOLDERS = {"maml": "maml", "maml_small": "maml-small-head", "anil": "anil"}
 EARLY_EPISODES = 50
 """episodes on which the checkpoints along MAML's training are measured"""
 CCA_POINTS = 30
 """data points a neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What the study is doing, for whoever shows progress."""
-
-    title: str
-    done: int
-    total: int
-    training: Progress | None = None
 
 
 def study(
@@ -60,61 +56,47 @@ def study(
 ) -> dict[str, Any]:
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
 
-    `config` is MAML's; ANIL's differs in the method alone, so both start from the same weights and meet the same
-    episodes. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
-    `config.validation.keep_every` is 0, both runs keep three or four checkpoints along the training.
+    `config` is MAML's; the second MAML's differs in `model.head_scale` alone and ANIL's in the method alone, so all
+    start from the same weights but for the head's size, and meet the same episodes. A model whose head is not linear
+    has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
+    `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
     """
-    if config.method != "maml":
-        raise InnerloopError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
-    if config.regression:
-        raise InnerloopError(
-            f"the study needs image classes; {config.data} is a regression: use 'innerloop train' for it"
-        )
     began = time.perf_counter()
-    if (out / "summary.json").exists():
-        raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
-    started = (out / "maml").is_dir()
-    if started and not resume:
-        for name in ("maml", "anil"):
-            if RunFolder(out / name).exists:
-                with RunFolder(out / name).alone():  # says if another process is training there now
-                    pass
-        raise RunError(f"{out} holds an unfinished study; continue it with --resume, or give another --out")
-    if not started and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"{out} exists and holds no study; give another --out")
-
-    folders: dict[str, RunFolder] = {}
-    for name in ("maml", "anil"):
-        own = replace(config, method=name, validation=replace(config.validation, keep_every=keep_every(config)))
-        folder = RunFolder(out / name)
-        title = f"train {name.upper()}"
-
-        def show(p: Progress, title: str = title) -> None:
-            report(Stage(title, p.step, p.steps, p))
-
-        if folder.finished:
-            if folder.config_as(Config.from_json) != own:
-                raise RunError(f"{folder.path} was trained with another configuration; give another --out")
-        else:
-            train(own, folder.path, data_dir=data_dir, resume=resume and folder.exists, report=show)
-        folders[name] = folder
-
-    use_threads(config.threads)
+    _check(config, out, resume=resume)
     images = build.load_images(config, data_dir)
     assert images is not None
+    linear = isinstance(build.network(config, images)[-1], Linear)
+    folders = {
+        name: _trained(name, own, out, data_dir, resume, report)
+        for name, own in {
+            "maml": config,
+            **({"maml_small": replace(config, model=replace(config.model, head_scale=SMALL))} if linear else {}),
+            "anil": replace(config, method="anil"),
+        }.items()
+    }
+    use_threads(config.threads)
     family = build.tasks(config, images, "test", config.test.query)
-    models = {name: load_run(f.path, images=images) for name, f in folders.items()}
+    models: dict[str, Loaded] = {name: load_run(f.path, images=images) for name, f in folders.items()}
     chunk = build.chunk_size(config, images.images.device)
-
     results = _evaluate_all(config, models, images, family, chunk, report)
-    env = environment()
+    inside = {
+        name: look_inside(
+            *models[name],
+            images,
+            whole=results[name],
+            untrained=results["untrained_nil"],
+            per_neuron=CCA_POINTS,
+            blocks=name == "maml",
+            report=report,
+        )
+        for name in models
+        if name != "anil"
+    }
+    changed = {name: (i.alike, i.moved) for name, i in inside.items()}
+    changed["anil"] = changes(*models["anil"], images, per_neuron=CCA_POINTS)
+    maml = inside["maml"]
     summary: dict[str, Any] = {
-        "innerloop": __version__,
-        "command": env["command"],
-        "commit": env["commit"],
-        "env": env,
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "seconds": 0.0,
+        **made_by(0.0),
         "preset": preset,
         "seed": config.seed,
         "data": {
@@ -127,93 +109,95 @@ def study(
             "episodes": config.test.episodes,
             "inner_steps": config.test.inner_steps,
             "train_inner_steps": config.inner.steps,
+            "inner_lr": config.inner.lr,
             "statistics": config.test.statistics,
+            "analysis_episodes": min(MOVEMENT_EPISODES, config.test.episodes),
+            "cca_points": CCA_POINTS,
         },
         "config": config.to_json(),
         "methods": {n: _method_json(n, r, folders) for n, r in results.items()},
         "paired": _paired(results),
-    }
-    summary["movement"], summary["cka"], summary["cca"] = {}, {}, {}
-    for i, (name, (own, model, parameters)) in enumerate(models.items()):
-        report(Stage("movement and similarity", i, 2))
-        inner = with_steps(own.inner_loop, own.test.inner_steps)
-        few = replace(own.test, episodes=min(MOVEMENT_EPISODES, own.test.episodes))
-        moved = movement(model, parameters, fixed_episodes(family, few), inner, task_chunk=chunk)
-        summary["movement"][name] = [
+        "movement": {n: [_movement_json(m) for m in moved] for n, (_, moved) in changed.items()},
+        **{
+            key: {n: _blocks_json(alike[measure]) for n, (alike, _) in changed.items()}
+            for key, measure in (("cka", "CKA"), ("cca", "CCA"), ("cca98", CUT))
+        },
+        "freezing": [
             {
-                "block": m.block,
-                "parameters": m.parameters,
-                "distance": m.distance.mean,
-                "distance_ci95": m.distance.ci95,
-                "relative": m.relative.mean,
-                "relative_ci95": m.relative.ci95,
+                "frozen": list(r.frozen),
+                "adapted": list(r.adapted),
+                **_accuracy(r.evaluation),
+                "difference": _interval(r.difference),
             }
-            for m in moved
-        ]
-        alike = similarity(
-            model,
-            parameters,
-            fixed_episodes(family, few),
-            inner,
-            measures={"cka": linear_cka, "cca": cca_where_it_can},
-            statistics=few.statistics,
-            task_chunk=chunk,
-        )
-        for measure, found in alike.items():
-            summary[measure][name] = _blocks_json(found)
-        summary["data"]["analysis_episodes"] = few.episodes
-        summary["data"]["cca_points"] = CCA_POINTS
-    report(Stage("movement and similarity", 2, 2))
-
-    own, model, parameters = models["maml"]
-    rows = freezing(
-        model,
-        parameters,
-        family,
-        own.inner_loop,
-        own.test,
-        task_chunk=chunk,
-        whole=results["maml"],
-        report=lambda done, total: report(Stage("freezing test", done, total)),
-    )
-    summary["freezing"] = [
-        {
-            "frozen": list(r.frozen),
-            "adapted": list(r.adapted),
-            "mean": r.evaluation.final.mean,
-            "ci95": r.evaluation.final.ci95,
-            "episodes": r.evaluation.final.episodes,
-            "difference": {"mean": r.difference.mean, "ci95": r.difference.ci95},
-        }
-        for r in rows
-    ]
-    summary["early"] = _early(folders["maml"], images, family, chunk, report)
-    summary["heads"] = [
-        {
-            "name": r.name,
-            "mean": r.evaluation.final.mean,
-            "ci95": r.evaluation.final.ci95,
-            "episodes": r.evaluation.final.episodes,
-            "difference": {"mean": r.difference.mean, "ci95": r.difference.ci95},
-        }
-        for r in heads(
-            model,
-            parameters,
-            family,
-            own.inner_loop,
-            own.test,
-            task_chunk=chunk,
-            whole=results["maml"],
-            report=lambda done, total: report(Stage("heads", done, total)),
-        )
-    ]
+            for r in maml.frozen
+        ],
+        "still": [
+            {"head": name, **_accuracy(e), "difference": _interval(difference(e, maml.whole))}
+            for name, e in maml.still.items()
+        ],
+        "early": _early(folders["maml"], images, family, chunk, report),
+        "heads": [
+            {"name": r.name, **_accuracy(r.evaluation), "difference": _interval(r.difference)} for r in maml.heads
+        ],
+        "dial": [_dial_json(n, models[n][0], i) for n, i in inside.items()],
+        "verdict": verdict(inside, difference(results["anil"], results["maml"])),
+    }
     report(Stage("cost", 0, 1))
-    summary["cost"] = _cost(config, models, images, family)
-    summary["verdict"] = verdict(summary)
+    summary["cost"] = _cost(models["maml"], images)
     pictures = save(_pictures(models, family, config))
     summary["seconds"] = time.perf_counter() - began
     write_all(out, {"episodes.safetensors": pictures, "summary.json": as_json(summary)})
     return summary
+
+
+def _check(config: Config, out: Path, *, resume: bool) -> None:
+    """Refuse what cannot be studied, and a folder that holds something else."""
+    if config.method != "maml":
+        raise InnerloopError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
+    if config.model.head_scale != 1:
+        raise InnerloopError(
+            f"the study trains MAML with head_scale 1 and {SMALL} itself; leave out --model.head-scale "
+            f"{config.model.head_scale:g}"
+        )
+    if config.regression:
+        raise InnerloopError(
+            f"the study needs image classes; {config.data} is a regression: use 'innerloop train' for it"
+        )
+    if (out / "summary.json").exists():
+        raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
+    started = (out / FOLDERS["maml"]).is_dir()
+    if started and not resume:
+        for name in FOLDERS.values():
+            if RunFolder(out / name).exists:
+                with RunFolder(out / name).alone():  # says if another process is training there now
+                    pass
+        raise RunError(f"{out} holds an unfinished study; continue it with --resume, or give another --out")
+    if not started and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"{out} exists and holds no study; give another --out")
+
+
+def _trained(
+    name: str,
+    config: Config,
+    out: Path,
+    data_dir: Path | None,
+    resume: bool,
+    report: Callable[[Stage], None],
+) -> RunFolder:
+    """The finished run of one of the study's models."""
+    config = replace(config, validation=replace(config.validation, keep_every=keep_every(config)))
+    folder, title = RunFolder(out / FOLDERS[name]), f"train {_TITLES[name][0]}"
+    if folder.finished:
+        if folder.config_as(Config.from_json) != config:
+            raise RunError(f"{folder.path} was trained with another configuration; give another --out")
+        return folder
+    return train(
+        config,
+        folder.path,
+        data_dir=data_dir,
+        resume=resume and folder.exists,
+        report=lambda p: report(Stage(title, p.step, p.steps, p)),
+    )
 
 
 def keep_every(config: Config) -> int:
@@ -223,22 +207,54 @@ def keep_every(config: Config) -> int:
     return v.keep_every or v.every * max(1, math.ceil(config.outer.steps // v.every / 4))
 
 
-def cca_where_it_can(x: Tensor, y: Tensor) -> float:
-    """Mean CCA over evenly spaced data points, `CCA_POINTS` a neuron at most; NaN where there are fewer than the two a
-    neuron that it needs."""
-    neurons = max(x.shape[1], y.shape[1])
-    if len(x) < 2 * neurons:
-        return math.nan
-    if torch.equal(x, y):  # a body that was not adapted
-        return math.nan if bool((x == x[0]).all()) else 1.0
-    n = min(len(x), CCA_POINTS * neurons)
-    chosen = torch.arange(n, device=x.device) * len(x) // n
-    return mean_cca(x[chosen], y[chosen])
-
-
 def _blocks_json(found: Mapping[str, Estimate | None]) -> list[dict[str, Any]]:
     """The blocks that have a value."""
     return [{"block": b, "mean": e.mean, "ci95": e.ci95} for b, e in found.items() if e]
+
+
+def _movement_json(m: Movement) -> dict[str, Any]:
+    return {
+        "block": m.block,
+        "parameters": m.parameters,
+        "distance": m.distance.mean,
+        "distance_ci95": m.distance.ci95,
+        "relative": m.relative.mean,
+        "relative_ci95": m.relative.ci95,
+    }
+
+
+def _interval(e: Estimate) -> dict[str, float]:
+    return {"mean": e.mean, "ci95": e.ci95}
+
+
+def _accuracy(e: Evaluation) -> dict[str, Any]:
+    return {**_interval(e.final), "episodes": e.final.episodes}
+
+
+def _dial_json(name: str, config: Config, found: Inside) -> dict[str, Any]:
+    """One setting of the head's start and all that it decides."""
+    lowest = {
+        key: min((e.mean for b, e in found.alike[measure].items() if e and b != "head"), default=None)
+        for key, measure in (("cka", "CKA"), ("cca", "CCA"), ("cca98", CUT))
+    }
+    tests = {
+        "whole": found.whole,
+        "frozen": found.frozen[-1].evaluation,
+        "zeros": found.still.get(ZEROS),
+        "nil": found.still[NO_HEAD],
+    }
+    return {
+        "method": name,
+        "head_scale": config.model.head_scale,
+        **{
+            key: {**_accuracy(e), "difference": _interval(difference(e, found.whole))} if e else None
+            for key, e in tests.items()
+        },
+        "lowest_body": lowest,
+        "moved": {m.block: m.relative.mean for m in found.moved},
+        "share": _interval(found.share),
+        "claims": [_claim_json(o) for o in found.outcomes()],
+    }
 
 
 Loaded = tuple[Config, nn.Sequential, dict[str, Tensor]]
@@ -258,6 +274,7 @@ def _evaluate_all(
     _, anil, anil_weights = models["anil"]
     jobs: list[tuple[str, nn.Sequential, Weights, str]] = [
         ("maml", maml, maml_weights, "maml"),
+        *(("maml_small", *models[n][1:], "maml") for n in models if n == "maml_small"),
         ("anil", anil, anil_weights, "anil"),
         ("nil", anil, anil_weights, "nil"),
         ("nil_maml", maml, maml_weights, "nil"),
@@ -332,6 +349,7 @@ def _early(
 
 _TITLES = {
     "maml": ("MAML", "all blocks adapt"),
+    "maml_small": ("MAML, small head start", f"the same, the head's first weights {1 / SMALL:.0f} times smaller"),
     "anil": ("ANIL", "only the head adapts, in training and test"),
     "nil": ("NIL on ANIL's body", "no inner loop: cosine attention over un-adapted features"),
     "nil_maml": ("NIL on MAML's body", "the same, with the body that MAML trained"),
@@ -372,52 +390,18 @@ def _paired(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
     return rows
 
 
-def _cost(config: Config, models: dict[str, Loaded], images: ClassImages, family: TaskFamily) -> dict[str, Any]:
-    """Training step and test-time adaptation of MAML and ANIL, timed in turn on one thread."""
-    device = images.images.device
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        train_tasks = build.tasks(config, images, "train")
-        batch = train_tasks.sample(config.outer.meta_batch, generator_for(config.seed, "cost"))
-        one = family.sample(1, generator_for(config.seed, "cost", 1))
-        training: dict[str, Callable[[], object]] = {}
-        inference: dict[str, Callable[[], object]] = {}
-
-        def learn(predict: Predict, parameters: Weights) -> Callable[[], object]:
-            chunk = build.chunk_size(config, device)
-            kinds = build.losses(config)
-            return lambda: meta_gradient(predict, parameters, batch, kinds.loss, task_chunk=chunk)
-
-        def infer(predict: Predict, parameters: Weights) -> Callable[[], object]:
-            def run() -> None:
-                with torch.no_grad():
-                    for _ in range(5):
-                        predict(parameters, one)
-
-            return run
-
-        for name, (own, model, parameters) in models.items():
-            training[name] = learn(
-                predictor(model, own.inner_loop, statistics=own.inner.statistics),
-                parameters,
-            )
-            inner = with_steps(own.inner_loop, own.test.inner_steps)
-            inference[name] = infer(predictor(model, inner, statistics=own.test.statistics), parameters)
-        own, model, parameters = models["anil"]
-        nil = predictor(model, NIL.inner(own.inner_loop), head="cosine", statistics=own.test.statistics)
-        inference["nil"] = infer(nil, parameters)
-        trained = measure_cost(training, device=device)
-        inferred = measure_cost(inference, device=device)
-    finally:
-        torch.set_num_threads(threads)
+def _cost(maml: Loaded, images: ClassImages) -> dict[str, Any]:
+    """Training step and test-time adaptation by MAML and ANIL of one model, timed in turn on one thread."""
+    config = maml[0]
+    trained, inferred = step_times(*maml, images)
+    names = ("maml", "anil", "nil")
     return {
         "threads": 1,
-        "device": device.type,
+        "device": images.images.device.type,
         "repeats": trained.repeats,
-        "train_ms": dict(trained.milliseconds),
+        "train_ms": {n: trained.milliseconds[n] for n in names if n in trained.milliseconds},
         "train_ratio": trained.ratio("maml", "anil"),
-        "inference_ms": {n: t / 5 for n, t in inferred.milliseconds.items()},
+        "inference_ms": {n: inferred.milliseconds[n] for n in names},
         "inference_ratio": inferred.ratio("maml", "anil"),
         "note": f"{trained.clock}, medians of {trained.repeats} interleaved repeats; training: one meta-batch of "
         f"{config.outer.meta_batch} tasks; inference: {config.test.inner_steps} inner steps and one query set",
@@ -459,58 +443,34 @@ def _bytes(x: Tensor) -> Tensor:
     return (x * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
-def verdict(summary: dict[str, Any]) -> dict[str, Any]:
-    """The paper's claims as predicates on this study's numbers, each with its tolerance and its evidence.
+def _claim_json(o: Outcome) -> dict[str, Any]:
+    return {"claim": o.text, **{k: v for k, v in asdict(o).items() if k != "text"}}
 
-    The answer is "undecided" where MAML's inner loop gains next to nothing: then no freezing could lose anything.
-    """
-    freeze = {len(r["frozen"]): r for r in summary["freezing"]}
-    last = freeze[max(freeze)]["difference"]
-    paired = {(p["a"], p["b"]): p for p in summary["paired"]}
-    anil, nil = paired["anil", "maml"], paired["nil_maml", "maml"]
-    cka = {r["block"]: r["mean"] for r in summary["cka"]["maml"]}
-    body = [v for b, v in cka.items() if b != "head"]
-    moved = {r["block"]: r["relative"] for r in summary["movement"]["maml"]}
-    steps = summary["methods"]["maml"]["steps"]
-    gain = steps[-1]["mean"] - steps[0]["mean"]
 
-    def points(e: dict[str, Any]) -> str:
-        return f"{100 * e['mean']:+.1f} ± {100 * e['ci95']:.1f} points (ci95, paired)"
-
-    reuse = [
-        {
-            "claim": "Freezing the whole body of the MAML model at test costs less than 2 points",
-            "holds": last["mean"] > -0.02,
-            "evidence": points(last),
-        },
-        {
-            "claim": "ANIL is not more than 2 points below MAML",
-            "holds": anil["mean"] > -0.02,
-            "evidence": points(anil),
-        },
-        {
-            "claim": "With MAML's body and no inner loop at all (NIL), not more than 2 points are lost",
-            "holds": nil["mean"] > -0.02,
-            "evidence": points(nil),
-        },
-        {
-            "claim": "The inner loop leaves the body's representation alike (linear CKA above 0.9 in every body block)",
-            "holds": min(body, default=0.0) > 0.9,
-            "evidence": f"lowest body CKA {min(body, default=math.nan):.3f}, head {cka.get('head', math.nan):.3f}",
-        },
+def verdict(inside: Mapping[str, Inside], anil: Estimate) -> dict[str, Any]:
+    """The paper's claims about the ordinary MAML (`anil`: ANIL − MAML), and the answer for each start of the head."""
+    maml = inside["maml"]
+    outcomes = [
+        *maml.outcomes(),
+        claims.nil_as_good(claims.range_of(difference(maml.still[NO_HEAD], maml.whole)), maml.learnt, "MAML"),
+        claims.anil_as_good(claims.range_of(anil), maml.learnt),
     ]
-    context = [
-        {
-            "claim": "The inner loop does something: accuracy rises with its steps",
-            "holds": gain > 0.05,
-            "evidence": f"{100 * steps[0]['mean']:.1f} % before, {100 * steps[-1]['mean']:.1f} % after",
-        },
-        {
-            "claim": "The head moves farther than every body block, for its size",
-            "holds": moved["head"] > max(v for b, v in moved.items() if b != "head"),
-            "evidence": ", ".join(f"{b} {v:.3f}" for b, v in moved.items()),
-        },
-    ]
-    held = sum(c["holds"] for c in reuse)
-    answer = "feature reuse" if held == len(reuse) else "rapid learning" if held == 0 else "mixed"
-    return {"answer": answer if context[0]["holds"] else "undecided", "claims": reuse + context}
+    answers = {name: answer_of(i) for name, i in inside.items()}
+    both = set(answers.values())
+    answer = both.pop() if len(both) == 1 else "it depends on the head's start"
+    return {"answer": answer, "answers": answers, "claims": [_claim_json(o) for o in outcomes]}
+
+
+def answer_of(found: Inside) -> str:
+    """feature reuse: the body need not adapt. rapid learning: it must, and without any inner loop accuracy is lost too.
+    mixed: it must, but the same features serve as well without an inner loop. undecided: training has taught nothing.
+    Else the intervals are too wide: cannot be said."""
+    lost = claims.range_of(found.frozen[-1].difference)
+    frozen = claims.body_frozen(lost, found.learnt).holds
+    nil = claims.range_of(difference(found.still[NO_HEAD], found.whole))
+    without = claims.nil_as_good(nil, found.learnt, "MAML").holds
+    if found.learnt.gain.low <= 0:
+        return "undecided"
+    if frozen is None:
+        return "cannot be said"
+    return "feature reuse" if frozen else "mixed" if without else "rapid learning"

@@ -1,52 +1,56 @@
 """Appendix B.3 and section 4: how far weights move, what a step costs; and what a head's labelling is worth."""
 
-import torch
+from torch import nn
 
-from innerloop.analysis import label_permutations, movement, step_costs
+from innerloop.analysis import Cost, label_permutations, movement, step_costs
+from innerloop.core.episodes import ClassImages
+from innerloop.core.functional import Weights
 from innerloop.core.inner import with_steps
 from innerloop.core.random import generator_for
-from innerloop.studies.lab import Lab, seed_value
+from innerloop.core.statistics import Estimate
+from innerloop.core.threads import one_thread
+from innerloop.studies import claims
+from innerloop.studies.lab import Lab
 from innerloop.studies.paper import COST
-from innerloop.studies.result import Claim, Drawing, Result, Row, SeedValue, Series, at_least, at_most, bars_of
-from innerloop.studies.study import MOVEMENT_EPISODES, Stage
-from innerloop.training import build
+from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, bars_of, seed_value
+from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
+from innerloop.studies.table import Found, Table
+from innerloop.training import Config, build
+
+FAR, FOR_SIZE = "‖after − before‖", "divided by ‖before‖"
 
 
-def distances(lab: Lab) -> Result:
-    """Euclidean distance of each block's weights before and after the inner loop, and relative to their norm."""
-    distance: dict[str, list[SeedValue]] = {}
-    relative: dict[str, list[SeedValue]] = {}
-    for i, seed in enumerate(lab.seeds):
-        lab.report(Stage("distance of weights", i, len(lab.seeds)))
-        run = lab.trained("maml", seed)
-        inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
-        for m in movement(run.model, run.parameters, lab.episodes(MOVEMENT_EPISODES), inner, task_chunk=lab.chunk):
-            distance.setdefault(m.block, []).append(seed_value(seed, m.distance))
-            relative.setdefault(m.block, []).append(seed_value(seed, m.relative))
-    far = {b: Row(f"{b}, ‖after − before‖", "distance", tuple(v)) for b, v in distance.items()}
-    for_size = {b: Row(f"{b}, divided by ‖before‖", "relative", tuple(v)) for b, v in relative.items()}
-    head = list(far)[-1]
-    claims = tuple(
-        Claim(
-            f"The head moves farthest, though the body has far more weights ({what})",
-            "head above every body block",
-            at_most([max(r.mean for b, r in of.items() if b != head) - of[head].mean], 0.0),
-            ", ".join(f"{b} {r.mean:.3f}" for b, r in of.items()),
-        )
-        for what, of in (("distance", far), ("relative distance", for_size))
-    )
-    drawing = Drawing(
-        "bars",
-        "",
-        "distance of weights",
-        tuple(
-            Series(name, list(of), [r.mean for r in of.values()], [r.ci95 or 0.0 for r in of.values()])
-            for name, of in (("‖after − before‖", far), ("divided by ‖before‖", for_size))
-        ),
-        "ci95 over test episodes",
-    )
-    notes = ("The paper shows bars only: visible for the head, near zero for every convolution.",)
-    return Result((*far.values(), *for_size.values()), claims, drawing, "", notes)
+def _distances(lab: Lab, seed: int) -> dict[str, Estimate]:
+    lab.report(Stage("distance of weights", lab.seeds.index(seed), len(lab.seeds)))
+    run = lab.trained("maml", seed)
+    inner = with_steps(run.config.inner_loop, lab.settings.inner_steps)
+    moved = movement(run.model, run.parameters, lab.episodes(MOVEMENT_EPISODES), inner, task_chunk=lab.chunk)
+    return {
+        **{f"{m.block}, {FAR}": m.distance for m in moved},
+        **{f"{m.block}, {FOR_SIZE}": m.relative for m in moved},
+    }
+
+
+def _distance_claims(found: Found) -> list[Outcome]:
+    return [
+        claims.head_moves_most({r.split(",")[0]: found.range(r) for r in found.rows if r.endswith(kind)}, what)
+        for kind, what in ((FAR, "distance"), (FOR_SIZE, "distance / norm"))
+    ]
+
+
+DISTANCES = Table(
+    "distances",
+    "How far each block's weights move",
+    _distances,
+    claims=(_distance_claims,),
+    where="appendix B.3",
+    unit=lambda label: "distance" if label.endswith(FAR) else "relative",
+    y="distance of weights",
+    grouped=True,
+    notes=("The paper shows bars only: visible for the head, near zero for every convolution.",),
+    trains=("maml",),
+    in_all=True,
+)
 
 
 def permutations(lab: Lab) -> Result:
@@ -73,12 +77,10 @@ def permutations(lab: Lab) -> Result:
         for values, e in zip(kinds.values(), (found.mean, found.best, found.worst), strict=True):
             values.append(seed_value(seed, e))
     rows = [Row(k, "accuracy", tuple(v)) for k, v in kinds.items()]
-    spread = rows[1].mean - rows[2].mean
-    claim = Claim(
-        "A trained MAML's accuracy depends on which class is given to which column of its head",
-        "not tested: best and worst are chosen by the query labels, so any model whose columns differ has a spread",
-        None,
-        f"{100 * spread:.1f} points between best and worst of {n} permutations, averaged over episodes",
+    spread = 100 * (rows[1].mean - rows[2].mean)
+    notes = (
+        "An experiment of Ye & Chao 2022, not of the paper. Best and worst are chosen by the query labels, so that any "
+        f"model whose columns differ has a spread: here {spread:.1f} points over {n} permutations. No claim is tested.",
     )
     drawing = Drawing(
         "bars",
@@ -87,52 +89,39 @@ def permutations(lab: Lab) -> Result:
         (bars_of("ours", ["mean", "best", "worst"], rows, by=100.0),),
         "ci95 over test episodes",
     )
-    return Result(tuple(rows), (claim,), drawing, "", ("An experiment of Ye & Chao 2022, not of the paper.",))
+    return Result(tuple(rows), (), drawing, "", notes)
+
+
+def step_times(config: Config, model: nn.Sequential, parameters: Weights, images: ClassImages) -> tuple[Cost, Cost]:
+    """Time of one outer step and of one episode at test (`analysis.step_costs`), on one thread."""
+    device = images.images.device
+    batch = build.tasks(config, images, "train").sample(config.outer.meta_batch, generator_for(config.seed, "cost"))
+    family = build.tasks(config, images, "test", config.test.query)
+    with one_thread():
+        return step_costs(
+            model,
+            parameters,
+            batch.to(device),
+            family.sample(1, generator_for(config.seed, "cost", 1)).to(device),
+            config.inner_loop,
+            test_steps=config.test.inner_steps,
+            task_chunk=build.chunk_size(config, device),
+        )
 
 
 def cost(lab: Lab) -> Result:
     """CPU time of one outer step and of one episode at test: MAML, first-order MAML, ANIL, NIL, on one thread."""
     run = lab.trained("maml", lab.seeds[0])
-    device = lab.images.images.device
-    tasks = build.tasks(run.config, lab.images, "train")
-    batch = tasks.sample(run.config.outer.meta_batch, generator_for(run.config.seed, "cost")).to(device)
-    one = lab.family.sample(1, generator_for(run.config.seed, "cost", 1)).to(device)
     lab.report(Stage("time of a step", 0, 1))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        training, inference = step_costs(
-            run.model,
-            run.parameters,
-            batch,
-            one,
-            run.config.inner_loop,
-            test_steps=lab.settings.inner_steps,
-            task_chunk=lab.chunk,
-        )
-    finally:
-        torch.set_num_threads(threads)
+    training, inference = step_times(run.config, run.model, run.parameters, lab.images)
     rows = []
     for title, found, paper in (("training", training, COST["train"]), ("inference", inference, COST["inference"])):
         for name, ms in found.milliseconds.items():
             rows.append(Row(f"{title}, {name}", "ms", (SeedValue(run.config.seed, ms),)))
         ratio = found.ratio("maml", "anil")
         rows.append(Row(f"{title}, MAML / ANIL", "ratio", (SeedValue(run.config.seed, ratio),), paper))
-    by = {r.label: r.mean for r in rows}
-    claims = (
-        Claim(
-            "ANIL trains faster than MAML",
-            "MAML / ANIL per outer step ≥ 1.3",
-            at_least([by["training, MAML / ANIL"]], 1.3),
-            f"{by['training, MAML / ANIL']:.2f}×",
-        ),
-        Claim(
-            "ANIL is at least four times as fast at test with 10 inner steps",
-            f"MAML / ANIL per episode ≥ 4 (here {lab.settings.inner_steps} steps)",
-            at_least([by["inference, MAML / ANIL"]], 4.0) if lab.settings.inner_steps == 10 else None,
-            f"{by['inference, MAML / ANIL']:.2f}×",
-        ),
-    )
+    ratios = [found.ratio("maml", "anil") for found in (training, inference)]
+    outcomes = claims.anil_faster(ratios[0], ratios[1], lab.settings.inner_steps)
     common = [n for n in training.milliseconds if n in inference.milliseconds]
     drawing = Drawing(
         "bars",
@@ -148,4 +137,4 @@ def cost(lab: Lab) -> Result:
         f"{run.config.outer.meta_batch}; inference: one episode, the features of blocks that do not adapt computed "
         "once. The paper's ratios are averages over its data sets.",
     )
-    return Result(tuple(rows), claims, drawing, "average over its settings", notes)
+    return Result(tuple(rows), outcomes, drawing, "average over its settings", notes)
