@@ -171,7 +171,7 @@ def test_help_of_evaluate_and_data(capsys: pytest.CaptureFixture[str]) -> None:
     ("args", "says"),
     [
         (["trian"], "did you mean 'train'"),
-        (["xyzzy"], "study, train, evaluate, analyse, reproduce, classify, serve, dagan, rl, playground, data"),
+        (["xyzzy"], ", ".join(cli.COMMANDS)),
         (["train", "--inner.lrr", "1"], "--inner.lr"),
         (["train", "--methd", "anil"], "--method"),
         (["train", "--way", "five"], "five"),
@@ -576,3 +576,29 @@ def test_a_table_of_many_inner_steps_keeps_its_ends() -> None:
     assert printed_steps(20) == list(range(21))
     assert printed_steps(100) == [0, 1, *range(10, 101, 10)]
     assert printed_steps(21) == [0, 1, 3, 6, 9, 12, 15, 18, 21]
+
+
+def test_a_dry_run_says_what_and_how_long_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The estimate is of the steps and validations that the real run has, from steps that take a known time."""
+    from innerloop.cli import train as command
+
+    monkeypatch.chdir(tmp_path)
+    clock = iter([10.0, 12.0, 14.0, 21.0])  # 2 s a step, 5 s a validation
+
+    def trained(config, out, *, data_dir, report) -> None:
+        assert (config.outer.steps, config.validation.every) == (4, 4)
+        for _ in range(4):
+            report(None)
+
+    monkeypatch.setattr(command, "train", trained)
+    monkeypatch.setattr(command.time, "perf_counter", lambda: next(clock))
+    options = "--outer.steps 1000 --validation.every 300 --validation.episodes 100 --test.episodes 600 --method anil"
+    assert cli.run(["train", *options.split(), "--dry-run", "--out", "mine"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ANIL on glyphs, 5-way 1-shot: 1,000 outer steps" in said
+    assert "into mine" in said
+    seconds = 1000 * 2 + (4 + 6) * 5
+    assert f"about {seconds // 60}:{seconds % 60:02}" in said
+    assert list(tmp_path.iterdir()) == []

@@ -121,7 +121,8 @@ def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(tmp_path: Path, mo
     runs = [Training(replace(longer, seed=s), tmp_path / "ray" / f"seed{s}") for s in (0, 1)]
     assert fan_out(killed_once, runs, jobs=2, launcher="ray") == {}
     whole = [replace(r, folder=tmp_path / "local" / r.folder.name) for r in runs]
-    assert fan_out(train_one, whole, jobs=2) == {}
+    for r in whole:
+        train_one(r)
     for a, b in zip(runs, whole, strict=True):
         assert a.folder.with_suffix(".killed").exists()
         assert_same(a.folder, b.folder)

@@ -62,7 +62,7 @@ def _lines(every: float = 10.0) -> Iterator[Show]:
         began, said, start = last.get(title, (now, 0.0, first))
         if title not in last or done == total or now - said >= every:
             rate = (done - start) / (now - began) if now > began and done > start else 0.0
-            left = f", {_clock((total - done) / rate)} left" if rate and total and done < total else ""
+            left = f", {clock((total - done) / rate)} left" if rate and total and done < total else ""
             of = f"/{total}" if total else ""
             print(f"{title}: {done}{of}{'  ' + detail if detail else ''}{left}", flush=True)
             said = now
@@ -71,7 +71,8 @@ def _lines(every: float = 10.0) -> Iterator[Show]:
     yield show
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """Hours, minutes and seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

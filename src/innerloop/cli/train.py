@@ -1,8 +1,11 @@
 """`innerloop train`: one method, one run folder."""
 
+import math
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import tyro
@@ -35,6 +38,8 @@ class TrainArgs:
     """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
     tensorboard: bool = False
     """write TensorBoard event files too (needs the extra `tensorboard`)"""
+    dry_run: bool = False
+    """print what would be trained and about how long it takes on this machine, and write nothing"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -43,9 +48,16 @@ def run(args: Sequence[str]) -> int:
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
     out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"
+    plan = planned(asked.config, out)
+    if asked.dry_run:
+        show.console.print(
+            f"{plan}; about {show.clock(estimated_seconds(asked.config, asked.data_dir))} on this machine"
+        )
+        return 0
     with joined() as ranks:
         if ranks.first:
             options.check_out(out, resume=asked.resume)
+            show.console.print(f"{plan}; Ctrl-C stops, --resume continues")
         with show.progress() as bar:
             folder = train(
                 asked.config,
@@ -65,6 +77,32 @@ def run(args: Sequence[str]) -> int:
         if ranks.first:
             print_evaluation(folder.path, row)
     return 0
+
+
+def planned(config: Config, out: Path) -> str:
+    """What a training will do, in one line."""
+    tasks = "" if config.regression else f", {config.way}-way {config.shot}-shot"
+    return (
+        f"{method(config.method).name.upper()} on {config.dataset.name}{tasks}: {config.outer.steps:,} outer steps of "
+        f"{config.outer.meta_batch} tasks, then {config.test.episodes:,} test episodes, into {out}"
+    )
+
+
+def estimated_seconds(config: Config, data_dir: Path | None) -> float:
+    """How long the training with its test may take: three steps and a validation are timed, in a temporary folder."""
+    few = replace(
+        config,
+        outer=replace(config.outer, steps=4),
+        validation=replace(config.validation, every=4, keep_every=0),
+    )
+    at: list[float] = []
+    with TemporaryDirectory() as folder:
+        train(few, Path(folder) / "run", data_dir=data_dir, report=lambda _: at.append(time.perf_counter()))
+    step = min(at[1] - at[0], at[2] - at[1])
+    validation = max(0.0, at[3] - at[2] - step)
+    often = math.ceil(config.outer.steps / config.validation.every)
+    test = config.test.episodes / config.validation.episodes
+    return config.outer.steps * step + (often + test) * validation
 
 
 def detail(p: Progress, config: Config) -> str:

@@ -216,7 +216,7 @@ class _Slurm(_Group[T]):
             except self.submitit.core.utils.UncompletedJobError as lost:
                 error = lost
             if error is not None:
-                failed[place] = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+                failed[place] = _last_line(error)
         return failed
 
 
@@ -234,6 +234,12 @@ class _Requeued:
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, item)
+
+
+def _last_line(error: BaseException) -> str:
+    """The last line of an error that may hold a traceback, and below it where submitit's logs are."""
+    lines = [s for s in str(error).split("You can check full logs")[0].splitlines() if s.strip(" -")]
+    return lines[-1] if lines else type(error).__name__
 
 
 class _Ray(_Group[T]):
@@ -265,8 +271,7 @@ class _Ray(_Group[T]):
             try:
                 self.ray.get(ref)
             except Exception as error:
-                cause = getattr(error, "cause", None) or error
-                failed[place] = (str(cause).strip().splitlines() or [type(cause).__name__])[-1]
+                failed[place] = _last_line(getattr(error, "cause", None) or error)
         if self.own:
             self.ray.shutdown()
         return failed
