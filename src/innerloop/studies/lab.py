@@ -97,9 +97,10 @@ class Lab:
             result, self.config("maml", 0), name=name, title=title, where=where, query=query, seconds=seconds
         )
 
-    def config(self, name: str, seed: int) -> Config:
-        """The configuration of one run."""
+    def config(self, name: str, seed: int, **model: Any) -> Config:
+        """The configuration of one run; `model` are settings of its model that are not the budget's."""
         config = budget_config(self.data, self.budget, self.way, self.shot, name, seed)
+        config = replace(config, model=replace(config.model, **model))
         return replace(config, threads=self.threads or config.threads, device=self.device)
 
     @property
@@ -136,13 +137,14 @@ class Lab:
         device = self.images.images.device
         return (e.to(device) for e in fixed_episodes(self.family, self.few(n)))
 
-    def folder(self, name: str, seed: int) -> RunFolder:
+    def folder(self, name: str, seed: int, **model: Any) -> RunFolder:
         """Where a run lies."""
-        return RunFolder(self.out / "runs" / f"{self.title}-{method(name).name}-seed{seed}")
+        own = "".join(f"-{k}-{v}" for k, v in sorted(model.items()))
+        return RunFolder(self.out / "runs" / f"{self.title}-{method(name).name}{own}-seed{seed}")
 
-    def train(self, name: str, seed: int) -> RunFolder:
+    def train(self, name: str, seed: int, **model: Any) -> RunFolder:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
-        config, folder = self.config(name, seed), self.folder(name, seed)
+        config, folder = self.config(name, seed, **model), self.folder(name, seed, **model)
         self.asked.add(folder.path.name)
         if folder.exists:
             found = folder.config_as(Config.from_json)
@@ -158,15 +160,18 @@ class Lab:
 
         return train(config, folder.path, data_dir=self.data_dir, resume=folder.exists, report=show)
 
-    def trained(self, name: str, seed: int, which: str = "best") -> Trained:
-        """The model of a run at one of its checkpoints; "random" is the untrained one of that seed."""
+    def trained(self, name: str, seed: int, which: str = "best", **of_model: Any) -> Trained:
+        """The model of a run at one of its checkpoints; "random" is the untrained one of that seed.
+
+        `of_model` are settings of its model that are not the budget's, such as head_scale=0.05.
+        """
         use_threads(self.threads)
         if name == "random":
             config = self.config("maml", seed)
             model = build.build_model(config, self.images)
             return Trained(name, config, model, slow_weights(model), None)
         shared = name in SHARE_MULTICLASS
-        folder = self.train(MULTICLASS.name if shared else name, seed)
+        folder = self.train(MULTICLASS.name if shared else name, seed, **of_model)
         config, model, parameters = load_run(folder.path, which=which, images=self.images, device=self.device)
         if shared:  # the same training, another test
             config = replace(self.config(name, seed), device=config.device)

@@ -128,6 +128,8 @@ class Table:
     """label -> what stands below its bar"""
     grouped: bool = False
     """labels are "bar, group": bars of a group have one colour"""
+    draw: Callable[[Found], Drawing] | None = None
+    """the figure; without it, a bar a row"""
     notes: tuple[str, ...] = ()
     trains: tuple[str, ...] = ()
     """methods whose runs it needs, for `reproduce --list`"""
@@ -174,7 +176,11 @@ class Table:
             outcomes += [tested] if isinstance(tested, Outcome) else tested
         column = self.paper_column if isinstance(self.paper_column, str) else self.paper_column(lab.data)
         return Result(
-            tuple(found.rows.values()), tuple(outcomes), self._drawing(found, labels), column, notes=self.notes
+            tuple(found.rows.values()),
+            tuple(outcomes),
+            self.draw(found) if self.draw else self._drawing(found, labels),
+            column,
+            notes=self.notes,
         )
 
     def _drawing(self, found: Found, labels: Sequence[str]) -> Drawing:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.reference import is_reference, load_reference
 from innerloop.studies.accuracy_tables import REGIME_HEADS, TABLE_1, TABLE_2, TABLE_4, TABLE_5
+from innerloop.studies.dial import DIAL
 from innerloop.studies.families import TRAINED, families
 from innerloop.studies.learning_curves import figure3, figure5
 from innerloop.studies.rl_baselines import TRAINED as RL_TRAINED
@@ -86,6 +87,7 @@ TABLES = (
         trains=_MAML,
         in_all=True,
     ),
+    DIAL,
     Table("families", "Every family of few-shot learning on the same episodes", make=families, trains=TRAINED),
     Table(
         "shift",
