@@ -17,7 +17,6 @@ from innerloop.core.bind import lacking
 from innerloop.core.functional import (
     Blocks,
     Weights,
-    as_images_lie,
     block_of,
     check_sharing,
     forward,
@@ -137,7 +136,7 @@ def adapt_path(
         raise InnerloopError(f"step_weights name {unknown[0]!r}, which is no parameter{did_you_mean(unknown[0], slow)}")
     if shared := [n for n in step_weights or {} if n in names]:
         raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
-    begin = {n: as_images_lie(slow[n]).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
+    begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
     fast = begin if track else {n: w.detach() for n, w in begin.items()}
     anchor = fast
     if each_step or not names or not inner.steps:
