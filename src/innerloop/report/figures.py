@@ -130,7 +130,7 @@ def draw_steps(summary: Summary) -> Figure:
     axes.set_xlabel("inner steps on the support images")
     axes.set_ylabel("test accuracy, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="lower right", bbox_to_anchor=(1.0, 0.1))
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=2)
     grid(axes)
     return figure
 
