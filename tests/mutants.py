@@ -109,6 +109,7 @@ def exchange(mutant: Mutant) -> None:
     before = list(_functions(compiled(Path(path).read_bytes(), path)))
     after = list(_functions(compiled(mutant.source.encode(), path)))
     changed = {(a.co_qualname, a.co_firstlineno): b for a, b in zip(before, after, strict=True) if a != b}
+    gc.unfreeze()  # conftest.py
     functions = [f for f in gc.get_objects() if type(f) is FunctionType and f.__code__.co_filename == path]
     wanted = [(f, changed.get((f.__code__.co_qualname, f.__code__.co_firstlineno))) for f in functions]
     if not any(code for _, code in wanted):

@@ -24,7 +24,7 @@ CONFIG = Config(
     model=Model(filters=4),
     inner=Inner(steps=2, lr=0.4),
     outer=OuterLoop(steps=6, meta_batch=2, lr=1e-2, schedule="cosine"),
-    validation=Validation(every=2, episodes=5),
+    validation=Validation(every=2, episodes=3),
     test=EvalSettings(episodes=6, query=3, inner_steps=3),
     device="cpu",
 )
@@ -40,7 +40,7 @@ SINES = replace(
 
 FLAGS = shlex.split("""
     --way 3 --query 2 --model.filters 4 --inner.steps 2 --inner.lr 0.4 --outer.steps 4 --outer.meta-batch 2
-    --validation.every 2 --validation.episodes 5 --test.episodes 20 --test.query 3 --test.inner-steps 3 --device cpu
+    --validation.every 2 --validation.episodes 3 --test.episodes 8 --test.query 3 --test.inner-steps 3 --device cpu
 """)
 """about the same from a command line"""
 

@@ -152,13 +152,13 @@ def first_uses(folder: Path) -> str:
     return "" if found == [0] * 4 and good and left == [path.name] and not said else f"{found}, {left}, {said[-300:]}"
 
 
-def main(times: int = 24, others: int = 6) -> bool:
+def main(times: int = 24, others: int = 6, policies: int = 6) -> bool:
     """All trials; prints the figures."""
     kinds: list[tuple[str, Callable[[Path], str], int]] = [
         ("four evaluations of one run", lambda f: evaluations("train", f), times),
-        ("four evaluations of one policy", lambda f: evaluations("trpo", f), others),
+        ("four evaluations of one policy", lambda f: evaluations("trpo", f), policies),
         ("four trainings of one folder", lambda f: trainers("train", f), others),
-        ("four trainings of one policy", lambda f: trainers("ppo", f), others),
+        ("four trainings of one policy", lambda f: trainers("ppo", f), policies),
         ("evaluations while training", while_training, others),
         ("four classifications into one folder", classifications, others),
         ("four first uses of a data cache", first_uses, others),

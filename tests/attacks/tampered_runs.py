@@ -16,7 +16,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -301,15 +301,12 @@ def tampers() -> Iterator[Tamper]:
         yield Tamper("reproduce", "TABLE/result.json", what, edited(**changes))
 
 
-def make_runs(place: Path) -> dict[str, Path]:
-    """One run of each kind, finished and cut off; by name, where it lies."""
-    found: dict[str, Path] = {}
-    for name in ("train", "ppo", "dagan", "reproduce"):
-        found[name] = place / name
-        in_folder(place / name, lambda name=name: run_to_the_end(name))
-    for name in ("train", "ppo", "dagan"):
-        found[f"cut {name}"] = place / f"cut {name}"
-        in_folder(place / f"cut {name}", lambda name=name: _cut(name))
+def make_runs(place: Path, wanted: Iterable[str]) -> dict[str, Path]:
+    """One run of each kind that is wanted, finished or cut off; by name, where it lies."""
+    found = {name: place / name for name in READERS if name in wanted}
+    for name, path in found.items():
+        cut = name.removeprefix("cut ")
+        in_folder(path, lambda name=name, cut=cut: run_to_the_end(name) if cut == name else _cut(cut))
     return found
 
 
@@ -414,8 +411,9 @@ def located(run: Path, file: str) -> Path:
 def main(wanted: Callable[[int, Tamper], bool] = lambda _i, _t: True) -> bool:
     """All that are wanted; prints the figures."""
     broken: list[str] = []
+    chosen = [t for i, t in enumerate(tampers()) if wanted(i, t)]
     with prepared() as folder:
-        runs = make_runs(folder / "whole")
+        runs = make_runs(folder / "whole", {"ppo", *(t.run for t in chosen)})
         shutil.copy(located(runs["ppo"] / OUT, "checkpoints/BEST/weights.safetensors"), folder / "weights")
         truth: dict[str, list[dict[str, Any]]] = {}
         for name, whole in runs.items():
@@ -427,7 +425,6 @@ def main(wanted: Callable[[int, Tamper], bool] = lambda _i, _t: True) -> bool:
                 assert status == 0, (name, err)
                 truth[name].append(numbers(folder / "t" / OUT, before, trained="--resume" in command))
                 shutil.rmtree(folder / "t")
-        chosen = [t for i, t in enumerate(tampers()) if wanted(i, t)]
         for t in chosen:
             bad = attack(t, runs[t.run], folder / "t", truth[t.run])
             for line in bad:

@@ -259,12 +259,12 @@ def train(out: Path, *more: str) -> list[str]:
 def test_train_evaluate_and_again(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(train(out)) == 0
     shown = capsys.readouterr().out
-    assert "20 episodes" in shown
+    assert "8 episodes" in shown
     assert "transductive" in shown
     folder = RunFolder(out)
     assert {p.name for p in out.iterdir()} >= {"config.json", "env.json", "metrics.jsonl", "checkpoints", "eval.json"}
     (first,) = read_json(out / "eval.json")["evaluations"]
-    assert first["episodes"] == len(first["per_episode"]) == 20
+    assert first["episodes"] == len(first["per_episode"]) == 8
     assert len(first["steps"]) == 4
     before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
 
@@ -281,7 +281,7 @@ def test_train_evaluate_and_again(out: Path, capsys: pytest.CaptureFixture[str])
         ["--which", "last"],
         ["--split", "val"],
         ["--inner-steps", "1"],
-        ["--episodes", "10"],
+        ["--episodes", "6"],
         ["--seed", "5"],
     )
     for more in changes:
@@ -289,7 +289,7 @@ def test_train_evaluate_and_again(out: Path, capsys: pytest.CaptureFixture[str])
     rows = read_json(out / "eval.json")["evaluations"]
     assert len(rows) == len(changes) + 1
     assert rows[0] == {**first, "command": rows[0]["command"]}
-    assert rows[7]["per_episode"] == first["per_episode"][:10]  # the first 10 of the same episodes
+    assert rows[7]["per_episode"] == first["per_episode"][:6]  # the first 6 of the same episodes
     assert rows[2]["steps"][0] == first["steps"][0]  # before any step the method makes no difference
     assert rows[1]["steps"] == [{"mean": rows[1]["mean"], "ci95": rows[1]["ci95"]}]
     assert rows[4]["step"] == 4

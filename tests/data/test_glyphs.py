@@ -40,11 +40,29 @@ def assert_same(a: ClassImages, b: ClassImages) -> None:
     assert torch.equal(a.count, b.count)
 
 
-def test_a_second_render_and_the_cache_are_the_same(data: ClassImages, cache: Path, monkeypatch):
-    # catches global randomness, an order that depends on a set, splits lost on the way through the cache
+@pytest.mark.slow
+def test_a_second_render_is_the_same(data: ClassImages):
+    # catches global randomness, an order that depends on a set
     torch.manual_seed(123)
     assert_same(data, glyphs.GLYPHS.split(glyphs.render_glyphs()))
 
+
+def test_a_letter_rendered_alone_is_that_of_the_whole(data: ClassImages, drawings: glyphs.Drawings, monkeypatch):
+    # catches global randomness, and a letter that depends on the others
+    number = {name: i for i, name in enumerate(data.class_names)}
+    some = [i for i, letter in enumerate(drawings.letters) if letter.name in number][::60]
+    torch.manual_seed(123)
+    monkeypatch.setattr(glyphs, "draw_letters", lambda: drawings.keep(some))
+    again = glyphs.render_glyphs()
+    assert again.class_names == tuple(drawings.letters[i].name for i in some)
+    assert len(some) > 5
+    for mine, name in zip(again.images.split(20), again.class_names, strict=True):
+        first = int(data.first[number[name]])
+        assert torch.equal(mine, data.images[first : first + 20]), name
+
+
+def test_the_cache_is_the_same(data: ClassImages, cache: Path, monkeypatch):
+    # catches splits lost on the way through the cache
     def forbidden() -> ClassImages:
         raise AssertionError("rendered although the cache is good")
 

@@ -48,7 +48,7 @@ def config(name: str) -> Config:
     if name == "fomaml":
         return replace(c, inner=replace(c.inner, lr=0.1))
     if name == "imaml":
-        return replace(c, inner=replace(c.inner, lr=0.1, proximal=0.5))
+        return replace(c, inner=replace(c.inner, lr=0.1, steps=8, proximal=0.5))
     return c
 
 

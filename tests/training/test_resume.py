@@ -17,7 +17,7 @@ from innerloop.runs import RunError, RunFolder
 from innerloop.training import Config, Interrupted, Model, Progress, build, train
 from naming import names
 from planting import plants
-from tiny import CONFIG, SINES, assert_same, blobs
+from tiny import CONFIG, SINES, assert_same, blobs, load_blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
 
@@ -198,6 +198,17 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.fixture(scope="module")
+def cut_at_3(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was stopped after three steps."""
+    path = tmp_path_factory.mktemp("cut") / "r"
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(build, "load_images", load_blobs)
+        with pytest.raises(Interrupted):
+            train(CONFIG, path, report=at(3, ctrl_c))
+    return path
+
+
 @pytest.mark.parametrize(
     ("file", "what", "spoil"),
     [
@@ -225,11 +236,10 @@ def test_handlers_are_given_back(tmp_path: Path) -> None:
     ],
 )
 def test_a_spoilt_optimizer_or_state_is_refused(
-    file: str, what: str | tuple[object, ...], spoil: Callable, tmp_path: Path
+    file: str, what: str | tuple[object, ...], spoil: Callable, tmp_path: Path, cut_at_3: Path
 ) -> None:
+    shutil.copytree(cut_at_3, tmp_path / "r")
     folder = RunFolder(tmp_path / "r")
-    with pytest.raises(Interrupted):
-        train(CONFIG, folder.path, report=at(3, ctrl_c))
     c = folder.load("last")
     optimizer, state = dict(c.optimizer), dict(c.state)
     spoil(optimizer, state)
