@@ -49,6 +49,8 @@ def run_to_the_end(name: str) -> int:
     if name == "reproduce":
         return cli.run(start)  # it goes on by itself
     if name == "study":
+        if (Path(OUT) / "report.html").exists():
+            return 0  # finished: it cannot be gone on with
         return cli.run([*start, *(["--resume"] if Path(OUT).exists() else [])])
     folder = RunFolder(Path(OUT))
     if folder.finished:

@@ -1,13 +1,16 @@
 """`module:attribute` on the command line and in config.json."""
 
+import importlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from innerloop.errors import InnerloopError
 from innerloop.reference import is_reference, load_reference
 from naming import names
+from planting import but, plants
 
 
 @pytest.fixture
@@ -22,6 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         sys.modules.pop(name, None)
 
 
+@plants("the current folder is not searched", "reference:sys", lambda right: but(right, path=[""]))
 def test_values_of_a_file_in_the_current_folder(folder: Path) -> None:
     before = list(sys.path)
     assert load_reference("methods_of_mine:ridge", "method") == 5
@@ -36,6 +40,19 @@ def test_what_is_no_reference(name: str) -> None:
         load_reference(name, "method")
 
 
+def absent(name: str) -> ModuleType:
+    """A module that lacks another counts as absent itself."""
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(str(error), name=name) from None
+
+
+@plants(
+    "a module that lacks another is called absent",
+    "reference:importlib",
+    lambda right: but(right, import_module=absent),
+)
 def test_errors_name_what_is_missing(folder: Path) -> None:
     with pytest.raises(InnerloopError, match=names("no_such_module")):
         load_reference("no_such_module:x", "data set")

@@ -24,6 +24,7 @@ from innerloop.models import conv4
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
 from innerloop.training import build, train
 from naming import names
+from planting import plants
 from tiny import CONFIG, blobs, glyphs_of_16_pixels
 
 RNG = np.random.default_rng(0)
@@ -141,6 +142,11 @@ def test_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str) ->
     assert np.array_equal(clone(loaded).fit(x, y).predict_proba(query), model.predict_proba(query))
 
 
+@plants(
+    "the examples stay behind",
+    "estimator.saved:Saved.examples",
+    lambda right: property(lambda self: None),
+)
 def test_examples_are_kept(tmp_path: Path) -> None:
     examples = tuple(Example(f"{i}.jpg", bytes([i]) * i) for i in range(9))
     model = FewShotClassifier().fit(ROWS, Y)
@@ -156,6 +162,7 @@ def test_examples_are_kept(tmp_path: Path) -> None:
         model.save(tmp_path / "a.innerloop", examples=[Example("x", b"x" * 100_000)] * 9)
 
 
+@plants("the checksum is that of any content", "estimator.saved:_digest", lambda right: lambda content: "1" * 64)
 def test_every_byte_is_under_the_checksum(tmp_path: Path) -> None:
     path = tmp_path / "a.innerloop"
     FewShotClassifier(method="anil").fit(ROWS, Y).save(path)
@@ -242,6 +249,11 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@plants(
+    "what a file says is not checked against itself",
+    "estimator.saved:Layout.__post_init__",
+    lambda right: lambda self: None,
+)
 def test_hostile_content_is_refused_though_its_checksum_holds(tmp_path: Path) -> None:
     path = tmp_path / "a.innerloop"
     FewShotClassifier(method="anil", steps=5).fit(ROWS, Y).save(path)

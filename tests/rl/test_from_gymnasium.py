@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from naming import names
+from planting import but, plants
 
 gymnasium = pytest.importorskip("gymnasium")
 
@@ -78,6 +79,21 @@ def walked(environment: Environment, tasks: int = 3, rollouts: int = 4) -> tuple
         return where, sample(policy, slow_weights(policy), fast, sim, where, rollouts, generator_for(2, "rollouts"))
 
 
+@plants(
+    "actions are not cut to their bounds",
+    "rl.from_gymnasium:np",
+    lambda right: but(right, clip=lambda action, low, high: action),
+)
+@plants(
+    "every rollout begins by one seed",
+    "rl.from_gymnasium:VectorSimulator.reset",
+    lambda right: lambda *given: torch.zeros_like(right(*given)),
+)
+@plants(
+    "a trajectory goes on beyond its end",
+    "rl.from_gymnasium:Step",
+    lambda right: lambda state, reward, ended: right(state, reward, torch.zeros_like(ended)),
+)
 def test_a_trajectory_is_that_of_the_environment_by_hand() -> None:
     tasks, found = walked(cart())
     assert 0 < int(found.alive.sum()) < found.alive.numel()
@@ -97,6 +113,11 @@ def test_a_trajectory_is_that_of_the_environment_by_hand() -> None:
     assert len(first) == 12  # each rollout starts by a seed of its own
 
 
+@plants(
+    "a task goes to the environments of another",
+    "rl.from_gymnasium:VectorSimulator.observe",
+    lambda right: lambda self, tasks, state: right(self, tasks.flip(0), state),
+)
 @pytest.mark.parametrize("copies", [1, 3, 5, 8, 30])
 def test_the_number_of_copies_changes_nothing(copies: int) -> None:
     """Whole tasks at a time, a part of one, more than there are rollouts."""

@@ -23,6 +23,7 @@ from innerloop import cli
 from innerloop.estimator import Example, FewShotClassifier, bodies
 from innerloop.models.pretrained import ImageFeatures, Preprocessing
 from innerloop.serve import Limits, application
+from planting import plants
 
 COLOURS = {"blue": (20, 30, 220), "green": (20, 200, 40), "red": (220, 30, 20)}
 
@@ -97,8 +98,16 @@ def server(classifier: FewShotClassifier, tmp_path: Path) -> Iterator[Server]:
     made.stop()
 
 
+@plants(
+    "a picture is made smaller than the classifier sees it",
+    "serve.app:_picture",
+    lambda right: lambda *given: right(*given).resize((2, 1)),
+)
 def test_a_guess_is_the_estimators(server: Server, classifier: FewShotClassifier) -> None:
-    picture = jpeg((30, 180, 60))
+    halves, out = Image.new("RGB", (12, 10), (30, 180, 60)), io.BytesIO()
+    halves.paste((60, 120, 90), (0, 0, 5, 10))
+    halves.save(out, "PNG")
+    picture = out.getvalue()
     status, found = server.post("/api/guess", picture)
     assert status == 200
     expected = classifier.guess([Image.open(io.BytesIO(picture))], nearest=3)
@@ -112,6 +121,12 @@ def test_a_guess_is_the_estimators(server: Server, classifier: FewShotClassifier
     assert server.post("/api/guess", jpeg((128, 128, 130)))[1]["none_of_these"] is True
 
 
+@plants("nothing is taken back", "serve.app:_Model.undo", lambda right: lambda self: None)
+@plants(
+    "a correction is not kept",
+    "serve.app:_Model._set",
+    lambda right: lambda self, *state: setattr(self, "state", state),
+)
 def test_corrections_grow_the_support_set_and_are_kept(
     server: Server, classifier: FewShotClassifier, tmp_path: Path
 ) -> None:
@@ -190,6 +205,11 @@ UPLOADS: dict[str, bytes] = {
 }  # fmt: skip
 
 
+@plants(
+    "any host and any origin may ask",
+    "serve.app:_Guard.__call__",
+    lambda right: lambda self, *given: self.app(*given),
+)
 def test_hostile_uploads_are_4xx(server: Server) -> None:
     statuses = {name: server.post("/api/guess", content)[0] for name, content in UPLOADS.items()}
     assert all(400 <= status < 500 for status in statuses.values()), statuses
@@ -216,6 +236,11 @@ def test_hostile_uploads_are_4xx(server: Server) -> None:
     assert json.loads(server.ask("GET", "/api/model")[1])["examples"] == 9
 
 
+@plants(
+    "an upload has no limit",
+    "serve.app:_Guard.__init__",
+    lambda right: lambda self, app, limit, hosts: right(self, app, 10**12, hosts),
+)
 def test_an_upload_without_a_length_is_counted(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as s:
         s.sendall(

@@ -1,5 +1,6 @@
 """Anything can be a job: here least squares by Adam, which one loop trains, stops, resumes and judges as ours."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch import Tensor
 
 import innerloop as il
 from innerloop.training import Interrupted, Progress
+from planting import plants
 
 WANTED = torch.tensor([1.0, -2.0, 3.0])
 
@@ -44,6 +46,16 @@ def stop_at(step: int):
     return report
 
 
+@plants(
+    "the steps before an interruption count in no mean",
+    "training.loop:Checkpoint",
+    lambda right: lambda step, *more: right(step, *more[:-1], {**more[-1], "sums": [0.0], "count": 0}),
+)
+@plants(
+    "an interruption keeps the weights of the last validation",
+    "training.loop:load_weights",
+    lambda right: lambda tensors, checkpoint: None,
+)
 @pytest.mark.parametrize("cut", [1, 3, 5])
 def test_it_resumes_to_the_same_bits(cut: int, tmp_path: Path) -> None:
     whole, w = line()
@@ -57,6 +69,16 @@ def test_it_resumes_to_the_same_bits(cut: int, tmp_path: Path) -> None:
     assert rows[0] == rows[1]
 
 
+@plants(
+    "the largest loss is the best",
+    "training.loop:run",
+    lambda right: lambda job, *more, **options: right(replace(job, larger_is_better=True), *more, **options),
+)
+@plants(
+    "a line has the latest loss, not the mean",
+    "training.loop:run",
+    lambda right: lambda job, *more, **options: right(replace(job, averaged=()), *more, **options),
+)
 def test_what_its_folder_holds(tmp_path: Path) -> None:
     """Means since the last line, the latest of the rest, the best by the smallest validation."""
     job, _ = line()
