@@ -536,13 +536,14 @@ def test_recomputation_repeats_the_random_numbers_of_its_step() -> None:
 
 
 @plants("a start of other tasks is taken", "core.inner:_check_start", lambda right: lambda *given, **more: None)
+@pytest.mark.parametrize("blocks", ["all", "head"])
 @pytest.mark.parametrize("tasks", [1, 3])
-def test_a_start_for_another_number_of_tasks_is_refused(tasks: int) -> None:
+def test_a_start_for_another_number_of_tasks_is_refused(tasks: int, blocks: str) -> None:
     model, e = small_mlp(), targets(tasks=tasks)
     slow = slow_weights(model)
     start = {"head.weight": torch.zeros(2, 1, 5, dtype=torch.float64)}
     with pytest.raises(InnerloopError, match=names("head.weight", tasks, (2, 1, 5))):
-        adapt(model, slow, e.support_x, e.support_y, InnerLoop(), loss=mean_squared_error, start=start)
+        adapt(model, slow, e.support_x, e.support_y, InnerLoop(blocks), loss=mean_squared_error, start=start)
 
 
 def test_learned_rates_that_name_nothing_or_do_not_fit_are_refused() -> None:
