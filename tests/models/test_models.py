@@ -26,7 +26,7 @@ def test_a_forward_pass_changes_nothing() -> None:
         assert all(torch.equal(t, before[n]) for n, t in model.state_dict().items())
 
 
-@plants("ReLU lost", "models.conv4:torch", lambda right: but(right, relu=lambda x: x))
+@plants("ReLU lost", "models.kernel:torch", lambda right: but(right, relu=lambda x: x))
 @pytest.mark.parametrize("size", [16, 17, 28, 32])
 def test_conv4_is_the_net_of_the_paper(size: int) -> None:
     """ReLU after the pooling is the same function as before it; both forms of the head."""

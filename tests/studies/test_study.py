@@ -34,7 +34,7 @@ pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def args(out: Path, *more: str) -> list[str]:
-    return ["study", *FLAGS, "--out", str(out), *more]
+    return ["study", *FLAGS, "--test.episodes", "20", "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
