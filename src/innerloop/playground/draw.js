@@ -58,7 +58,7 @@ const features = jit((h) => np.mean(h, [1, 2]));
 const crossEntropy = jit((logits, oneHot) => np.mean(np.sum(nn.logSoftmax(logits).mul(oneHot), 1)).mul(-1));
 const softmax = jit((logits) => nn.softmax(logits));
 
-/** Cosine attention over the support set (methods/attention.py `cosine_attention`, temperature 1). */
+/** Cosine attention over the support set (methods/metric.py `cosine_attention`, temperature 1). */
 const cosineAttention = jit((features, oneHot) => {
   const unit = features.ref.mul(np.reciprocal(np.sqrt(np.sum(np.square(features), 1, { keepdims: true }).add(1e-24))));
   const way = oneHot.shape[0];
