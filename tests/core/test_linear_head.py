@@ -289,6 +289,30 @@ def test_gradcheck_and_gradgradcheck(kind: str, rates: str) -> None:
     assert torch.autograd.gradgradcheck(last, inputs, fast_mode=True)
 
 
+def with_squares_again(right: Callable) -> Callable:
+    """Squared error in place of the loss where steps are differentiated twice."""
+    return lambda z, k, of_step, labels, *more, **options: right(
+        z, k, of_step, None if torch.is_grad_enabled() else labels, *more, **options
+    )
+
+
+@plants("differentiated again by another loss", "core.linear_head:_descend", with_squares_again)
+@pytest.mark.parametrize("kind", LOSSES)
+def test_second_derivatives_are_those_of_the_general_loop(kind: str) -> None:
+    """Finite differences of a gradient do not see that the gradient itself is another one where it has a graph."""
+    found = []
+    for kind_of_head in (Linear, Looped):
+        model = model_of(head(kind_of_head))
+        of = {"x": numbers(TASKS, N, FEATURES, name="x").requires_grad_(), **slow_weights(model)}
+        fast = adapt(model, slow_weights(model), of["x"], target(kind), ANIL, loss=LOSSES[kind])
+        value = sum((w.sin() * numbers(*w.shape, name=n)).sum() for n, w in fast.items())
+        first = torch.autograd.grad(value, list(of.values()), create_graph=True)  # pyright: ignore[reportArgumentType]
+        more = sum((g.cos() * numbers(*g.shape, name=f"more {n}")).sum() for n, g in zip(of, first, strict=True))
+        second = torch.autograd.grad(more, list(of.values()))  # pyright: ignore[reportArgumentType]
+        found.append({f"{n} {i}": g for i, gs in enumerate((first, second)) for n, g in zip(of, gs, strict=True)})
+    same(*found)
+
+
 @plants(
     "the derivative by the Gram matrix is transposed",
     "core.linear_head:_Sums.backward",
