@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from innerloop.core.statistics import paired_difference
+from innerloop.report.drawing import png, style
+from innerloop.report.figures import draw_dial
 from innerloop.rl.catalogue import find
 from innerloop.rl.config import Config as PolicyConfig
 from innerloop.runs import RunFolder
@@ -398,17 +400,21 @@ def study_lines() -> list[str]:
             continue
         s = read(folder / "summary.json")
         m, data = s["methods"], s["data"]
-        freeze = s["freezing"][-1]["difference"]
         cka = {r["block"]: r["mean"] for r in s["cka"]["maml"]}
         accuracy = ", ".join(
             f"{m[k]['title']} {100 * m[k]['mean']:.1f} ± {100 * m[k]['ci95']:.1f}"
-            for k in ("maml", "anil", "nil", "untrained_nil", "pixels")
+            for k in ("maml", "maml_small", "anil", "nil", "untrained_nil", "pixels")
+        )
+        starts = " and ".join(
+            f"{100 * d['frozen']['difference']['mean']:+.1f} ± {100 * d['frozen']['difference']['ci95']:.1f} points with the "
+            f"head's first weights × {d['head_scale']:g}"
+            for d in s["dial"]
         )
         lines.append(
             f"- `{' '.join(s['command'])}` ({data['name']}, {data['way']}-way {data['shot']}-shot, {data['episodes']} test "
             f"episodes, seed {s['seed']}, {s['seconds'] / 60:.1f} min): **{s['verdict']['answer']}**. {accuracy} "
-            f"(%, ci95). Freezing MAML's whole body at test: {100 * freeze['mean']:+.1f} ± {100 * freeze['ci95']:.1f} points "
-            f"(ci95, paired). CKA before/after: lowest body block "
+            f"(%, ci95). Freezing MAML's whole body at test: {starts} (ci95, paired). CKA, ordinary head, "
+            f"before/after: lowest body block "
             f"{min(v for b, v in cka.items() if b != 'head'):.3f}, head {cka['head']:.3f}. ANIL's training step takes "
             f"1/{s['cost']['train_ratio']:.1f} and its inference 1/{s['cost']['inference_ratio']:.1f} of MAML's time. "
             f"[{folder.name}](results/{folder.name}/summary.json), {short(s['commit'])}"
@@ -583,7 +589,7 @@ def table() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Print, or write results/table.json, the README's section and docs/results.md."""
+    """Print, or write results/table.json, the README's table and picture, and docs/results.md."""
     if "--write" not in sys.argv:
         print(section())
         print(page())
@@ -594,6 +600,9 @@ def main() -> None:
     _, after = rest.split(END)
     readme.write_text(f"{before}{START}\n{section()}\n{END}{after}")
     (ROOT / "docs" / "results.md").write_text(page())
+    with style("study"):
+        picture = png(draw_dial(read(RESULTS / "study-quick-glyphs" / "summary.json")))
+    (ROOT / "docs" / "images" / "study.png").write_bytes(picture)
 
 
 if __name__ == "__main__":
