@@ -12,6 +12,7 @@ import pytest
 
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder
+from innerloop.studies import Lab
 from innerloop.studies.fan_out import Training, fan_out, train_one
 from tiny import SINES, assert_same
 
@@ -126,6 +127,19 @@ def test_ray_starts_a_killed_worker_again_and_nothing_is_lost(tmp_path: Path, mo
     for a, b in zip(runs, whole, strict=True):
         assert a.folder.with_suffix(".killed").exists()
         assert_same(a.folder, b.folder)
+
+
+def test_a_lab_trains_its_runs_together_as_one_by_one(tmp_path: Path) -> None:
+    """Catches a run in another one's folder, and methods that share a training and get two."""
+    labs = [Lab("glyphs", "smoke", tmp_path / n, way=3, seeds=(0, 1)) for n in ("one", "two")]
+    for name in ("multiclass", "anil"):
+        for seed in (0, 1):
+            labs[0].train(name, seed)
+    labs[1].train_together(("multiclass", "baseline", "random", "anil"), 2)
+    runs = [sorted(p.name for p in (tmp_path / n / "runs").iterdir()) for n in ("one", "two")]
+    assert runs[0] == runs[1]
+    for name in runs[0]:
+        assert_same(tmp_path / "one" / "runs" / name, tmp_path / "two" / "runs" / name)
 
 
 def test_what_cannot_be_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,8 @@ class ReproduceArgs:
     """seeds of the trainings; by default 0 1 (budget paper, and policies: 0 1 2)"""
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
+    jobs: int = 1
+    """runs that train at once, each on one thread (tables about images)"""
     again: bool = False
     """make the result anew where it is there already (runs are never trained anew)"""
     data_dir: Path | None = None
@@ -124,13 +126,16 @@ def run(args: Sequence[str]) -> int:
         config = lab.config("maml", lab.seeds[0])
         if len(lab.seeds) < 2 and (pairs := [t.name for t in tables if t.two_seeds]):
             raise InnerloopError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
+        missing = [t for t in tables if asked.again or finished(t, lab) is None]
+        if asked.jobs != 1 and missing:
+            lab.train_together((n for t in missing for n in asked.methods or t.trains), asked.jobs)
         make(asked, tables, lab)
     return 0
 
 
 def run_rl(asked: ReproduceArgs, tables: Sequence[Table]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
-    images = ("data", "way", "shot", "data_dir", "device", "methods")
+    images = ("data", "way", "shot", "data_dir", "device", "methods", "jobs")
     if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
         raise InnerloopError(
             f"{asked.name} is about environments (--env): --{given[0].replace('_', '-')} has no effect on it"

@@ -1,7 +1,7 @@
 """What all reproductions share: run folders that are trained once, and test episodes that are scored once."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from innerloop.methods.catalogue import METHODS, MULTICLASS, method
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.claims import Learnt, range_of
+from innerloop.studies.fan_out import Training, fan_out, train_one
 from innerloop.studies.result import (
     Result,
     SeedValue,
@@ -159,6 +160,19 @@ class Lab:
             self.report(Stage(title, p.step, p.steps, p))
 
         return train(config, folder.path, data_dir=self.data_dir, resume=folder.exists, report=show)
+
+    def train_together(self, names: Iterable[str], jobs: int) -> None:
+        """Train these methods with every seed, `jobs` at once in processes of one thread; what is there is used."""
+        own = dict.fromkeys(MULTICLASS.name if n in SHARE_MULTICLASS else n for n in names if n != "random")
+        wanted = [Training(self.config(n, s), self.folder(n, s).path, self.data_dir) for n in own for s in self.seeds]
+        steps = sum(w.config.outer.steps for w in wanted)
+        title = f"train {len(wanted)} runs, {jobs} at once"
+        failed = fan_out(
+            train_one, wanted, jobs=jobs, watch=lambda: self.report(Stage(title, sum(w.done for w in wanted), steps))
+        )
+        if failed:
+            place, why = next(iter(failed.items()))
+            raise InnerloopError(f"{len(failed)} of {len(wanted)} runs failed, first {wanted[place].folder}: {why}")
 
     def trained(self, name: str, seed: int, which: str = "best", **of_model: Any) -> Trained:
         """The model of a run at one of its checkpoints; "random" is the untrained one of that seed.
