@@ -562,6 +562,7 @@ def test_ctrl_c_of_a_process(tmp_path: Path) -> None:
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
+        assert "1,000,000 outer steps" in process.stdout.readline()
         assert "train maml: 1/1000000" in process.stdout.readline()
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=100)

@@ -15,7 +15,8 @@ import pytest
 import innerloop
 
 ROOT = Path(__file__).parents[2]
-OF_OTHERS = {"--out", "--help", "--episodes", "--picture", "--logdir"}
+TORCHRUN = {"--standalone", "--nproc-per-node", "--nnodes", "--rdzv-endpoint"}
+OF_OTHERS = {"--out", "--help", "--episodes", "--picture", "--logdir", *TORCHRUN}
 """options of scripts under benchmarks/ and of other programs"""
 DOCS = ROOT / "docs"
 
