@@ -76,6 +76,9 @@ def test_the_command_trains_all_and_names_the_best(tmp_path: Path, monkeypatch: 
             assert not (run.path / "eval.json").exists()
     best = max(value["rows"], key=lambda r: r["mean"])["label"]
     assert f"Best: {best}" in " ".join(value["notes"])
+    written = (out / "table.md").read_text()
+    assert "inner.lr varied, seeds 0, 1" in written
+    assert "inner rate" not in written, "there is no one rate"
     assert {p.name for p in out.iterdir()} >= {"result.json", "table.md", "table.csv", "figure.png", "runs"}
     assert "inner.lr=0.4" in capsys.readouterr().out
 

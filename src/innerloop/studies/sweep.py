@@ -141,7 +141,10 @@ def sweep(
         query=configs[0][1].test.query,
         seconds=math.fsum(r.measured["minutes"] * 60 * each for r in rows),
     )
-    value |= {"budget": "", "seeds": [w.config.seed for w in wanted[:each]]}
+    varied = ", ".join(configs[0][0])
+    own = "their own" if not seeds else ", ".join(map(str, seeds))
+    said = f"{configs[0][1].data}, {varied} varied, seeds {own}; all else is in each run's config.json"
+    value |= {"budget": "", "seeds": [w.config.seed for w in wanted[:each]], "settings": said}
     write_json(out / "result.json", value)
     return value
 
