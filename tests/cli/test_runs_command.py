@@ -30,9 +30,13 @@ def test_runs_are_listed_and_compared_in_pairs(two: Path, capsys: pytest.Capture
     (two / "broken").mkdir()
     for name in ("config.json", "env.json"):
         (two / "broken" / name).write_text("[")
+    more = [["--method", "nil"], ["--statistics", "support"], ["--augment-support", "flip"], ["--inner-steps", "1"]]
+    for options in more:  # none of these is the run's own test
+        assert cli.run(["evaluate", "runs/maml", *options]) == 0
     capsys.readouterr()
     assert cli.run(["runs", "list"]) == 0
     listed = capsys.readouterr().out
+    assert f"{100 * RunFolder(two / 'maml').evaluations[0]['mean']:.2f}" in listed
     assert all(name in listed for name in ("maml", "anil", "deep/other", "broken"))
     assert cli.run(["runs", "compare", "runs/maml", "runs/anil"]) == 0
     said = capsys.readouterr().out
@@ -43,9 +47,10 @@ def test_runs_are_listed_and_compared_in_pairs(two: Path, capsys: pytest.Capture
 
 def test_tests_on_other_episodes_do_not_compare(two: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = two / "anil" / "eval.json"
-    value = json.loads(file.read_text())
-    value["evaluations"][0]["settings"]["seed"] = 5
-    file.write_text(json.dumps(value))
+    for name, at in (("config.json", lambda v: v["test"]), ("eval.json", lambda v: v["evaluations"][0]["settings"])):
+        value = json.loads((two / "anil" / name).read_text())
+        at(value)["seed"] = 5
+        (two / "anil" / name).write_text(json.dumps(value))
     assert cli.run(["runs", "compare", "runs/maml", "runs/anil"]) == 1
     assert "settings.seed 5" in capsys.readouterr().err
     file.unlink()

@@ -85,7 +85,9 @@ def line(run: RunFolder, folder: Path) -> tuple[str, ...]:
     name = str(run.path.relative_to(folder)) if run.path != folder else run.path.name
     try:
         c = run.config
-        what = " ".join(str(c[k]) for k in ("kind", "method", "data", "env") if c.get(k))
+        env = c.get("env")
+        of = {**c, "env": env.get("name") if isinstance(env, dict) else env}
+        what = " ".join(str(of[k]) for k in ("kind", "method", "data", "env") if of.get(k))
         if "way" in c:
             what += f" {c['way']}-way {c.get('shot')}-shot"
         if run.finished:
@@ -95,8 +97,8 @@ def line(run: RunFolder, folder: Path) -> tuple[str, ...]:
             rows = run.metrics
             last = rows[-1] if rows else {}
             steps, best = f"{last.get('step', 0):,}, unfinished", last.get("validation")
-        own = [e for e in run.evaluations if e.get("method") == c.get("method") and e.get("split") == "test"]
-        tested = f"{_number(own[-1])} ± {own[-1]['ci95'] * _scale(own[-1]):.2f}" if own else "–"
+        test = _test(run)
+        tested = f"{_number(test)} ± {test['ci95'] * _scale(test):.2f}" if test else "–"
         accuracy = not {"kind", "env"} & set(c) and not Config.from_json(c).regression
         scale = 100 if accuracy else 1
         return name, what, steps, "–" if best is None else f"{scale * best:.2f}", tested
@@ -113,8 +115,8 @@ def _number(test: Mapping[str, Any]) -> str:
 
 
 def show_comparison(paths: Sequence[Path]) -> int:
-    """The last test of each run by its own method, and the paired difference to the first run's."""
-    tests = [_test(RunFolder(p)) for p in paths]
+    """The test of each run as it was trained, and the paired difference to the first run's."""
+    tests = [_needed_test(RunFolder(p)) for p in paths]
     first = tests[0]
     rows = []
     for path, test in zip(paths, tests, strict=True):
@@ -146,16 +148,26 @@ def _entry(test: Mapping[str, Any], key: str) -> Any:
     return value
 
 
-def _test(run: RunFolder) -> dict[str, Any]:
-    method = run.config.get("method")
-    own = [
-        e
-        for e in run.evaluations
-        if e.get("method") == method and e.get("split") == "test" and not e.get("augment_support")
-    ]
-    if not own or not isinstance(own[-1].get("per_episode"), list):
-        raise InnerloopError(f"{run.path} has no test of its own method yet: innerloop evaluate {run.path}")
-    return own[-1]
+def _test(run: RunFolder) -> dict[str, Any] | None:
+    """The test by the run's own method, data and settings, on its best checkpoint: not one of another kind."""
+    config = run.config
+    settings = config.get("test", {})
+    own = {"method": config.get("method"), "data": config.get("data"), "shot": config.get("shot")}
+    wanted = {**own, "split": "test", "checkpoint": "best"}
+    for e in run.evaluations:
+        found = {"data": own["data"], **e}  # earlier versions wrote no data
+        asked = e.get("settings", {})
+        same = all(asked.get(k) == v for k, v in settings.items() if k in asked)
+        if not e.get("augment_support") and same and all(found.get(k) == v for k, v in wanted.items()):
+            return e
+    return None
+
+
+def _needed_test(run: RunFolder) -> dict[str, Any]:
+    test = _test(run)
+    if test is None or not isinstance(test.get("per_episode"), list):
+        raise InnerloopError(f"{run.path} was not tested as it was trained yet: innerloop evaluate {run.path}")
+    return test
 
 
 def delete(paths: Sequence[Path]) -> int:
