@@ -303,6 +303,8 @@ def headline() -> list[str]:
     def accuracy(data: str, way: int, shot: int, method: str, weights: str) -> str:
         same = {"data": data, "way": way, "shot": shot, "method": method, "weights": weights}
         mine = [r for r in found if all(r[k] == v for k, v in same.items())]
+        if len(mine) > 1:
+            raise ValueError(f"README's table has room for one of {[r['folder'] for r in mine]}: {same}")
         return f"{100 * mine[0]['accuracy']:.1f} ± {100 * mine[0]['ci95']:.1f}" if mine else ""
 
     for data, way, shot in dict.fromkeys((r["data"], r["way"], r["shot"]) for r in found):
@@ -324,7 +326,8 @@ def headline() -> list[str]:
             f"{methods[m]['returns'][-1]['mean']:.1f} ± {methods[m]['returns'][-1]['ci95']:.1f}"
             for m in ("maml", "anil")
         ]
-        lines.append(f"| {task}, return | {printed} | {' | '.join(cells)} | |".replace("-1", "−1").replace("-2", "−2"))
+        shown = " | ".join([printed, *cells]).replace("-", "−")
+        lines.append(f"| {task}, return | {shown} | |")
     return lines
 
 
@@ -485,7 +488,8 @@ def section() -> str:
         [
             *headline(),
             "",
-            "Accuracy is on test classes, ± `ci95` over 600 episodes of one model (one seed); return is after three inner steps, ± `ci95` over tasks. "
+            "Accuracy is on test classes, ± `ci95` over 600 episodes of one model (one seed); return is the mean over 1 to 3 seeds after three inner steps, ± `ci95` over "
+            "the tasks of one policy; published: `ci95` at 5 ways, else `seed_std`. "
             "Batch norm is transductive, as in the paper. Our trainings are much shorter than the published ones, each on one CPU core, and MAML and ANIL were "
             "trained for different lengths: do not compare them by this table (`innerloop reproduce table2` does that). Policies are at horizon 100 or 200: compare "
             "trends, not levels. Each row with its command, commit and folder: [results/table.json](results/table.json); all results, the paper's claims and what fell "

@@ -28,6 +28,17 @@ def test_every_number_of_the_results_comes_from_results() -> None:
     assert json.loads((ROOT / "results" / "table.json").read_text()) == module.table()
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/reuse.md"])
+def test_what_freezing_costs_is_said_as_the_study_found_it(page: str) -> None:
+    """Catches a study that was replaced without the sentences that quote it."""
+    text = (ROOT / page).read_text()
+    study = json.loads((ROOT / "results" / "study-quick-glyphs" / "summary.json").read_text())
+    for start in study["dial"]:
+        lost = start["frozen"]["difference"]
+        number = f"{100 * lost['mean']:.1f}".replace("-0.0", "0.0").replace("-", "−")
+        assert f"{number} ± {100 * lost['ci95']:.1f}" in text
+
+
 def block(after: str, language: str) -> str:
     """The first block in that language after a line of the README."""
     found = re.search(rf"^{re.escape(after)}$.*?```{language}\n(.*?)```", README, re.S | re.M)
