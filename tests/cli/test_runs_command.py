@@ -53,6 +53,11 @@ def test_tests_on_other_episodes_do_not_compare(two: Path, capsys: pytest.Captur
         (two / "anil" / name).write_text(json.dumps(value))
     assert cli.run(["runs", "compare", "runs/maml", "runs/anil"]) == 1
     assert "settings.seed 5" in capsys.readouterr().err
+    value = json.loads((two / "anil" / "config.json").read_text())
+    value["way"] = 4  # the number of ways is in config.json alone
+    (two / "anil" / "config.json").write_text(json.dumps(value))
+    assert cli.run(["runs", "compare", "runs/maml", "runs/anil"]) == 1
+    assert "way 4" in capsys.readouterr().err
     file.unlink()
     assert cli.run(["runs", "compare", "runs/maml", "runs/anil"]) == 1
     assert "innerloop evaluate runs/anil" in capsys.readouterr().err

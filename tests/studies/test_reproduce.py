@@ -150,7 +150,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made_images: None, monkeypatc
 
         return real(config, out, report=stop, **more)
 
-    monkeypatch.setattr("innerloop.studies.lab.train", stopping)
+    monkeypatch.setattr("innerloop.studies.fan_out.train", stopping)
     command = args(tmp_path, "distances", "--seeds", "0")
     assert cli.run(command) == 130
     assert "the same command goes on from there" in capsys.readouterr().err

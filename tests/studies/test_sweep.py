@@ -1,6 +1,7 @@
 """A sweep: which trainings it makes, and what it says of them."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,9 @@ from innerloop import cli
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder
 from innerloop.runs.files import read_object
-from innerloop.studies.sweep import combinations
+from innerloop.studies.sweep import combinations, sweep
 from innerloop.training import Config
-from tiny import FLAGS, glyphs_of_16_pixels
+from tiny import FLAGS, SINES, glyphs_of_16_pixels
 
 pytestmark = pytest.mark.usefixtures("made_images")
 
@@ -98,6 +99,17 @@ def test_switches_and_unknown_options(tmp_path: Path, capsys: pytest.CaptureFixt
     assert not parsed(["--inner.first-order", *flag("inner.first-order", "false")]).config.inner.first_order
     assert cli.run(["sweep", "--vary", "iner.lr=1,2", "--out", str(tmp_path)]) == 2
     assert "inner.lr" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"way": 4}, "way"), ({"shot": 2}, "shot"), ({"data": "sinusoid"}, "regression")]
+)
+def test_trainings_on_other_validation_episodes_are_not_compared(tmp_path: Path, change: dict, named: str) -> None:
+    """Catches an accuracy of 4 ways beside one of 5, and an error that is taken for an accuracy."""
+    other = replace(Config(), **change) if "data" not in change else SINES
+    with pytest.raises(InnerloopError, match=named):
+        sweep([({"a": "1"}, Config()), ({"a": "2"}, other)], (0,), tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_grid_is_drawn_as_lines_and_draws_as_points() -> None:

@@ -42,12 +42,9 @@ class DataArgs:
 
 def run(args: Sequence[str]) -> int:
     """List, fetch or check."""
-    if not args or {"-h", "--help"} & set(args):
-        print(USAGE)
-        return 0
-    action, *rest = args
-    if action not in ACTIONS:
-        return options.no_action("data", action, ACTIONS)
+    action, rest = options.action_of("data", args, USAGE, ACTIONS), args[1:]
+    if isinstance(action, int):
+        return action
     asked = options.parse(DataArgs, rest, f"data {action}", makes_data_dir=action == "fetch")
     given = [find_images(asked.name)] if asked.name else []
     if action == "check":

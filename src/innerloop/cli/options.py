@@ -97,11 +97,17 @@ def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
         choose_device(device)
 
 
-def no_action(command: str, given: str, known: Iterable[str]) -> int:
-    """An unknown action of a command that has several; returns the exit status."""
-    near = did_you_mean(given, known)
-    print(f"innerloop: {command} has no action {quoted(given)}; it has {', '.join(known)}{near}", file=sys.stderr)
-    return 2
+def action_of(command: str, args: Sequence[str], usage: str, known: Iterable[str]) -> str | int:
+    """The action that `args` of a command with several begin with; or an exit status: 0 where there is none or help is
+    asked for, after `usage` is printed, and 2 for one that is not known, after what is known is named."""
+    if not args or {"-h", "--help"} & set(args):
+        print(usage)
+        return 0
+    if args[0] not in known:
+        near = did_you_mean(args[0], known)
+        print(f"innerloop: {command} has no action {quoted(args[0])}; it has {', '.join(known)}{near}", file=sys.stderr)
+        return 2
+    return args[0]
 
 
 def check_run(path: Path) -> None:

@@ -126,8 +126,8 @@ def run(args: Sequence[str]) -> int:
         config = lab.config("maml", lab.seeds[0])
         if len(lab.seeds) < 2 and (pairs := [t.name for t in tables if t.two_seeds]):
             raise InnerloopError(f"{', '.join(pairs)}: similarity between seeds needs 2 or more; give --seeds 0 1")
-        missing = [t for t in tables if asked.again or finished(t, lab) is None]
-        if asked.jobs != 1 and missing:
+        if asked.jobs != 1:
+            missing = [t for t in tables if asked.again or finished(t, lab) is None]
             lab.train_together((n for t in missing for n in asked.methods or t.trains), asked.jobs)
         make(asked, tables, lab)
     return 0

@@ -119,12 +119,9 @@ class RenderArgs:
 
 def run(args: Sequence[str]) -> int:
     """Train, evaluate, analyse or render."""
-    if not args or args[0] in ("-h", "--help"):
-        print(USAGE)
-        return 0
-    action, *rest = args
     actions = {"train": run_train, "evaluate": run_evaluate, "analyse": run_analyse, "render": run_render}
-    return actions[action](rest) if action in actions else options.no_action("rl", action, actions)
+    action = options.action_of("rl", args[:1], USAGE, actions)  # each has a help of its own
+    return action if isinstance(action, int) else actions[action](args[1:])
 
 
 def starting_config(args: Sequence[str]) -> Config:

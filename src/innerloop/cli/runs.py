@@ -24,8 +24,6 @@ compare   the test accuracies of runs, and their differences to the first on the
 delete    remove run folders: whole ones of ours only, and none that is being trained"""
 
 ACTIONS = ("list", "compare", "delete")
-SAME = ("split", "data", "shot", "query", "augment_support")
-"""entries of eval.json that two tests must share to have the same episodes, beside the settings of the episodes"""
 
 
 @dataclass(frozen=True)
@@ -38,12 +36,9 @@ class RunsArgs:
 
 def run(args: Sequence[str]) -> int:
     """List, compare or delete."""
-    if not args or {"-h", "--help"} & set(args):
-        print(USAGE)
-        return 0
-    action, *rest = args
-    if action not in ACTIONS:
-        return options.no_action("runs", action, ACTIONS)
+    action, rest = options.action_of("runs", args, USAGE, ACTIONS), args[1:]
+    if isinstance(action, int):
+        return action
     paths = options.parse(RunsArgs, rest, f"runs {action}").paths
     if action == "list":
         if len(paths) > 1:
@@ -117,17 +112,16 @@ def _number(test: Mapping[str, Any]) -> str:
 def show_comparison(paths: Sequence[Path]) -> int:
     """The test of each run as it was trained, and the paired difference to the first run's."""
     tests = [_needed_test(RunFolder(p)) for p in paths]
-    first = tests[0]
+    first, drawn = tests[0], _episodes_of(RunFolder(paths[0]), tests[0])
     rows = []
     for path, test in zip(paths, tests, strict=True):
         gap = "–"
         if test is not first:
-            for key in (*SAME, *(f"settings.{k}" for k in ("episodes", "query", "seed"))):
-                mine, other = (_entry(t, key) for t in (test, first))
-                if mine != other:
+            for key, mine in _episodes_of(RunFolder(path), test).items():
+                if mine != drawn[key]:
                     raise InnerloopError(
-                        f"{path} was tested with {key} {mine!r}, {paths[0]} with {other!r}, so not on the same "
-                        "episodes; test both alike with 'innerloop evaluate'"
+                        f"{path} was tested with {key} {mine!r}, {paths[0]} with {drawn[key]!r}, so not on the same "
+                        "episodes; runs compare where both were tested on the same"
                     )
             found = paired_difference(torch.tensor(test["per_episode"]), torch.tensor(first["per_episode"]))
             gap = f"{_scale(test) * found.mean:+.2f} ± {_scale(test) * found.ci95:.2f}"
@@ -141,11 +135,13 @@ def show_comparison(paths: Sequence[Path]) -> int:
     return 0
 
 
-def _entry(test: Mapping[str, Any], key: str) -> Any:
-    value: Any = test
-    for part in key.split("."):
-        value = value.get(part)
-    return value
+def _episodes_of(run: RunFolder, test: Mapping[str, Any]) -> dict[str, Any]:
+    """All that decides which episodes a test had."""
+    config = run.config_as(Config.from_json)
+    own = {"data": config.data, "split scheme": getattr(config.dataset, "scheme", ""), "way": config.way}
+    shared = {k: test[k] for k in ("split", "shot", "query", "episodes")}
+    asked = {f"settings.{k}": test["settings"].get(k) for k in ("query", "seed")}
+    return {**own, "folder": config.folder, **shared, **asked}
 
 
 def _test(run: RunFolder) -> dict[str, Any] | None:

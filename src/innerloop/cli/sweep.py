@@ -21,8 +21,8 @@ ABOUT = """Train over a grid of any options, or random draws of them, and compar
   innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 20 --jobs 8
   innerloop sweep --vary seed=0,1,2,3 --launcher slurm --option slurm_partition=gpu --option timeout_min=240
 
-All options of `innerloop train` are options here too. The same command goes on with what was stopped. No test episode
-is touched: test the best with `innerloop evaluate RUN`."""
+All options of `innerloop train` are options here too. The same command continues what was stopped. No test episode is
+touched: test the best with `innerloop evaluate RUN`."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class SweepArgs:
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """OPTION=VALUE,VALUE,… or, with --draws, OPTION=LOW..HIGH; can be given several times"""
+    """OPTION=VALUE,VALUE,… or, with --draws, OPTION=LOW..HIGH; may be repeated"""
     draws: int = 0
     """random draws in place of the whole grid"""
     seeds: tuple[int, ...] = ()
@@ -41,7 +41,7 @@ class SweepArgs:
     launcher: Launcher = "local"
     """local: processes of this machine; slurm: a job each (extra `slurm`); ray: a task each (extra `ray`)"""
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
-    """NAME=VALUE for the launcher: a parameter of submitit's AutoExecutor or of ray.init; can be given several times"""
+    """NAME=VALUE for the launcher: a parameter of submitit's AutoExecutor or of ray.init; may be repeated"""
     preset: str = "quick"
     """where the defaults come from"""
     out: Path = Path("runs/sweep")
@@ -64,8 +64,6 @@ def run(args: Sequence[str]) -> int:
         if {"seed", "seeds"} & set(values) and asked.seeds:
             raise InnerloopError("give --seeds, or --vary seed=…, and not both")
         configs.append((values, parsed([*args, *(a for n, v in values.items() for a in flag(n, v))]).config))
-    if configs[0][1].regression:
-        raise InnerloopError(f"sweep compares accuracies; {configs[0][1].data} is a regression")
     with show.progress() as bar:
         sweep(
             configs,

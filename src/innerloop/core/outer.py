@@ -105,11 +105,11 @@ def objective_gradient(
     """
     if reduction not in ("mean", "sum"):
         raise InnerloopError(f"reduction must be mean or sum; got {reduction!r}")
-    if len(episodes) < ranks.size:
+    if 0 < len(episodes) < ranks.size:
         raise InnerloopError(
             f"{len(episodes)} tasks do not suffice for {ranks.size} processes; raise --outer.meta-batch, or start fewer"
         )
-    parts = chunks(episodes[ranks.share(len(episodes))] if ranks.size > 1 else episodes, task_chunk)
+    parts = chunks(episodes[ranks.share(len(episodes))], task_chunk)
     weight = 1.0 / len(episodes) if reduction == "mean" else 1.0
     leaves = {n: p for n, p in parameters.items() if p.requires_grad}
     if not leaves:

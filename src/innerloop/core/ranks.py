@@ -102,5 +102,5 @@ def _together(communicate: Callable[[], object]) -> None:
     except RuntimeError as error:
         raise RankLost(
             "another process of this training has ended; the last checkpoint stands, and the same command with "
-            f"--resume goes on from there, with any number of processes ({str(error).splitlines()[0]})"
+            f"--resume continues from there, with any number of processes ({str(error).splitlines()[0]})"
         ) from None

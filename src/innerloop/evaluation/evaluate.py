@@ -108,7 +108,7 @@ def evaluate(
     done = 0
     for batch in fixed_episodes(family, settings):
         batch = batch.to(device)
-        own = batch[ranks.share(len(batch))] if ranks.size > 1 else batch
+        own = batch[ranks.share(len(batch))]
         for chunk in chunks(own, task_chunk) if len(own) else ():
             found = outputs(parameters, chunk)
             steps = [found] if isinstance(found, Tensor) else found

@@ -1,10 +1,11 @@
 """Independent trainings at once: processes of this machine, jobs of Slurm, tasks of Ray.
 
-The run folder is the protocol: each work trains into a folder of its own and goes on with what is there, so that what
-was stopped or killed is started again by the same command. All machines must see the same folders.
+The run folder is the protocol: each work trains into a folder of its own and continues what is there, so that the same
+command starts again what was stopped or killed. All machines must see the same folders.
 """
 
 import importlib
+import math
 import multiprocessing
 import os
 import signal
@@ -21,7 +22,7 @@ import torch
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.result import without_speed_settings
-from innerloop.training import Config, Interrupted, train
+from innerloop.training import Config, Interrupted, Progress, train
 from innerloop.training.loop import stop_on_signals
 
 T = TypeVar("T")
@@ -49,19 +50,23 @@ class Training:
             return 0
 
 
-def train_one(wanted: Training) -> None:
-    """Train the run, on one thread if its config names no number; go on with it where it was begun, and leave it alone
-    where it is finished. RunError if the folder holds a run of another configuration."""
-    folder = RunFolder(wanted.folder)
-    config = replace(wanted.config, threads=wanted.config.threads or 1)
+def finished_run(wanted: Training, report: Callable[[Progress], None] = lambda _: None) -> RunFolder:
+    """The run: used if it is finished, continued if it was begun, with the threads and the device that it was begun
+    with, trained if it is not there. RunError if the folder holds a run of another configuration."""
+    config, folder = wanted.config, RunFolder(wanted.folder)
     if folder.exists:
         found = folder.config_as(Config.from_json)
         if without_speed_settings(found) != without_speed_settings(config):
             raise RunError(f"{folder.path} was trained with another configuration; give another --out")
         if folder.finished:
-            return
-        config = found  # with the threads and the device that it was begun with
-    train(config, folder.path, data_dir=wanted.data_dir, resume=folder.exists)
+            return folder
+        config = found
+    return train(config, folder.path, data_dir=wanted.data_dir, resume=folder.exists, report=report)
+
+
+def train_one(wanted: Training) -> None:
+    """`finished_run` as a work of `fan_out`: on one thread if the config names no number."""
+    finished_run(replace(wanted, config=replace(wanted.config, threads=wanted.config.threads or 1)))
 
 
 def fan_out(
@@ -79,8 +84,8 @@ def fan_out(
     local: at most `jobs` processes of one thread each. slurm: a job each, through submitit; `options` are parameters of
     its ``AutoExecutor`` (timeout_min, slurm_partition, …; ``cluster=local`` tries it without Slurm), its files go to
     `logs`. ray: a task each, started again elsewhere if its worker dies; `options` are those of ``ray.init`` (address).
-    `work` and the items must pickle. `watch` is called about once a second. Ctrl-C and SIGTERM stop all works, each of
-    which then has a checkpoint, and raise KeyboardInterrupt.
+    `work` and the items must pickle. `watch` is called at most once a second. Ctrl-C and SIGTERM stop all works, each
+    of which then has a checkpoint, and raise KeyboardInterrupt.
     """
     if jobs < 1:
         raise InnerloopError(f"--jobs must be at least 1, got {jobs}")
@@ -96,9 +101,12 @@ def fan_out(
         group = _Processes(jobs)
     with stop_on_signals() as stopped:
         group.start(work, items)
+        watched = -math.inf
         try:
             while not group.finished() and not stopped.is_set():
-                watch()
+                if time.monotonic() - watched >= 1:
+                    watch()
+                    watched = time.monotonic()
                 time.sleep(group.pause)
         finally:
             failed = group.end()
@@ -221,7 +229,7 @@ class _Slurm(_Group[T]):
 
 
 class _Requeued:
-    """A work that Slurm may stop and start again: it goes on with what is in its folder."""
+    """A work that Slurm may stop and start again: it continues what is in its folder."""
 
     def __init__(self, work: Callable[[Any], None]) -> None:
         self.work = work

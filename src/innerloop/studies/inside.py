@@ -86,27 +86,33 @@ class Inside:
         """What training has added to the untrained body."""
         return claims.Learnt(claims.range_of(difference(self.whole, self.untrained)), self.shot)
 
+    @property
+    def head(self) -> str:
+        """The name of the last block."""
+        return self.moved[-1].block
+
     def outcomes(self, more: str = "") -> list[Outcome]:
         """The paper's claims about one model."""
         alike = {m: {b: claims.range_of(e) for b, e in v.items() if e} for m, v in self.alike.items()}
         return [
             claims.body_frozen(claims.range_of(self.frozen[-1].difference), self.learnt, more),
-            *similarity_claims(alike, more),
+            *similarity_claims(alike, self.head, more),
             claims.head_moves_most({m.block: claims.range_of(m.relative) for m in self.moved}, more=more),
         ]
 
 
-def similarity_claims(alike: Mapping[str, Mapping[str, claims.Range]], more: str = "") -> list[Outcome]:
-    """Figure 2's, of measure -> block -> range. CCA is tested as in the code that the paper cites, without its tail."""
+def similarity_claims(alike: Mapping[str, Mapping[str, claims.Range]], head: str, more: str = "") -> list[Outcome]:
+    """Figure 2's, of measure -> block -> range; `head` is one of the blocks. CCA is tested as in the code that the
+    paper cites, without its tail."""
     outcomes = []
     for name in (CUT, "CKA"):
         body = dict(alike[name])
-        head = body.pop("head", claims.Range(math.nan, math.nan, math.nan))
-        beside = ", ".join(f"{v.mean:.3f}" for b, v in alike["CCA"].items() if b != "head")
+        of_head = body.pop(head, claims.Range(math.nan, math.nan, math.nan))
+        beside = ", ".join(f"{v.mean:.3f}" for b, v in alike["CCA"].items() if b != head)
         tail = f"; with the tail {beside}" if name == CUT and beside else ""
         outcomes += [
             claims.body_alike(name, body, more=tail + more),
-            claims.head_changes_most(name, head, body, more),
+            claims.head_changes_most(name, of_head, body, more),
         ]
     return outcomes
 

@@ -14,10 +14,10 @@ from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episodes
 from innerloop.methods.catalogue import METHODS, MULTICLASS, method
-from innerloop.runs import RunError, RunFolder
+from innerloop.runs import RunFolder
 from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.claims import Learnt, range_of
-from innerloop.studies.fan_out import Training, fan_out, train_one
+from innerloop.studies.fan_out import Training, fan_out, finished_run, train_one
 from innerloop.studies.result import (
     Result,
     SeedValue,
@@ -28,7 +28,7 @@ from innerloop.studies.result import (
     without_speed_settings,
 )
 from innerloop.studies.stage import Stage
-from innerloop.training import Config, Progress, build, load_run, train
+from innerloop.training import Config, build, load_run
 
 SHARE_MULTICLASS = tuple(
     m.name for m in METHODS if m.trains_on == "classes" and m.make_head is None and m is not MULTICLASS
@@ -147,19 +147,9 @@ class Lab:
         """The finished run of this method and seed: used if there, continued if begun, trained if not."""
         config, folder = self.config(name, seed, **model), self.folder(name, seed, **model)
         self.asked.add(folder.path.name)
-        if folder.exists:
-            found = folder.config_as(Config.from_json)
-            if without_speed_settings(found) != without_speed_settings(config):
-                raise RunError(f"{folder.path} was trained with another configuration; give another --out")
-            if folder.finished:
-                return folder
-            config = found  # it was begun with other threads or on another device: what it was begun with goes on
         title = f"train {name}, seed {seed}"
-
-        def show(p: Progress) -> None:
-            self.report(Stage(title, p.step, p.steps, p))
-
-        return train(config, folder.path, data_dir=self.data_dir, resume=folder.exists, report=show)
+        wanted = Training(config, folder.path, self.data_dir)
+        return finished_run(wanted, lambda p: self.report(Stage(title, p.step, p.steps, p)))
 
     def train_together(self, names: Iterable[str], jobs: int) -> None:
         """Train these methods with every seed, `jobs` at once in processes of one thread; what is there is used."""

@@ -48,7 +48,7 @@ def _figure2_claims(found: Found) -> list[Outcome]:
     alike = {
         name: {r.split(",")[0]: found.range(r) for r in found.rows if r.endswith(f", {name}")} for name in measures()
     }
-    return similarity_claims(alike)
+    return similarity_claims(alike, "head")  # of the networks of a lab
 
 
 FIGURE_2 = Table(

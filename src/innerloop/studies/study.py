@@ -18,7 +18,7 @@ from innerloop.analysis import Movement, similarity
 from innerloop.core.episodes import ClassImages, Episodes, TaskFamily
 from innerloop.core.functional import Weights, block_names, slow_weights
 from innerloop.core.inner import with_steps
-from innerloop.core.statistics import Estimate, over_episodes, paired_difference
+from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import Evaluation, evaluate, fixed_episodes
@@ -234,7 +234,7 @@ def _accuracy(e: Evaluation) -> dict[str, Any]:
 def _dial_json(name: str, config: Config, found: Inside) -> dict[str, Any]:
     """One setting of the head's start and all that it decides."""
     lowest = {
-        key: min((e.mean for b, e in found.alike[measure].items() if e and b != "head"), default=None)
+        key: min((e.mean for b, e in found.alike[measure].items() if e and b != found.head), default=None)
         for key, measure in (("cka", "CKA"), ("cca", "CCA"), ("cca98", CUT))
     }
     tests = {
@@ -321,7 +321,6 @@ def _early(
             evaluate(predictor(model, loop), parameters, family, few, task_chunk=chunk, each_step=False)
             for loop in (inner, replace(inner, blocks=(head,)))
         )
-        change = paired_difference(torch.tensor(frozen.per_episode), torch.tensor(whole.per_episode))
         alike = similarity(
             model,
             parameters,
@@ -335,10 +334,9 @@ def _early(
             {
                 "step": step,
                 "episodes": few.episodes,
-                "mean": whole.final.mean,
-                "ci95": whole.final.ci95,
-                "body_frozen": {"mean": frozen.final.mean, "ci95": frozen.final.ci95},
-                "difference": {"mean": change.mean, "ci95": change.ci95},
+                **_interval(whole.final),
+                "body_frozen": _interval(frozen.final),
+                "difference": _interval(difference(frozen, whole)),
                 "cka": cka,
                 "lowest_body_cka": min((e for e in cka if e["block"] != head), key=lambda e: e["mean"], default=None),
             }
@@ -385,8 +383,8 @@ def _paired(results: dict[str, Evaluation]) -> list[dict[str, Any]]:
         ("nil", "untrained_nil"),
         ("maml", "pixels"),
     ):
-        e = paired_difference(torch.tensor(results[a].per_episode), torch.tensor(results[b].per_episode))
-        rows.append({"a": a, "b": b, "mean": e.mean, "ci95": e.ci95, "episodes": e.episodes})
+        e = difference(results[a], results[b])
+        rows.append({"a": a, "b": b, **_interval(e), "episodes": e.episodes})
     return rows
 
 

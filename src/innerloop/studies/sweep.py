@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,14 @@ def sweep(
     """
     if len({str(v) for v, _ in configs}) != len(configs):
         raise InnerloopError("two trainings of the sweep would be equal; give each value once")
+    if any(c.regression for _, c in configs):
+        raise InnerloopError("a sweep compares accuracies, and a regression has none")
+    for key in ("data", "split_scheme", "folder", "way", "shot", "test.query", "validation.episodes"):
+        if len({repr(attrgetter(key)(c)) for _, c in configs}) > 1:
+            raise InnerloopError(
+                f"trainings that differ in {key.replace('_', '-')} are validated on other episodes and do not compare; "
+                "make a sweep for each value"
+            )
     names = [", ".join(f"{n}={v}" for n, v in values.items()) for values, _ in configs]
     wanted = [
         Training(replace(c, seed=s), out / "runs" / f"{_file_name(name)}-seed{s}", data_dir)
@@ -128,8 +137,8 @@ def sweep(
         (),
         _drawing(configs, rows),
         notes=(
-            f"Best: {best.label}. Accuracy of the best checkpoint on {episodes} validation episodes, the highest of "
-            "several looks and so a little too high; the same episodes for all.",
+            f"Best: {best.label}. Accuracy of the best checkpoint on validation episodes, the same for all. It is the "
+            "highest of several looks, and so a little too high.",
         ),
     )
     value = described(
