@@ -20,6 +20,7 @@ COMMANDS = {
     "reproduce": "make a table or figure of the paper again, its number beside ours",
     "classify": "sort your own pictures by a few examples of each class; ends with gallery.html",
     "serve": "a saved classifier on a web page: guess, correct, learn",
+    "export": "hand on a saved classifier as an ONNX file",
     "dagan": "train a generator of further images of a class, and look at what it makes of unseen ones",
     "rl": "meta-reinforcement learning: train, evaluate and draw MAML and ANIL policies",
     "playground": "open a page in the browser: meta-train MAML live, and watch it adapt",

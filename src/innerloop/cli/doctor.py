@@ -19,6 +19,7 @@ EXTRAS = {
     "pretrained": ("efficientnet_lite_pytorch", "classify by a pre-trained body"),
     "rl": ("mujoco", "half-cheetah, films, Gymnasium"),
     "serve": ("fastapi", "a classifier on a web page"),
+    "onnx": ("onnx", "export --onnx"),
     "tensorboard": ("tensorboard", "train --tensorboard"),
     "slurm": ("submitit", "sweep --launcher slurm"),
     "ray": ("ray", "sweep --launcher ray"),

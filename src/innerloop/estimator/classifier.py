@@ -24,9 +24,11 @@ from innerloop.estimator.feature_cache import FeatureCache, identity
 from innerloop.estimator.heads import UnitLinear, adapt_head, nearest_mean
 from innerloop.estimator.inputs import Images, Reader, kind
 from innerloop.estimator.network import Network, adapting, unadapted, with_fresh_head, without_adapting
+from innerloop.estimator.onnx_file import as_onnx
 from innerloop.estimator.saved import Example, Layout, Prepared, Saved, Settings, label_kind, read_saved, write_saved
 from innerloop.estimator.unknown import Threshold, calibrate, nearness
 from innerloop.methods.metric import cosine_attention
+from innerloop.runs.files import write_bytes
 from innerloop.training.build import choose_device
 
 METHODS = ("nil", "means", "anil", "finetune", "maml")
@@ -228,6 +230,16 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
             step=body.checkpoint.step if body and body.checkpoint else 0,
         )
         write_saved(Path(path), layout, tensors, examples)
+
+    def export_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the classifier as an ONNX file (extra `onnx`), which other programs run without PyTorch.
+
+        In: `images` [n, views, channels, height, width], values in 0..1 (a row of numbers: `features` [n, d]). Out:
+        `probabilities` [n, classes] and, with `unknown`, `known` [n]. The metadata entry `innerloop` has the classes
+        and how a picture becomes its views. Raises InnerloopError where an image's probabilities depend on the others.
+        """
+        check_is_fitted(self)
+        write_bytes(Path(path), as_onnx(self))
 
     @classmethod
     def load(

@@ -25,9 +25,13 @@ def nearness(
     query: NDArray[np.floating], support: NDArray[np.floating], labels: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """The cosine of each query's features to the nearest class mean (of features of length 1), [n]."""
-    s, q = _unit(support), _unit(query)
-    means = np.stack([s[labels == c].mean(0) for c in np.unique(labels)])
-    return (q @ _unit(means).T).max(1)
+    return (_unit(query) @ class_means(support, labels).T).max(1)
+
+
+def class_means(support: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """The direction of each class's mean of features of length 1, [classes, features], of length 1 itself."""
+    s = _unit(support)
+    return _unit(np.stack([s[labels == c].mean(0) for c in np.unique(labels)]))
 
 
 def calibrate(support: NDArray[np.floating], labels: NDArray[np.int64]) -> Threshold:

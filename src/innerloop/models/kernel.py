@@ -73,7 +73,8 @@ def norm_pool_relu(norm: BatchNorm2d, x: Tensor, *, pool: bool) -> Tensor:
 
 def _suits(norm: BatchNorm2d, x: Tensor, given: Any, pool: bool) -> bool:
     return (
-        x.numel() >= SMALLEST[1 if one_derivative() else 2, pool]
+        torch._C._get_tracing_state() is None  # of which even the sizes are tensors
+        and x.numel() >= SMALLEST[1 if one_derivative() else 2, pool]
         and (given is None or (isinstance(given, Normalise) and given.given is not None))
         and not transformed()
         and type(x) is Tensor
@@ -90,7 +91,6 @@ def _suits(norm: BatchNorm2d, x: Tensor, given: Any, pool: bool) -> bool:
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
         and forward_ad._current_level < 0
         and not torch.compiler.is_compiling()
-        and torch._C._get_tracing_state() is None
     )
 
 
