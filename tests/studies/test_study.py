@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from innerloop.evaluation import EvalSettings, Evaluation, evaluate, fixed_episo
 from innerloop.methods.method import predictor
 from innerloop.report.tables import without_cca
 from innerloop.runs import RunFolder, read_json
-from innerloop.studies import Stage
+from innerloop.studies import Stage, fan_out
 from innerloop.studies import study as run_study
 from innerloop.studies.inside import NO_HEAD, ZEROS, Inside, cca_if_enough
 from innerloop.studies.result import difference
@@ -257,10 +258,6 @@ def test_a_lost_page_is_written_again(done: Path) -> None:
 def test_interrupted_in_anil_and_resumed(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sys
-
-    module = sys.modules[run_study.__module__]
-
     def stop_anil(config, out, *, report, **more):
         def stopping(p):
             report(p)
@@ -271,7 +268,7 @@ def test_interrupted_in_anil_and_resumed(
 
     out = tmp_path / "s"
     with monkeypatch.context() as m:
-        m.setattr(module, "train", stop_anil)
+        m.setattr(fan_out, "train", stop_anil)
         assert cli.run(args(out)) == 130
     err = capsys.readouterr().err
     assert "step 3" in err
@@ -299,3 +296,45 @@ def test_foreign_folder_and_method(tmp_path: Path, capsys: pytest.CaptureFixture
     assert cli.run(args(tmp_path / "new", "--method", "boil")) == 1
     assert "both maml and anil" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "cores", "jobs", "each"),
+    [(2, 0, 5, 2, 2), (2, 1, 5, 2, 1), (0, 0, 2, 2, 1), (0, 0, 8, 3, 2), (0, 0, 1, 1, 0), (0, 2, 8, 1, 2)],
+)
+def test_trainings_at_once_share_out_the_cores(
+    asked: int, threads: int, cores: int, jobs: int, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together: list[tuple[int, list[int]]] = []
+
+    def begin(wanted: list[fan_out.Training], *, jobs: int, **_: object) -> None:
+        together.append((jobs, [w.config.threads for w in wanted]))
+        raise KeyboardInterrupt
+
+    def begin_alone(config: Config, *_: object, **__: object) -> None:
+        together.append((1, [config.threads]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys.modules[run_study.__module__], "train_together", begin)
+    monkeypatch.setattr(fan_out, "train", begin_alone)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: cores)
+    with pytest.raises(KeyboardInterrupt):
+        run_study(replace(CONFIG, threads=threads), tmp_path / "s", jobs=asked)
+    assert together == [(jobs, [each] * (1 if jobs == 1 else 3))]
+
+
+def test_trained_at_once_or_one_after_another_is_the_same(
+    done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches runs at once of other settings than those that the study then reads. (Processes: test_fan_out.)"""
+
+    def here(work, items, **_: object) -> dict[int, str]:
+        for item in items:
+            work(item)
+        return {}
+
+    monkeypatch.setattr(fan_out, "fan_out", here)
+    assert cli.run(args(tmp_path / "s", "--jobs", "3", "--threads", "1")) == 0
+    one, other = read_json(tmp_path / "s" / "summary.json"), read_json(done / "summary.json")
+    for key in ("dial", "freezing", "verdict"):
+        assert one[key] == other[key]

@@ -39,6 +39,8 @@ class StudyArgs:
     """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
     """go on with the unfinished study in --out; where there is none, a new one starts and a line says so"""
+    jobs: int = 0
+    """trainings at once, each on its share of the cores; 0: one a core, but one on a GPU or with --threads"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -61,7 +63,15 @@ def run(args: Sequence[str]) -> int:
             bar(stage.title, stage.done, stage.total, said, stage.training.first if stage.training else 0)
 
         try:
-            study(config, out, preset=asked.preset, data_dir=asked.data_dir, resume=asked.resume, report=report)
+            study(
+                config,
+                out,
+                preset=asked.preset,
+                data_dir=asked.data_dir,
+                resume=asked.resume,
+                jobs=asked.jobs,
+                report=report,
+            )
         except Interrupted as stopped:  # it names the run inside; what goes on is the study
             raise Interrupted(out, stopped.step) from None
     return finish(out)

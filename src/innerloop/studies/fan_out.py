@@ -69,6 +69,37 @@ def train_one(wanted: Training) -> None:
     finished_run(replace(wanted, config=replace(wanted.config, threads=wanted.config.threads or 1)))
 
 
+def train_together(
+    wanted: Sequence[Training],
+    *,
+    jobs: int,
+    launcher: Launcher = "local",
+    options: Mapping[str, str] = {},
+    logs: Path = Path("jobs"),
+    report: Callable[[int, int, int, int], None] = lambda *_: None,
+) -> None:
+    """Train them by `fan_out`, finished runs used and unfinished ones continued.
+
+    `report` is called with how many runs are finished, how many there are, the outer steps done and all outer steps.
+    Raises InnerloopError if a training failed, the others being kept, and Interrupted if it was stopped.
+    """
+    steps = sum(w.config.outer.steps for w in wanted)
+
+    def watch() -> None:
+        finished = sum(RunFolder(w.folder).finished for w in wanted)
+        report(finished, len(wanted), sum(w.done for w in wanted), steps)
+
+    try:
+        failed = fan_out(train_one, wanted, jobs=jobs, launcher=launcher, options=options, logs=logs, watch=watch)
+    except KeyboardInterrupt:
+        raise Interrupted(logs.parent, sum(w.done for w in wanted), "the same command") from None
+    if failed:
+        place, why = next(iter(failed.items()))
+        raise InnerloopError(
+            f"{len(failed)} of {len(wanted)} trainings failed, the first is {wanted[place].folder}: {why}"
+        )
+
+
 def fan_out(
     work: Callable[[T], None],
     items: Sequence[T],

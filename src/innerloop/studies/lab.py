@@ -17,7 +17,7 @@ from innerloop.methods.catalogue import METHODS, MULTICLASS, method
 from innerloop.runs import RunFolder
 from innerloop.studies.budget import Budget, budget_config
 from innerloop.studies.claims import Learnt, range_of
-from innerloop.studies.fan_out import Training, fan_out, finished_run, train_one
+from innerloop.studies.fan_out import Training, finished_run, train_together
 from innerloop.studies.result import (
     Result,
     SeedValue,
@@ -155,14 +155,10 @@ class Lab:
         """Train these methods with every seed, `jobs` at once in processes of one thread; what is there is used."""
         own = dict.fromkeys(MULTICLASS.name if n in SHARE_MULTICLASS else n for n in names if n != "random")
         wanted = [Training(self.config(n, s), self.folder(n, s).path, self.data_dir) for n in own for s in self.seeds]
-        steps = sum(w.config.outer.steps for w in wanted)
         title = f"train {len(wanted)} runs, {jobs} at once"
-        failed = fan_out(
-            train_one, wanted, jobs=jobs, watch=lambda: self.report(Stage(title, sum(w.done for w in wanted), steps))
+        train_together(
+            wanted, jobs=jobs, report=lambda _finished, _runs, done, steps: self.report(Stage(title, done, steps))
         )
-        if failed:
-            place, why = next(iter(failed.items()))
-            raise InnerloopError(f"{len(failed)} of {len(wanted)} runs failed, first {wanted[place].folder}: {why}")
 
     def trained(self, name: str, seed: int, which: str = "best", **of_model: Any) -> Trained:
         """The model of a run at one of its checkpoints; "random" is the untrained one of that seed.

@@ -29,11 +29,12 @@ from innerloop.models.head import Linear
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.files import as_json, write_all
 from innerloop.studies import claims
+from innerloop.studies.fan_out import Training, finished_run, train_together
 from innerloop.studies.inside import CUT, NO_HEAD, ZEROS, Inside, changes, look_inside
 from innerloop.studies.result import Outcome, difference, made_by
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
 from innerloop.studies.weights_and_cost import step_times
-from innerloop.training import Config, build, train
+from innerloop.training import Config, build
 from innerloop.training.train import load_run
 
 SMALL = 0.05
@@ -52,6 +53,7 @@ def study(
     preset: str = "",
     data_dir: Path | None = None,
     resume: bool = False,
+    jobs: int = 1,
     report: Callable[[Stage], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
@@ -60,20 +62,36 @@ def study(
     start from the same weights but for the head's size, and meet the same episodes. A model whose head is not linear
     has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
     `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
+
+    `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each; a
+    script must then have this call under ``if __name__ == "__main__":``. 0 takes one a core, but one where they train
+    on a GPU or `config.threads` is given.
     """
     began = time.perf_counter()
     _check(config, out, resume=resume)
     images = build.load_images(config, data_dir)
     assert images is not None
     linear = isinstance(build.network(config, images)[-1], Linear)
-    folders = {
-        name: _trained(name, own, out, data_dir, resume, report)
-        for name, own in {
-            "maml": config,
-            **({"maml_small": replace(config, model=replace(config.model, head_scale=SMALL))} if linear else {}),
-            "anil": replace(config, method="anil"),
-        }.items()
+    cores = torch.get_num_threads()
+    if jobs == 0:
+        jobs = 1 if config.threads or build.choose_device(config.device).type != "cpu" else min(len(FOLDERS), cores)
+    kept = replace(config, validation=replace(config.validation, keep_every=keep_every(config)))
+    configs = {
+        "maml": kept,
+        **({"maml_small": replace(kept, model=replace(kept.model, head_scale=SMALL))} if linear else {}),
+        "anil": replace(kept, method="anil"),
     }
+    threads = config.threads if jobs == 1 else config.threads or max(1, cores // jobs)
+    wanted = {n: Training(replace(c, threads=threads), out / FOLDERS[n], data_dir) for n, c in configs.items()}
+    if jobs > 1 and not all(RunFolder(w.folder).finished for w in wanted.values()):
+        title = f"train {', '.join(_TITLES[name][0] for name in wanted)}"
+        train_together(
+            list(wanted.values()),
+            jobs=jobs,
+            logs=out / "jobs",
+            report=lambda _f, _r, done, of: report(Stage(title, done, of)),
+        )
+    folders = {name: _trained(name, own, report) for name, own in wanted.items()}
     use_threads(config.threads)
     family = build.tasks(config, images, "test", config.test.query)
     models: dict[str, Loaded] = {name: load_run(f.path, images=images) for name, f in folders.items()}
@@ -176,28 +194,10 @@ def _check(config: Config, out: Path, *, resume: bool) -> None:
         raise RunError(f"{out} exists and holds no study; give another --out")
 
 
-def _trained(
-    name: str,
-    config: Config,
-    out: Path,
-    data_dir: Path | None,
-    resume: bool,
-    report: Callable[[Stage], None],
-) -> RunFolder:
+def _trained(name: str, wanted: Training, report: Callable[[Stage], None]) -> RunFolder:
     """The finished run of one of the study's models."""
-    config = replace(config, validation=replace(config.validation, keep_every=keep_every(config)))
-    folder, title = RunFolder(out / FOLDERS[name]), f"train {_TITLES[name][0]}"
-    if folder.finished:
-        if folder.config_as(Config.from_json) != config:
-            raise RunError(f"{folder.path} was trained with another configuration; give another --out")
-        return folder
-    return train(
-        config,
-        folder.path,
-        data_dir=data_dir,
-        resume=resume and folder.exists,
-        report=lambda p: report(Stage(title, p.step, p.steps, p)),
-    )
+    title = f"train {_TITLES[name][0]}"
+    return finished_run(wanted, lambda p: report(Stage(title, p.step, p.steps, p)))
 
 
 def keep_every(config: Config) -> int:

@@ -15,7 +15,7 @@ import torch
 from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError, quoted
 from innerloop.runs import RunFolder, write_json
-from innerloop.studies.fan_out import Launcher, Training, fan_out, train_one
+from innerloop.studies.fan_out import Launcher, Training, train_together
 from innerloop.studies.result import Drawing, Result, Row, SeedValue, Series, described
 from innerloop.training import Config
 
@@ -105,19 +105,7 @@ def sweep(
         for name, (_, c) in zip(names, configs, strict=True)
         for s in seeds or (c.seed,)
     ]
-    steps = sum(w.config.outer.steps for w in wanted)
-
-    def watch() -> None:
-        done = [w.done for w in wanted]
-        finished = sum(RunFolder(w.folder).finished for w in wanted)
-        report(finished, len(wanted), sum(done), steps)
-
-    failed = fan_out(train_one, wanted, jobs=jobs, launcher=launcher, options=options, logs=out / "jobs", watch=watch)
-    if failed:
-        place, why = next(iter(failed.items()))
-        raise InnerloopError(
-            f"{len(failed)} of {len(wanted)} trainings failed, the first is {wanted[place].folder}: {why}"
-        )
+    train_together(wanted, jobs=jobs, launcher=launcher, options=options, logs=out / "jobs", report=report)
     episodes = configs[0][1].validation.episodes
     rows, each = [], len(seeds) or 1
     for i, name in enumerate(names):
