@@ -3,6 +3,7 @@
 import os
 import shlex
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -131,6 +132,31 @@ def all_of(works: Sequence[Callable[[], int]], folders: Sequence[Path]) -> list[
     os.close(ready)
     os.close(go)
     return [wait(p) for p in found]
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def together(size: int, where: Path, work: Callable[[], int]) -> list[int]:
+    """Exit statuses of `size` processes that see what torchrun would have told them; what they print is in N.log."""
+    port = str(free_port())
+
+    def of(rank: int) -> Callable[[], int]:
+        def run() -> int:
+            torch.set_num_threads(1)
+            os.environ.update(
+                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
+            )
+            os.chdir(where)
+            return work()
+
+        return run
+
+    where.mkdir(exist_ok=True)
+    return all_of([of(r) for r in range(size)], [where / str(r) for r in range(size)])
 
 
 def report(what: str, tried: int, broken: Sequence[str]) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from forks import all_of
+from forks import together
 from innerloop import cli
 from innerloop.core.outer import objective_gradient
 from innerloop.core.random import generator_for
@@ -25,31 +24,6 @@ from planting import plants
 from tiny import CONFIG, FLAGS
 
 pytestmark = pytest.mark.usefixtures("made_images")
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def together(size: int, where: Path, work: Callable[[], int]) -> list[int]:
-    """Exit statuses of `size` processes that see what torchrun would have told them; what they print is in N.log."""
-    port = str(free_port())
-
-    def of(rank: int) -> Callable[[], int]:
-        def run() -> int:
-            torch.set_num_threads(1)
-            os.environ.update(
-                RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(size), MASTER_ADDR="127.0.0.1", MASTER_PORT=port
-            )
-            os.chdir(where)
-            return work()
-
-        return run
-
-    where.mkdir(exist_ok=True)
-    return all_of([of(r) for r in range(size)], [where / str(r) for r in range(size)])
 
 
 def trained(config: Config, resume: bool = False) -> Callable[[], int]:

@@ -74,9 +74,11 @@ def run(args: list[str]) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
         return fail(f"there is no command {quoted(name)}; there are {', '.join(COMMANDS)}{near}", 2)
-    if name != "train" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if name != "train" and args[:2] != ["rl", "train"] and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         return fail(
-            f"'innerloop {name}' runs in one process, start it without torchrun; 'train' shares its work out", 2
+            f"'innerloop {name}' runs in one process, start it without torchrun; 'train' and 'rl train' share their "
+            "work out",
+            2,
         )
     try:
         keep_freed_memory()

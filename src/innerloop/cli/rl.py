@@ -14,6 +14,7 @@ from innerloop.cli import options, show
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import ALONE, Ranks, joined
 from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures
@@ -138,19 +139,23 @@ def run_train(args: Sequence[str]) -> int:
     start = asked.preset or f"{find(config.env).name}-cpu"
     out = asked.out or Path("runs") / f"{start}-{config.method}-seed{config.seed}"
     options.check_out(out, resume=asked.resume)
-    with show.progress() as bar:
-        folder = train(
-            config,
-            out,
-            resume=asked.resume,
-            report=lambda p: bar(f"train {config.method}", p.step, p.steps, detail(p), p.first),
-        )
-    finished = folder.summary_with("best_step")
-    show.console.print(
-        f"trained {finished['steps']} meta-iterations in {finished['seconds']:.0f} s; "
-        f"best on validation at {finished['best_step']}"
-    )
-    print_returns(out, evaluate(EvaluateArgs(out)))
+    with joined() as ranks:
+        with show.progress() as bar:
+            folder = train(
+                config,
+                out,
+                resume=asked.resume,
+                report=lambda p: bar(f"train {config.method}", p.step, p.steps, detail(p), p.first),
+            )
+        if ranks.first:
+            finished = folder.summary_with("best_step")
+            show.console.print(
+                f"trained {finished['steps']} meta-iterations in {finished['seconds']:.0f} s; "
+                f"best on validation at {finished['best_step']}"
+            )
+        row = evaluate(EvaluateArgs(out), ranks)
+        if ranks.first:
+            print_returns(out, row)
     return 0
 
 
@@ -167,8 +172,8 @@ def run_evaluate(args: Sequence[str]) -> int:
     return 0
 
 
-def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
-    """Test a run folder, add the result to its eval.json, and return that entry."""
+def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Test a run folder, add the result to its eval.json, and return that entry; `ranks` share out the tasks."""
     folder = RunFolder(asked.run)
     _ = folder.evaluations  # fails before the work
     config, policy, slow, env, step = load(asked)
@@ -184,7 +189,7 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
     else:
         if not asked.adapt and BLOCKS[config.method] == "none":
             settings = settings if asked.steps else replace(settings, steps=0)  # nothing would change
-        found = meta_test(policy, slow, env, config, settings=settings, blocks=blocks(asked.adapt))
+        found = meta_test(policy, slow, env, config, settings=settings, blocks=blocks(asked.adapt), ranks=ranks)
     made = environment()
     row = {
         "method": config.method,
@@ -199,7 +204,8 @@ def evaluate(asked: EvaluateArgs) -> dict[str, Any]:
         "commit": made["commit"],
         **found.to_json(),
     }
-    folder.add_evaluation(row, ("method", "learner", "adapt", "checkpoint", "step", "settings"))
+    if ranks.first:
+        folder.add_evaluation(row, ("method", "learner", "adapt", "checkpoint", "step", "settings"))
     return row
 
 

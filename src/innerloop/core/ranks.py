@@ -42,6 +42,14 @@ class Ranks:
             _together(lambda: dist.all_reduce(tensor))
         return tensor
 
+    def whole(self, own: Tensor, tasks: int) -> Tensor:
+        """The values of all `tasks`, of which `own` has those of this process's `share`, in its first dimension."""
+        if self.size == 1:
+            return own
+        found = own.new_zeros(tasks, *own.shape[1:])
+        found[self.share(tasks)] = own
+        return self.sum(found)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is set in any process."""
         return bool(self.sum(torch.tensor(float(flag)))) if self.size > 1 else flag

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from innerloop.core.functional import Blocks, Weights
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import build
 from innerloop.rl.config import Config, MetaTest
@@ -54,12 +55,14 @@ def meta_test(
     blocks: Blocks | None = None,
     tasks: Float[Tensor, "tasks size"] | None = None,
     look: Callable[[int, Trajectories, Mapping[str, Tensor]], None] = ignore,
+    ranks: Ranks = ALONE,
 ) -> Returns:
     """Let the policy learn new tasks, each from its own trajectories.
 
     The tasks and the noise of the actions depend on the settings' seed alone, so that methods compare in pairs.
     `blocks` adapt instead of the method's own (freezing; fine-tuning what was trained without adaptation). `look` sees
-    each step's trajectories and the fast weights that made them.
+    each step's trajectories and the fast weights that made them. Several processes (`ranks`) share out the tasks, and
+    all get the result.
     """
     settings = settings or config.test
     kind = next(iter(slow.values())).dtype
@@ -69,7 +72,11 @@ def meta_test(
     later = build.learner(config, policy, blocks=blocks, lr=settings.later_lr or None)
     fast: dict[str, Tensor] = {}
     values: list[Tensor] = []
+    share = ranks.share(len(tasks))
     for step in range(settings.steps + 1):
+        if share.start == share.stop:  # more processes than tasks
+            values.append(ranks.whole(torch.zeros(0, dtype=kind), len(tasks)))
+            continue
         found = sample(
             policy,
             slow,
@@ -79,8 +86,9 @@ def meta_test(
             settings.rollouts,
             generator_for(settings.seed, "rollouts", step),
             action_scale=config.action_scale,
+            share=share,
         )
-        values.append(found.returns.mean(1))
+        values.append(ranks.whole(found.returns.mean(1), len(tasks)))
         if not bool(values[-1].isfinite().all()):
             raise FloatingPointError(f"returns after {step} inner steps are not finite: lower the inner rate")
         look(step, found, fast)

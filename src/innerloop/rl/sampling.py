@@ -12,6 +12,8 @@ from torch.nn import functional as F
 
 from innerloop.core.functional import Weights, forward
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import ALONE, Ranks
+from innerloop.errors import InnerloopError
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Simulator
 from innerloop.rl.policy import acting, log_probability, split_output
@@ -49,21 +51,31 @@ def sample(
     generator: torch.Generator,
     *,
     action_scale: float = 1.0,
+    share: slice = slice(None),
 ) -> Trajectories:
     """Let each task's policy act in its environment. The result depends on the generator's state alone.
+
+    Only the tasks in `share` act, and the fast weights are theirs; each does what it would do among all.
 
     `action_scale` multiplies the policy's action on its way to the environment (which cuts it to its bounds); the
     action that is kept, and whose probability counts, is the unscaled one.
     """
     kind = next(iter(slow.values()))
-    count, horizon = len(tasks), simulator.horizon
-    state = simulator.reset(tasks, rollouts, generator)
+    horizon = simulator.horizon
+    state = simulator.reset(tasks, rollouts, generator)[share]
     noise = torch.randn(
-        horizon, count, rollouts, simulator.action_size, generator=generator, device=generator.device, dtype=kind.dtype
-    ).to(kind.device)
+        horizon,
+        len(tasks),
+        rollouts,
+        simulator.action_size,
+        generator=generator,
+        device=generator.device,
+        dtype=kind.dtype,
+    )[:, share].to(kind.device)
+    tasks = tasks[share]
     parts = []
     with simulator.session() as env:
-        for rows, columns in _parts(count, rollouts, simulator.at_once):
+        for rows, columns in _parts(len(tasks), rollouts, simulator.at_once):
             act = acting(policy, slow, {n: w[rows] for n, w in fast.items()})
             own, here = tasks[rows], state[rows, columns]
             going = torch.ones(here.shape[:2], dtype=torch.bool, device=kind.device)
@@ -241,8 +253,17 @@ def collect(
     tasks: Float[Tensor, "tasks size"],
     config: Config,
     noise: Sequence[torch.Generator],
+    ranks: Ranks = ALONE,
 ) -> Collected:
-    """Sample, adapt, sample again, … It depends on the weights, the tasks and the `noise` (see `noise_of`) alone."""
+    """Sample, adapt, sample again, … It depends on the weights, the tasks and the `noise` (see `noise_of`) alone.
+
+    Of several processes (`ranks`), each is given all tasks and takes its share; returns and steps are those of all.
+    """
+    if len(tasks) < ranks.size:
+        raise InnerloopError(
+            f"{len(tasks)} tasks do not suffice for {ranks.size} processes; raise --meta-batch, or start fewer"
+        )
+    share = ranks.share(len(tasks))
     fast: dict[str, Tensor] = {}
     found: list[Batch] = []
     few: list[Batch] = []
@@ -260,13 +281,16 @@ def collect(
             config.rollouts,
             noise[phase],
             action_scale=config.action_scale,
+            share=share,
         )
         sampled = time.perf_counter()
         found.append(examples(learner, slow, fast, trajectories, config))
         few.append(found[-1].first(rollouts * trajectories.alive.shape[-1]))
-        returns.append(trajectories.returns.mean(1))
+        returns.append(ranks.whole(trajectories.returns.mean(1), len(tasks)))
         steps += int(trajectories.alive.sum())
         if phase < learner.inner.steps:
             fast = learner.adapt(slow, found)
         adapting += time.perf_counter() - sampled
-    return Collected(MetaBatch(found[:-1], found[-1]), MetaBatch(few[:-1], few[-1]), returns, steps, adapting)
+    steps = int(ranks.sum(torch.tensor(steps)))
+    data, curvature = (MetaBatch(own[:-1], own[-1], len(tasks), ranks) for own in (found, few))
+    return Collected(data, curvature, returns, steps, adapting)

@@ -12,6 +12,7 @@ from torch import nn
 
 from innerloop.core.functional import slow_weights
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import ALONE, Ranks, joined
 from innerloop.core.threads import use_threads
 from innerloop.rl import build
 from innerloop.rl.catalogue import name_of
@@ -46,9 +47,25 @@ def train(
     uninterrupted one (bit for bit with the same number of threads). Ctrl-C, SIGTERM and SIGHUP finish the running
     iteration, write a checkpoint and raise `Interrupted`.
 
+    Under torchrun the processes share out the tasks of each iteration and of validation: sampling, gradients, Fisher
+    products. The result is that of one process, to rounding.
+
     Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
+    with joined() as ranks:
+        return _train(config, out, env, ranks, resume=resume, report=report)
+
+
+def _train(
+    config: Config,
+    out: Path,
+    env: Environment | None,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    report: Callable[[Progress], None],
+) -> RunFolder:
     use_threads(config.threads, stored=resume)
     config = config if env is None else replace(config, env=name_of(env))
     environment = build.simulator(config, env)
@@ -58,17 +75,21 @@ def train(
     kind = next(iter(slow.values())).dtype
     adam = torch.optim.Adam(slow.values(), lr=config.ppo.lr, foreach=False) if config.outer == "ppo" else None
     folder = RunFolder(out)
-    if folder.finished:
-        raise RunError(
-            f"{out} holds a finished run, which is never overwritten; test it with 'innerloop rl evaluate', or give "
-            "another --out"
-        )
+
+    def check_new() -> None:
+        if folder.finished:
+            raise RunError(
+                f"{out} holds a finished run, which is never overwritten; test it with 'innerloop rl evaluate', or "
+                "give another --out"
+            )
+
+    ranks.from_first(check_new)
 
     def step(step: int) -> dict[str, Any]:
         start, worked = time.perf_counter(), time.process_time()
         noise = noise_of(config, step)
         tasks = environment.sample_tasks(config.meta_batch, generator_for(config.seed, "tasks", step)).to(kind)
-        found = collect(learner, slow, environment, tasks, config, noise)
+        found = collect(learner, slow, environment, tasks, config, noise, ranks)
         sampled = time.perf_counter()
         returns = [float(r.mean()) for r in found.returns]
         if not all(map(math.isfinite, returns)):
@@ -102,13 +123,25 @@ def train(
         dict(slow),
         [] if adam is None else [(adam, dict(slow))],
         config.validation.every,
-        lambda: {"validation": validation_return(policy, slow, environment, config)},
+        lambda: {"validation": validation_return(policy, slow, environment, config, ranks)},
     )
-    return run(job, out, config.to_json(), read=lambda c: Config.from_json(c).to_json(), resume=resume, report=report)
+    return run(
+        job,
+        out,
+        config.to_json(),
+        read=lambda c: Config.from_json(c).to_json(),
+        resume=resume,
+        ranks=ranks,
+        report=report,
+    )
 
 
 def validation_return(
-    policy: nn.Sequential, slow: dict[str, nn.Parameter], environment: Simulator, config: Config
+    policy: nn.Sequential,
+    slow: dict[str, nn.Parameter],
+    environment: Simulator,
+    config: Config,
+    ranks: Ranks = ALONE,
 ) -> float:
     """Mean return after the inner steps of training, on the validation tasks."""
     steps = config.inner_loop.steps
@@ -120,7 +153,8 @@ def validation_return(
         later_lr=0.0,
         seed=_VALIDATION_SEED,
     )
-    return float(meta_test(policy, slow, environment, config, settings=settings).values[-1].double().mean())
+    found = meta_test(policy, slow, environment, config, settings=settings, ranks=ranks)
+    return float(found.values[-1].double().mean())
 
 
 def load_run(

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from innerloop.core.functional import Weights, forward
 from innerloop.core.inner import InnerLoop, adapt
 from innerloop.core.losses import Loss
+from innerloop.core.ranks import ALONE, Ranks
 from innerloop.errors import InnerloopError, did_you_mean
 from innerloop.rl.policy import divergence, fisher_product, log_probability
 from innerloop.validated import Count, Natural, NonNegative, Positive, Validated, above, below
@@ -160,17 +161,28 @@ class Learner:
 
 @dataclass(frozen=True)
 class MetaBatch:
-    """The trajectories of a meta-step: those that each inner step learns from, and those of the adapted policies."""
+    """The trajectories of a meta-step: those that each inner step learns from, and those of the adapted policies.
+
+    Of several processes (`ranks`), each holds its share of the `tasks`; means and gradients are those over all.
+    """
 
     support: Sequence[Batch]
     query: Batch
+    tasks: int = 0
+    """of all processes; 0: as many as this one holds"""
+    ranks: Ranks = ALONE
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tasks", self.tasks or len(self.query.x))
 
     def chunks(self, tasks: int) -> list["MetaBatch"]:
         """The same, `tasks` tasks at a time (0: all at once)."""
         n = len(self.query.x)
         step = tasks or n
         parts = [slice(i, i + step) for i in range(0, n, step)]
-        return [MetaBatch([s.of_tasks(p) for s in self.support], self.query.of_tasks(p)) for p in parts]
+        return [
+            replace(self, support=[s.of_tasks(p) for s in self.support], query=self.query.of_tasks(p)) for p in parts
+        ]
 
 
 def surrogate_gradient(
@@ -178,25 +190,25 @@ def surrogate_gradient(
 ) -> tuple[float, Vector]:
     """The outer surrogate, the mean over the tasks, and its gradient with respect to the slow weights (float64)."""
     leaves = list(slow.values())
-    n = len(data.query.x)
-    value, total = 0.0, [torch.zeros_like(p, dtype=torch.float64) for p in leaves]
+    value, total = torch.zeros(1, dtype=torch.float64), [torch.zeros_like(p, dtype=torch.float64) for p in leaves]
     for part in data.chunks(chunk):
-        outer = loss(learner.output(slow, part.support, part.query.x), part.query.y).sum() / n
+        outer = loss(learner.output(slow, part.support, part.query.x), part.query.y).sum() / data.tasks
         for sum_, g in zip(total, torch.autograd.grad(outer, leaves), strict=True):
             sum_ += g
         value += float(outer.detach())
-    return value, _flat(total)
+    whole = data.ranks.sum(torch.cat([value, _flat(total)]))
+    return float(whole[0]), whole[1:]
 
 
 @torch.no_grad()
 def judge(learner: Learner, slow: Weights, data: MetaBatch, chunk: int = 0) -> tuple[float, float]:
     """Outer surrogate and KL from the old adapted policies, both the mean over the tasks."""
-    n = len(data.query.x)
-    loss = kl = 0.0
+    found = torch.zeros(2, dtype=torch.float64)
     for part in data.chunks(chunk):
         output = learner.output(slow, part.support, part.query.x)
-        loss += float(ratio_loss(output, part.query.y).double().sum()) / n
-        kl += float(mean_divergence(output, part.query).double().sum()) / n
+        each = (ratio_loss(output, part.query.y), mean_divergence(output, part.query))
+        found += torch.stack([v.double().sum() / data.tasks for v in each])
+    loss, kl = data.ranks.sum(found).tolist()
     return loss, kl
 
 
@@ -218,13 +230,13 @@ class FisherProduct:
     ) -> None:
         self._leaves = list(slow.values())
         self._damping = damping
+        self._ranks = data.ranks
         self._parts: list[tuple[Tensor, Tensor, tuple[Tensor, ...], Tensor]] = []
-        n = len(data.query.x)
         for part in data.chunks(chunk):
             output = learner.output(slow, part.support, part.query.x)
             u = torch.zeros_like(output, requires_grad=True)
             pulled = torch.autograd.grad(output, self._leaves, u, create_graph=True)
-            weight = part.query.weight / (part.query.weight.sum(1, keepdim=True) * n)
+            weight = part.query.weight / (part.query.weight.sum(1, keepdim=True) * data.tasks)
             self._parts.append((output, u, pulled, weight[..., None]))
 
     def __call__(self, v: Vector) -> Vector:
@@ -238,7 +250,7 @@ class FisherProduct:
                 total, torch.autograd.grad(output, self._leaves, metric, retain_graph=True), strict=True
             ):
                 sum_ += g
-        return _flat(total) + self._damping * v
+        return self._ranks.sum(_flat(total)) + self._damping * v
 
 
 def conjugate_gradient(
