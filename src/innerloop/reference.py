@@ -1,7 +1,10 @@
 """`module:attribute`: a value of the user's own, named on the command line and in config.json."""
 
 import importlib
+import operator
 import sys
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
@@ -16,9 +19,20 @@ _GIVEN = "object:"
 _given: dict[tuple[str, str], Any] = {}
 
 
-def give(what: str, name: str, value: Any) -> str:
-    """A name by which this process finds `value` from now on; another value of the same name takes its place."""
-    _given[what, _GIVEN + name] = value
+def give(what: str, name: str, value: Any, same: Callable[[Any, Any], bool] = operator.eq) -> str:
+    """A name by which this process finds `value` from now on.
+
+    Another value of the same name takes its place, with a warning unless they are the `same`: runs that were trained
+    with the first one would be read with the second.
+    """
+    key = what, _GIVEN + name
+    if not same(_given.get(key, value), value):
+        warnings.warn(
+            f"another {what} of the name {quoted(name)} was given before; from now on that name means the new one, "
+            "also for runs that were trained with the old one. Give it a name of its own to keep both",
+            stacklevel=4,
+        )
+    _given[key] = value
     return _GIVEN + name
 
 

@@ -14,12 +14,14 @@ import innerloop as il
 from code_lines import code_lines
 from innerloop import cli, reference
 from innerloop.core.outer import objective_gradient
+from innerloop.data import Regression
 from innerloop.errors import InnerloopError
 from innerloop.methods.catalogue import method
 from innerloop.runs import RunFolder, read_json
+from innerloop.training.train import _given
 from naming import names
 from small import conv_model, images
-from tiny import CONFIG, blobs, made_images  # noqa: F401
+from tiny import CONFIG, SINES, blobs, made_images  # noqa: F401
 
 
 def assert_same(a, b) -> None:
@@ -170,6 +172,54 @@ def test_objects_train_without_a_name(tmp_path: Path) -> None:
     assert model is not net
     assert_same(parameters, folder.load("best").weights)
     assert any(not torch.equal(w, before[n]) for n, w in parameters.items())
+
+
+class Lines:
+    """Tasks y = a·x₁ + b·x₂, with a and b drawn anew for each."""
+
+    def __init__(self, shot: int, query: int) -> None:
+        self.shot, self.query = shot, query
+
+    def sample(self, tasks: int, generator: torch.Generator) -> il.Episodes:
+        """Draw tasks."""
+        x = torch.randn(tasks, self.shot + self.query, 2, generator=generator)
+        y = (x * torch.randn(tasks, 1, 2, generator=generator)).sum(-1, keepdim=True)
+        k = self.shot
+        return il.Episodes(x[:, :k], y[:, :k], x[:, k:], y[:, k:])
+
+
+def test_tasks_and_a_network_of_a_regression_train_without_a_name(tmp_path: Path) -> None:
+    """The given tasks are trained on: the error falls far below their variance, which is that of guessing 0."""
+    lines = Regression("lines", Lines, inputs=2)
+    net = nn.Sequential(OrderedDict(body=nn.Sequential(nn.Linear(2, 8), nn.Tanh()), head=nn.Linear(8, 1)))
+    inner = replace(SINES.inner, lr=0.1, steps=3)
+    outer = replace(SINES.outer, steps=60, meta_batch=8, lr=3e-2)
+    config = replace(SINES, inner=inner, outer=outer, validation=replace(SINES.validation, every=60, episodes=50))
+    folder = il.train(config, tmp_path / "run", model=net, data=lines)
+    assert folder.config["data"] == "object:lines"
+    assert folder.summary["best_validation"] < 1  # a·x₁ + b·x₂ has variance 2
+    _, model, weights = il.load_run(folder.path, model=net, data=lines)
+    assert_same(weights, folder.load("best").weights)
+    assert isinstance(model[0][1], nn.Tanh)
+
+
+def test_another_value_of_a_name_is_said() -> None:
+    """Catches a run that is read with a method, or data, of the same name that it was not trained with."""
+    for what, a, same, b in (
+        ("method", il.Method("mine", blocks="head"), il.Method("mine", blocks="head"), il.Method("mine")),
+        (
+            "data",
+            blobs(),
+            replace(blobs(), images=blobs().images.clone()),
+            replace(blobs(), images=255 - blobs().images),
+        ),
+    ):
+        with pytest.MonkeyPatch.context() as m:
+            m.setattr(reference, "_given", {})
+            given: dict = {"method": None, "model": None, "data": None}
+            assert _given(CONFIG, **{**given, what: a}) == _given(CONFIG, **{**given, what: same})
+            with pytest.warns(UserWarning, match=names(a.name, "data set" if what == "data" else what)):
+                _given(CONFIG, **{**given, what: b})
 
 
 def test_blocks_by_name_are_maml() -> None:

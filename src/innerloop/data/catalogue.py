@@ -5,7 +5,7 @@ from pathlib import Path
 from innerloop.core.episodes import ClassImages
 from innerloop.data.caltech101 import CALTECH101
 from innerloop.data.cifar import CIFAR_FS, FC100
-from innerloop.data.dataset import Dataset, Regression
+from innerloop.data.dataset import Dataset, Regression, of_images
 from innerloop.data.folder import Folder
 from innerloop.data.glyphs import GLYPHS
 from innerloop.data.mini_imagenet import MINI_IMAGENET
@@ -31,10 +31,11 @@ def find(name: str, *, split_scheme: str = "", folder: Folder | None = None) -> 
         raise InnerloopError(f"folder.root {folder.root!r} is for data 'folder', not {name}: add --data folder")
     if is_reference(name):
         value = load_reference(name, "data set")
+        value = of_images(value) if isinstance(value, ClassImages) else value
         if not isinstance(value, Dataset | Regression):
             raise InnerloopError(
-                f"{name} is a {type(value).__name__}; a data set is an innerloop.Dataset (classes of images), or a "
-                "Regression"
+                f"{name} is a {type(value).__name__}; a data set is an innerloop.Dataset or ClassImages (classes of "
+                "images), or a Regression"
             )
     elif name == FOLDER:
         value = (folder or Folder()).dataset()

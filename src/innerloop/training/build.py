@@ -116,7 +116,10 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
     m = config.model
     data = config.dataset
     if isinstance(data, Regression):
-        model = mlp(data.inputs, data.outputs, hidden=m.hidden, generator=generator)
+        if m.arch == "mlp":
+            model = mlp(data.inputs, data.outputs, hidden=m.hidden, generator=generator)
+        else:
+            model = _own_model(config, inputs=data.inputs, outputs=data.outputs)
         _scale_head(model, m.head_scale)
         return model
     assert images is not None
@@ -142,7 +145,7 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
                 generator=generator,
             )
         case _:
-            model = _own_model(config, outputs, channels, height)
+            model = _own_model(config, way=outputs, channels=channels, image_size=height)
     _replace_head(config, own, model)
     _scale_head(model, m.head_scale)
     return model
@@ -155,7 +158,7 @@ def _scale_head(model: nn.Sequential, factor: float) -> None:
         head.weight.mul_(factor)
 
 
-def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.Sequential:
+def _own_model(config: Config, **sizes: int) -> nn.Sequential:
     """The user's network: a copy of it, or one whose weights are drawn from the run's seed."""
     if not is_reference(config.model.arch):
         checked(Arch, config.model.arch, "model.arch")
@@ -163,7 +166,7 @@ def _own_model(config: Config, way: int, channels: int, image_size: int) -> nn.S
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator_for(config.seed, "init").initial_seed())
         is_model = isinstance(make, nn.Module)
-        model = copy.deepcopy(make) if is_model else make(way=way, channels=channels, image_size=image_size)
+        model = copy.deepcopy(make) if is_model else make(**sizes)
     if not isinstance(model, nn.Sequential) or not len(model):
         raise InnerloopError(
             f"{quoted(config.model.arch)} gives a {type(model).__name__}; a model is an nn.Sequential of named blocks, "

@@ -157,7 +157,7 @@ class Config(Validated):
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_method(method(self.method))
-        if self.regression and self.model.arch != "mlp":
+        if self.regression and self.model.arch != "mlp" and not is_reference(self.model.arch):
             raise InnerloopError(
                 f"{self.model.arch} takes images, {self.data} has none; start from --preset sinusoid-10shot, "
                 "or give --model.arch mlp"

@@ -16,7 +16,7 @@ from innerloop.core.outer import objective_gradient, outer_lr, outer_step
 from innerloop.core.random import generator_for
 from innerloop.core.ranks import Ranks, joined
 from innerloop.core.threads import use_threads
-from innerloop.data.dataset import Dataset, of_images
+from innerloop.data.dataset import Dataset, Regression
 from innerloop.evaluation import evaluate
 from innerloop.methods.method import Method
 from innerloop.reference import give, is_reference
@@ -36,7 +36,7 @@ def train(
     *,
     method: Method | None = None,
     model: nn.Sequential | None = None,
-    data: Dataset | ClassImages | None = None,
+    data: Dataset | ClassImages | Regression | None = None,
     data_dir: Path | None = None,
     resume: bool = False,
     tensorboard: bool = False,
@@ -44,9 +44,9 @@ def train(
 ) -> RunFolder:
     """Train as `config` says, into the run folder `out` (by default runs/DATA-METHOD-seedN).
 
-    `method`, `model` (of which a copy is trained, from the weights that it has) and `data` take the place of those that
-    `config` names. config.json then has their names alone, so that another process must be given them again, to resume
-    and in `load_run`.
+    `method`, `model` (of which a copy is trained, from the weights that it has) and `data` (images, or a `Regression`
+    with tasks of your own) take the place of those that `config` names. config.json then has their names alone, so that
+    another process must be given them again, to resume and in `load_run`.
 
     Each step's episodes and the state of the optimizer depend on the seed and the step alone, so that a resumed run
     ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
@@ -154,7 +154,7 @@ def load_run(
     images: ClassImages | None = None,
     method: Method | None = None,
     model: nn.Sequential | None = None,
-    data: Dataset | ClassImages | None = None,
+    data: Dataset | ClassImages | Regression | None = None,
 ) -> tuple[Config, nn.Sequential, dict[str, Tensor]]:
     """The config, model and meta-parameters of a run folder ('best' or 'last' checkpoint, or one read from it).
 
@@ -187,7 +187,7 @@ def from_checkpoint(
 
 
 def _given(
-    config: Config, method: Method | None, model: nn.Sequential | None, data: Dataset | ClassImages | None
+    config: Config, method: Method | None, model: nn.Sequential | None, data: Dataset | ClassImages | Regression | None
 ) -> dict[str, Any]:
     """The fields of `config` with the names of what was given as objects."""
     change: dict[str, Any] = {}
@@ -195,7 +195,18 @@ def _given(
         change["method"] = give("method", method.name, method)
     if model is not None:
         layers = hashlib.sha256(repr(model).encode()).hexdigest()[:8]  # two networks of one class are not one
-        change["model"] = replace(config.model, arch=give("model", f"{type(model).__name__} {layers}", model))
+        change["model"] = replace(
+            config.model, arch=give("model", f"{type(model).__name__} {layers}", model, lambda *_: True)
+        )
     if data is not None:
-        change["data"] = give("data set", data.name, data if isinstance(data, Dataset) else of_images(data))
+        change["data"] = give("data set", data.name, data, _same_data)
     return change
+
+
+def _same_data(a: Dataset | ClassImages | Regression, b: Dataset | ClassImages | Regression) -> bool:
+    if not (isinstance(a, ClassImages) and isinstance(b, ClassImages)):
+        return a == b
+    tensors = ((getattr(a, n), getattr(b, n)) for n in ("images", "first", "count", "turns"))
+    return a is b or (
+        (a.class_names, a.splits) == (b.class_names, b.splits) and all(torch.equal(x, y) for x, y in tensors)
+    )
