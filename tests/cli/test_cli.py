@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -44,8 +45,8 @@ def fails(args: Sequence[str], says: str, capsys: pytest.CaptureFixture[str], st
     return err
 
 
-def help_of(args: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert cli.run([*args, "--help"]) == 0
+def help_of(args: Sequence[str], capsys: pytest.CaptureFixture[str], ask: str = "--help-all") -> str:
+    assert cli.run([*args, ask]) == 0
     return capsys.readouterr().out
 
 
@@ -118,11 +119,10 @@ def test_all_names_can_be_had_without_the_extras() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", ["train", "study"])
-def test_help_lists_presets_and_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    out = help_of([command], capsys)
+def test_help_lists_presets_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    out = help_of(["train"], capsys)
     for p in PRESETS:
-        assert f"  {p.name:<26}{p.about}" in out
+        assert re.search(rf"^  {re.escape(p.name)} .*{re.escape(p.about)}$", out, re.M)
     for flag in (
         "--preset",
         "--out",

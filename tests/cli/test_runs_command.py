@@ -84,13 +84,15 @@ def test_the_doctor_names_what_is_here(
 
     status = kernel.KernelStatus("missing", "no compiler here")
     monkeypatch.setattr("innerloop.cli.doctor.kernel_status", lambda: status)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "ray" else object())
+    needs = ["torch>=2", 'nothing-here>=2.4; extra == "more"', 'torch>=2; extra == "less"', 'pytest; extra == "dev"']
+    monkeypatch.setattr("innerloop.cli.doctor.metadata.requires", lambda _: needs)
     lines = dict(found(tmp_path / "data"))
     assert "no compiler here" in lines["compiled kernel"]
     assert "does not exist" in lines["data folder"]
     assert lines["data sets here"] == "glyphs"
-    assert lines["extra slurm"] == "installed"
-    assert "'.[ray]'" in lines["extra ray"]
+    assert lines["extra less"] == "installed"
+    assert all(text in lines["extra more"] for text in ("nothing-here", "'innerloop[more]'"))
+    assert "extra dev" not in lines
     monkeypatch.undo()
     assert cli.run(["doctor"]) == 0
     assert "compiled kernel" in capsys.readouterr().out

@@ -200,6 +200,20 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
         assert ranks.from_first(lambda: 5) == 5
 
 
+def test_a_dry_run_of_several_processes_is_one_estimate(tmp_path: Path) -> None:
+    """Each process had a temporary folder of its own, which training together refuses."""
+
+    def work() -> int:
+        return cli.run(["train", *FLAGS, "--dry-run", "--out", "mine"])
+
+    assert together(2, tmp_path / "two", work) == [0, 0]
+    first, second = ((tmp_path / "two" / f"{rank}.log").read_text() for rank in (0, 1))
+    assert "about" in first
+    assert "into mine" in first
+    assert "about" not in second
+    assert not (tmp_path / "two" / "mine").exists()
+
+
 def test_other_commands_run_in_one_process(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cli.run(["study"]) == 2

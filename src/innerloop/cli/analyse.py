@@ -9,12 +9,20 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import of_images
+from innerloop.cli.help import Help
 from innerloop.cli.reproduce import print_result
 from innerloop.report.reproduction import write_reproduction
 from innerloop.studies import ANALYSIS, Stage, analyse
 
-ABOUT = """Look into a trained run: what freezing blocks costs at test, how much the inner loop changes each block's
-weights and representation (CCA, CKA), and what other heads are worth. Written to RUN/analysis."""
+HELP = Help(
+    "Analyse a trained run: what freezing blocks costs at test time, how much the inner loop changes each block's "
+    "weights and representation (CCA, CKA), and what other heads reach. Results go to RUN/analysis.",
+    (
+        "innerloop analyse runs/quick-maml-seed0",
+        "innerloop analyse runs/quick-maml-seed0 --episodes 100    # faster, with wider intervals",
+        "innerloop analyse runs/quick-maml-seed0 --which last      # another checkpoint",
+    ),
+)
 
 
 INSTEAD = {
@@ -31,18 +39,18 @@ class AnalyseArgs:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run folder"""
     which: str = "best"
-    """which checkpoint: best, last, or stepN where training kept it"""
+    """which checkpoint: best, last, or stepN if training kept it"""
     episodes: int | None = None
-    """test episodes (default: as the run was tested)"""
+    """number of test episodes (default: as the run was tested)"""
     data_dir: Path | None = None
-    """where the archives lie"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     device: str | None = None
-    """auto, cpu, cuda"""
+    """auto, cpu, cuda (default: as trained)"""
 
 
 def run(args: Sequence[str]) -> int:
     """Analyse and print."""
-    asked = options.parse(AnalyseArgs, args, "analyse", about=ABOUT)
+    asked = options.parse(AnalyseArgs, args, "analyse", text=HELP)
     of_images(asked.run, INSTEAD)
     with show.progress() as bar:
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from tyro.conf import Positional
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.core.threads import use_threads
 from innerloop.data.paths import cache_root
 from innerloop.errors import InnerloopError, shown
@@ -26,15 +27,17 @@ if TYPE_CHECKING:
     from innerloop.estimator.sorting import NotUsed, Support
     from innerloop.estimator.unknown import Threshold
 
-ABOUT = """Sort pictures by a few examples of each class: which others are of this kind?
-
-The examples lie in DIR/CLASS/PICTURE; what is to be sorted is given as files or folders. Without --run the features
-are those of a body trained on ImageNet (pip install 'innerloop[pretrained]'). Writes predictions.csv,
-predictions.json and gallery.html, a page that opens from disk.
-
-  innerloop classify --support DIR --images FOLDER         sort
-  innerloop classify --support DIR --save model.innerloop  keep the classifier in one file
-  innerloop classify --model model.innerloop FOLDER        sort with it"""
+HELP = Help(
+    "Sort images by a few examples per class. Examples lie in DIR/CLASS/IMAGE; what to sort is given as files or "
+    "folders. Without --run, features come from a network trained on ImageNet (pip install 'innerloop[pretrained]'). "
+    "Writes predictions.csv, predictions.json and gallery.html, a page that opens from disk.",
+    (
+        "innerloop classify --support examples --images photos           # sort",
+        "innerloop classify --support examples --check                   # accuracy on the examples",
+        "innerloop classify --support examples --save my.innerloop       # keep the classifier in a file",
+        "innerloop classify --model my.innerloop photos --unknown        # sort with it; some fit no class",
+    ),
+)
 
 MADE_BY = "innerloop classify"
 FILES = ("predictions.json", "predictions.csv", "gallery.html")
@@ -48,40 +51,42 @@ class ClassifyArgs:
     """Options of `innerloop classify`."""
 
     pictures: Positional[tuple[Path, ...]] = ()
-    """what to sort: files, or folders with all that they hold"""
+    """images to sort: files, or folders, which are searched to any depth"""
     support: Path | None = None
-    """the folder of examples: one sub-folder a class, named after it"""
+    """the folder of examples: one sub-folder per class, named after it"""
     images: tuple[Path, ...] = ()
-    """what to sort, too"""
+    """images to sort, too"""
     model: Path | None = None
-    """a classifier that was saved, in place of --support"""
+    """a saved classifier, instead of --support"""
     save: Path | None = None
     """the file to keep the classifier in"""
     run: Path | None = None
-    """a run folder whose network to use (default: the pre-trained body)"""
+    """a run folder whose network to use (default: the pre-trained network)"""
     method: Literal["auto", "nil", "means", "anil", "finetune", "maml"] = "auto"
-    """auto: the one that best names each example from the others; nil: each example votes by cosine; means: nearest
-    class mean; anil: a head adapts; finetune: all blocks adapt, takes minutes; maml: the run's own inner loop"""
+    """auto: the one with the best leave-one-out accuracy on the examples; nil: each example votes by cosine; means:
+    nearest class mean; anil: a head adapts; finetune: all blocks adapt, which takes minutes; maml: the run's own inner
+    loop"""
     check: bool = False
-    """also tell how often the examples are named right from the others, what is confused, whether more would help"""
+    """also report leave-one-out accuracy on the examples, which classes are confused, and whether more examples would
+    help"""
     unknown: bool = False
-    """say of pictures that are far from every class that they are none of these, and how often that is wrong"""
+    """mark images that are far from every class as none of these, and report how often that is wrong"""
     out: Path = Path("classified")
-    """where the results go"""
+    """the folder of the results"""
     top: int = 2
-    """best guesses of each picture in predictions.csv"""
+    """how many predictions per image go into predictions.csv"""
     mark: float = 0.1
-    """the share of pictures to mark as least certain"""
+    """the share of images to mark as least certain"""
     gallery: bool = True
     """write gallery.html"""
     cache: Path | None = None
-    """where features are kept between calls (default: the folder features in the user's cache folder)"""
+    """where features are kept between calls (default: features in the user's cache folder)"""
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice"""
     seed: int = 0
-    """decides which pictures the gallery shows beside the examples of a class; the guesses are not random"""
+    """decides which images the gallery shows beside the examples of a class; predictions do not depend on it"""
 
     @property
     def all_images(self) -> tuple[Path, ...]:
@@ -116,7 +121,7 @@ class Row:
 
 def run(args: Sequence[str]) -> int:
     """Sort, print, write."""
-    asked = options.parse(ClassifyArgs, args, "classify", about=ABOUT)
+    asked = options.parse(ClassifyArgs, args, "classify", text=HELP)
     began = time.perf_counter()
     _check(asked)
     use_threads(asked.threads)

@@ -9,6 +9,7 @@ import tyro
 
 from innerloop.analysis.generated import Generated, diversity_report
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, environment
@@ -16,9 +17,20 @@ from innerloop.runs.files import as_json, write_all
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
 from innerloop.validated import Several, Validated
 
-ABOUT = """Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image, more of its class.
-
-Ends with samples of classes it has never seen: RUN/generated.png, and their distances in RUN/generated.json."""
+HELP = Help(
+    "Train a DAGAN (Antoniou, Storkey & Edwards 2017) on the training classes: from one image it generates more images "
+    "of the same class. Ends with samples of unseen classes in RUN/generated.png, and their distances in "
+    "RUN/generated.json.",
+    (
+        "innerloop dagan --data omniglot --out runs/dagan        # about 15 minutes on one core",
+        "innerloop dagan --samples-only --out runs/dagan         # draw samples again",
+        "innerloop evaluate runs/quick-maml-seed0 --augment-support runs/dagan  # use them in support sets",
+    ),
+    main=(
+        *("--data", "--steps", "--batch", "--lr", "--seed", "--out", "--data-dir", "--resume", "--samples-only"),
+        *("--split", "--images", "--samples", "--paper-sizes", "--device", "--threads"),
+    ),
+)
 
 _WORDS = {"generated": "generated", "affine": "affine copies", "real": "real, same class"}
 
@@ -29,26 +41,26 @@ class DaganArgs(Validated):
 
     config: Annotated[DaganConfig, tyro.conf.arg(name="")] = field(default_factory=DaganConfig)
     paper_sizes: bool = False
-    """nets as large as the paper's (64-64-128-128, 3 and 5 inner layers, z of 100), not --sizes; slow on a CPU"""
+    """networks of the paper's size (64-64-128-128, 3 and 5 inner layers, z of 100) instead of --sizes; slow on a CPU"""
     out: Path | None = None
-    """the run folder; by default runs/dagan-DATA-seedN"""
+    """the run folder (default: runs/dagan-DATA-seedN)"""
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
+    """continue the unfinished run in --out; if there is none, start a new one and say so"""
     samples_only: bool = False
-    """train nothing: draw samples of the run in --out, finished or not, with its own config"""
+    """train nothing: draw samples from the run in --out, finished or not, with its own config"""
     split: Literal["train", "val", "test"] = "test"
     """whose classes the samples are of"""
     images: Several = 50
-    """conditioning images, each of another class (fewer where there are fewer classes)"""
+    """conditioning images, each from a different class (fewer if there are fewer classes)"""
     samples: Several = 8
-    """generated images of each"""
+    """generated images per conditioning image"""
 
 
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
-    asked = options.parse(DaganArgs, args, "dagan", about=ABOUT)
+    asked = options.parse(DaganArgs, args, "dagan", text=HELP)
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
     if asked.samples_only:

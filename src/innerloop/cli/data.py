@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.data.catalogue import DATASETS, FOLDER, REGRESSIONS, find_images
 from innerloop.data.check import check
 from innerloop.data.dataset import Dataset
@@ -15,16 +16,24 @@ from innerloop.data.fetch import fetch
 from innerloop.data.paths import DataMissing, data_root
 from innerloop.errors import InnerloopError
 
-USAGE = """usage: innerloop data list [NAME]
+HELP = Help(
+    "List, download and check data sets. NAME is one of ours, or module:attribute for a data set of your own.",
+    (
+        "innerloop data list                     # classes, images, licence, and what is here",
+        "innerloop data fetch omniglot           # continues an interrupted download",
+        "innerloop data check omniglot           # open every image, compare checksums",
+    ),
+    more="""usage: innerloop data list [NAME]
        innerloop data fetch NAME [--data-dir DIR]
        innerloop data check [NAME] [--data-dir DIR]
 
-list    what there is (or NAME alone): classes, images, licence, and whether its files are here
-fetch   download the files of NAME (goes on where an earlier download was cut off)
-check   open every image, count them, compare checksums (without NAME: all that are here)
+actions
+  list    all data sets (or NAME alone): classes, images, licence, and whether the files are here
+  fetch   download the files of NAME, continuing an interrupted download
+  check   open every image, count them, compare checksums (without NAME: all data sets that are here)
 
-NAME is a data set of ours, or module:attribute for one of your own. DIR is by default INNERLOOP_DATA, else the user's
-data folder."""
+DIR is by default INNERLOOP_DATA, else the user's data folder.""",
+)
 
 
 ACTIONS = ("list", "fetch", "check")
@@ -42,10 +51,10 @@ class DataArgs:
 
 def run(args: Sequence[str]) -> int:
     """List, fetch or check."""
-    action, rest = options.action_of("data", args, USAGE, ACTIONS), args[1:]
+    action, rest = options.action_of("data", args, HELP, ACTIONS), args[1:]
     if isinstance(action, int):
         return action
-    asked = options.parse(DataArgs, rest, f"data {action}", makes_data_dir=action == "fetch")
+    asked = options.parse(DataArgs, rest, f"data {action}", text=HELP, makes_data_dir=action == "fetch")
     given = [find_images(asked.name)] if asked.name else []
     if action == "check":
         return show_check(given, asked.data_dir)

@@ -1,30 +1,29 @@
 """`innerloop doctor`: what this installation has, and what it would need."""
 
-import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.data.catalogue import DATASETS
 from innerloop.data.paths import DataMissing, cache_root, data_root
 from innerloop.models.kernel import kernel_status
 from innerloop.runs import environment
 
-ABOUT = """Show what this installation has: versions, processor, compiled kernel, data sets, extras.
+HELP = Help(
+    "Show what this installation has: versions, processor, compiled kernel, data sets, extras. Include its output when "
+    "you report a problem.",
+    (
+        "innerloop doctor",
+        "innerloop doctor --data-dir ~/archives    # look for data sets there",
+    ),
+)
 
-Give its output with a report of a problem."""
-
-EXTRAS = {
-    "pretrained": ("efficientnet_lite_pytorch", "classify by a pre-trained body"),
-    "rl": ("mujoco", "half-cheetah, films, Gymnasium"),
-    "serve": ("fastapi", "a classifier on a web page"),
-    "onnx": ("onnx", "export --onnx"),
-    "tensorboard": ("tensorboard", "train --tensorboard"),
-    "slurm": ("submitit", "sweep --launcher slurm"),
-    "ray": ("ray", "sweep --launcher ray"),
-}
-"""name -> a package of it, and what it is for"""
+FOR_DEVELOPERS = {"dev", "docs", "mutants", "bench"}
+"""extras that no command needs"""
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,12 @@ class DoctorArgs:
     """Options of `innerloop doctor`."""
 
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
 
 
 def run(args: Sequence[str]) -> int:
     """Print the table."""
-    asked = options.parse(DoctorArgs, args, "doctor", about=ABOUT)
+    asked = options.parse(DoctorArgs, args, "doctor", text=HELP)
     show.table("innerloop doctor", ("", "found"), found(asked.data_dir), words=True)
     return 0
 
@@ -64,7 +63,24 @@ def found(data_dir: Path | None) -> list[tuple[str, str]]:
         ("data sets here", ", ".join(here) or "none"),
         ("cache folder", str(cache_root())),
     ]
-    for name, (package, use) in EXTRAS.items():
-        has = importlib.util.find_spec(package) is not None
-        lines.append((f"extra {name}", "installed" if has else f"not installed ({use}): pip install '.[{name}]'"))
+    return [*lines, *((f"extra {name}", state) for name, state in extras())]
+
+
+def extras() -> list[tuple[str, str]]:
+    """The extras of the installed package, by its metadata, and whether each is here."""
+    try:
+        needs = metadata.requires("innerloop") or []
+    except metadata.PackageNotFoundError:  # run from its source
+        return []
+    packages: dict[str, set[str]] = {}
+    for line in needs:
+        if found := re.match(r"([\w.-]+).*;.*\bextra == ['\"]([\w-]+)['\"]", line):
+            packages.setdefault(found[2], set()).add(found[1])
+    have = {str(d.metadata["Name"]).lower().replace("_", "-") for d in metadata.distributions()}
+    lines = []
+    for name, of in packages.items():
+        lacking = sorted(p for p in of if p.lower().replace("_", "-") not in have)
+        if name not in FOR_DEVELOPERS:
+            how = f"lacks {', '.join(lacking)}: pip install 'innerloop[{name}]'"
+            lines.append((name, how if lacking else "installed"))
     return lines

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.core.ranks import ALONE, Ranks
 from innerloop.core.threads import use_threads
 from innerloop.data.augment import AugmentedSupport
@@ -18,9 +19,16 @@ from innerloop.studies.shift import find_target, task_families, unseen_classes
 from innerloop.training import Config, build, load_run
 from innerloop.training.dagan import augmentation
 
-ABOUT = """Test a trained run on a fixed set of episodes: accuracy with ci95, after each inner step.
-
-Options that are left out are those the run was trained with. The result is added to RUN/eval.json."""
+HELP = Help(
+    "Test a trained run on a fixed set of episodes: accuracy with ci95 after each inner step. Options that you leave "
+    "out are as in training; the result is added to RUN/eval.json.",
+    (
+        "innerloop evaluate runs/quick-maml-seed0 --method nil           # the body alone, no inner loop",
+        "innerloop evaluate runs/quick-maml-seed0 --inner-steps 20       # more steps than in training",
+        "innerloop evaluate runs/quick-maml-seed0 --statistics support   # not transductive",
+        "innerloop evaluate runs/omniglot-5way-1shot-cpu-maml-seed0 --data glyphs  # domain shift",
+    ),
+)
 
 
 INSTEAD = {
@@ -38,41 +46,42 @@ class EvaluateArgs:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """the run folder"""
     method: str | None = None
-    """test with another method on the same weights (nil on MAML's body, anil on MAML's weights, …)"""
+    """test with another method on the same weights, such as nil on MAML's body (default: as trained)"""
     which: str = "best"
-    """which checkpoint: best, last, or stepN where training kept it (--validation.keep-every)"""
+    """which checkpoint: best, last, or stepN if training kept it (--validation.keep-every)"""
     split: Literal["train", "val", "test"] = "test"
-    """which classes"""
+    """whose classes the episodes are of"""
     data: str = ""
-    """test on another data set instead (domain shift), on classes that the training cannot have seen, in the shape of
-    the run's images: a name of `innerloop data list`, module:attribute, omniglot-lake or omniglot-within (its
-    evaluation alphabets, the second within one alphabet)"""
+    """test on another data set (domain shift), on classes not seen in training, resized to the run's images: a name of
+    `innerloop data list`, module:attribute, or omniglot-lake or omniglot-within (Lake's evaluation alphabets; the
+    second draws each episode from one alphabet)"""
     shot: int | None = None
-    """support images a class"""
+    """support images per class (default: as trained)"""
     augment_support: str = ""
-    """add new images to each support set, made of its own: affine, elastic, crop, flip, or a run folder of `innerloop
-    dagan`"""
+    """add new images, made from its own, to each support set: affine, elastic, crop, flip, or a run folder of
+    `innerloop dagan`"""
     copies: int = 4
-    """with --augment-support: new images beside each support image"""
+    """with --augment-support: new images per support image"""
     episodes: int | None = None
-    """test episodes"""
+    """number of episodes (default: as trained)"""
     query: int | None = None
-    """query images a class"""
+    """query images per class (default: as trained)"""
     inner_steps: int | None = None
-    """gradient steps on the support set"""
+    """gradient steps on the support set (default: as trained)"""
     statistics: Literal["batch", "support"] | None = None
-    """whose batch statistics normalise the query set: its own (transductive) or the support set's"""
+    """whose batch statistics normalise the query set: its own (transductive) or the support set's (default: as
+    trained)"""
     seed: int | None = None
-    """seed of the episodes"""
+    """seed of the episodes (default: as trained)"""
     data_dir: Path | None = None
-    """where the archives lie"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     device: str | None = None
-    """auto, cpu, cuda"""
+    """auto, cpu, cuda (default: as trained)"""
 
 
 def run(args: Sequence[str]) -> int:
     """Evaluate and print."""
-    asked = options.parse(EvaluateArgs, args, "evaluate", about=ABOUT)
+    asked = options.parse(EvaluateArgs, args, "evaluate", text=HELP)
     change = {k: getattr(asked, k) for k in ("episodes", "query", "inner_steps", "statistics", "seed")}
     row = evaluate_run(
         asked.run,

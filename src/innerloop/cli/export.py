@@ -7,12 +7,17 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.errors import InnerloopError, shown
 from innerloop.runs import RunError, RunFolder
 
-ABOUT = """Hand on what was trained or saved.
-
-  innerloop export model.innerloop --onnx model.onnx    a saved classifier for onnxruntime and the like"""
+HELP = Help(
+    "Write a saved classifier in a form that other programs use: an ONNX file for onnxruntime and the like.",
+    (
+        "innerloop classify --support examples --save my.innerloop    # make a classifier",
+        "innerloop export my.innerloop --onnx my.onnx                 # images in, probabilities out",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class ExportArgs:
 
 def run(args: Sequence[str]) -> int:
     """Write what is asked for."""
-    asked = options.parse(ExportArgs, args, "export", about=ABOUT)
+    asked = options.parse(ExportArgs, args, "export", text=HELP)
     if asked.onnx is None:
         raise InnerloopError("export it as what? Give --onnx FILE")
     _write_onnx(asked.source, asked.onnx)

@@ -3,21 +3,35 @@
 import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar
 
 import tyro
 
+from innerloop.cli.help import Help, examples, options_of, page, paragraphs
 from innerloop.data.paths import data_root
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.runs import RunError, RunFolder
-from innerloop.training import PRESETS, Config, preset
+from innerloop.training import Config, preset
 from innerloop.training.build import choose_device
 
 T = TypeVar("T")
 
-PRESET_HELP = "presets:\n" + "\n".join(f"  {p.name:<26}{p.about}" for p in PRESETS)
+
+def preset_list(presets: Iterable[Any]) -> str:
+    """The presets with about how long each trains."""
+    lines = (f"  {p.name:<31}{about_minutes(p.minutes):<14}{p.about}" for p in presets)
+    return "presets, with about how long MAML trains on one core of a server's CPU\n" + "\n".join(lines)
+
+
+def about_minutes(minutes: int | None) -> str:
+    """A duration in words; nothing where it was not measured."""
+    if minutes is None:
+        return ""
+    return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.3g} h"
+
+
 _LONGEST = 4096
 """characters of an argument; no path may be longer"""
 _FOLDERS = ("--out", "--data-dir", "--run", "--cache", "--support")
@@ -28,19 +42,22 @@ def parse(
     args: Sequence[str],
     command: str,
     *,
+    text: Help,
     default: T | None = None,
-    about: str = "",
     makes_data_dir: bool = False,
 ) -> T:
-    """Parse `args` into the dataclass `kind`; wrong usage prints one clear message and exits with 2.
+    """Parse `args` into the dataclass `kind`; --help prints help and exits with 0, wrong usage one clear message and 2.
 
     Raises InnerloopError for a folder, a run or a device that is not there.
     """
     if long := [a for a in args if len(a) > _LONGEST]:
         raise InnerloopError(f"an argument has {len(long[0]):,} characters: {quoted(long[0])}")
+    if {"-h", "--help", "--help-all"} & set(args):
+        print(page(command, text, kind, default, whole="--help-all" in args))
+        raise SystemExit(0)
     more: dict[str, Any] = {} if default is None else {"default": default}
     try:
-        asked = tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description=about, **more)
+        asked = tyro.cli(kind, args=list(args), prog=f"innerloop {command}", description="", **more)
     except SystemExit as done:
         if done.code:
             for line in _proposals(kind, args):
@@ -55,7 +72,7 @@ def parse(
 
 def _proposals(kind: type, args: Sequence[str]) -> Iterator[str]:
     """For each value that is none of its option's choices: the choice that is near."""
-    choices = dict(_choices(kind))
+    choices = {option.flag: option.choices for option in options_of(kind)}
     flag = ""
     for arg in args:
         value = arg
@@ -64,17 +81,6 @@ def _proposals(kind: type, args: Sequence[str]) -> Iterator[str]:
         known = choices.get(flag.replace("_", "-"), ())
         if known and value not in known and (near := did_you_mean(value, known)):
             yield f"{flag} {quoted(value)}{near}"
-
-
-def _choices(kind: Any, prefix: str = "--") -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each option that takes one of a few names, with these names."""
-    for name, hint in get_type_hints(kind).items():
-        flag = prefix + name.replace("_", "-")
-        if is_dataclass(hint):
-            yield from _choices(hint, prefix if name == "config" else f"{flag}.")
-        for part in (hint, *get_args(hint)):  # also of `Literal[...] | None` and `tuple[Literal[...], ...]`
-            if get_origin(part) is Literal:
-                yield flag, get_args(part)
 
 
 def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
@@ -97,11 +103,11 @@ def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
         choose_device(device)
 
 
-def action_of(command: str, args: Sequence[str], usage: str, known: Iterable[str]) -> str | int:
-    """The action that `args` of a command with several begin with; or an exit status: 0 where there is none or help is
-    asked for, after `usage` is printed, and 2 for one that is not known, after what is known is named."""
-    if not args or {"-h", "--help"} & set(args):
-        print(usage)
+def action_of(command: str, args: Sequence[str], text: Help, known: Iterable[str]) -> str | int:
+    """The action that `args` begin with, of a command with several. Or an exit status: 0 if there is none or help is
+    asked for, after help is printed; 2 for an unknown action, after the known ones are named."""
+    if not args or {"-h", "--help", "--help-all"} & set(args):
+        print(f"{paragraphs(text.about)}\n\n{examples(text.examples)}\n\n{text.more}")
         return 0
     if args[0] not in known:
         near = did_you_mean(args[0], known)

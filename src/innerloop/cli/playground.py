@@ -6,13 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from innerloop.cli import options
+from innerloop.cli.help import Help
 from innerloop.data.paths import cache_root
 from innerloop.playground import write_page
 
-ABOUT = """Open the playground in the browser: meta-train MAML on sinusoids, and let MAML, ANIL and NIL learn
-characters from one drawing each, also yours.
-
-It is one HTML file that needs no network; with --out it is written there and not opened."""
+HELP = Help(
+    "Open the playground in the browser: meta-train MAML on sine waves, and let MAML, ANIL and NIL learn characters "
+    "from one drawing each, including yours. It is one HTML file that needs no network.",
+    (
+        "innerloop playground",
+        "innerloop playground --out site    # write site/playground.html, open nothing",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class PlaygroundArgs:
 
 def run(args: Sequence[str]) -> int:
     """Write the page and open it."""
-    asked = options.parse(PlaygroundArgs, args, "playground", about=ABOUT)
+    asked = options.parse(PlaygroundArgs, args, "playground", text=HELP)
     path = write_page(asked.out or cache_root())
     if asked.out is None and webbrowser.open(path.resolve().as_uri()):
         print(f"opened {path}")

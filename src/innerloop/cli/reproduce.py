@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.cli.train import detail
 from innerloop.errors import InnerloopError
 from innerloop.methods.catalogue import method
@@ -33,15 +34,20 @@ from innerloop.training import Interrupted
 
 _NAMES = "\n".join(f"  {e.name:<20}{e.title} ({e.where})" for e in TABLES)
 
-ABOUT = f"""Make a table or figure of Raghu et al. 2020 again: the paper's number beside ours, with error bars, and
-whether the paper's claim holds. Missing runs are trained, unfinished ones continued; names share them.
-
-names:
+HELP = Help(
+    "Reproduce a table or figure of Raghu et al. 2020: the published number beside ours, with error bars, and whether "
+    "the paper's claim holds. Missing runs are trained, unfinished ones continued; tables share runs.",
+    (
+        "innerloop reproduce --list                        # what each needs, and how long it trains",
+        "innerloop reproduce table2 --budget smoke         # seconds, to see that it runs",
+        "innerloop reproduce table1 --data omniglot        # freezing blocks at test time",
+        "innerloop reproduce families --methods maml proto my_methods:mine  # your own method beside ours",
+    ),
+    more=f"""names
 {_NAMES}
   all                 the tables and figures of the paper that are about images
-  module:attribute    a table of your own, an innerloop.Table
-
---list shows what each needs, and how long that trains."""
+  module:attribute    a table of your own, an innerloop.Table""",
+)
 
 
 @dataclass(frozen=True)
@@ -49,41 +55,41 @@ class ReproduceArgs:
     """Options of `innerloop reproduce`."""
 
     name: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = ""
-    """which table or figure, all, or module:attribute for one of your own"""
+    """a name below, all, or module:attribute for a table of your own"""
     data: str = "glyphs"
-    """data set: one of `innerloop data list`, or module:attribute for one of your own"""
+    """data set: a name of `innerloop data list`, or module:attribute for one of your own"""
     budget: Budget = "cpu"
     """smoke: seconds, to see that it runs; cpu: all names in about three hours on two cores; paper: 30,000 steps"""
     way: int = 5
-    """classes an episode"""
+    """classes per episode"""
     shot: int = 1
-    """support images a class"""
+    """support images per class"""
     methods: tuple[str, ...] = ()
-    """families: which methods, module:attribute for one of your own; by default all of ours"""
+    """families: which methods, module:attribute for one of your own (default: all of ours)"""
     env: tuple[str, ...] = tuple(e.name for e in ENVIRONMENTS if e.published)
     """table2-rl, rl-features and rl-baselines: the environments, ours or module:attribute of your own (data, way and
     shot are for the others)"""
     seeds: tuple[int, ...] = ()
-    """seeds of the trainings; by default 0 1 (budget paper, and policies: 0 1 2)"""
+    """seeds of the trainings (default: 0 1; with budget paper, and for policies, 0 1 2)"""
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
     jobs: int = 1
-    """runs that train at once, each on one thread (tables about images)"""
+    """number of runs that train at once, each on one thread (tables about images)"""
     again: bool = False
-    """make the result anew where it is there already (runs are never trained anew)"""
+    """recompute existing results (runs are kept)"""
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: int = 0
     """CPU threads; 0 leaves PyTorch's choice"""
     list: bool = False
-    """show all names with what they need, and do nothing"""
+    """list all names with what they need, and do nothing"""
 
 
 def run(args: Sequence[str]) -> int:
     """Reproduce and print."""
-    asked = options.parse(ReproduceArgs, args, "reproduce", about=ABOUT)
+    asked = options.parse(ReproduceArgs, args, "reproduce", text=HELP)
     if asked.list:
         print_list()
         return 0

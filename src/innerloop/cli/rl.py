@@ -11,6 +11,7 @@ import torch
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.cli.reproduce import print_result
 from innerloop.core.functional import Blocks
 from innerloop.core.random import generator_for
@@ -28,25 +29,68 @@ from innerloop.runs import RunFolder, environment
 from innerloop.runs.files import write_bytes
 from innerloop.studies import ANALYSIS, analyse_policy
 
-USAGE = """usage: innerloop rl train [OPTIONS]
+HELP = Help(
+    "Meta-reinforcement learning: train, evaluate, analyse and draw MAML and ANIL policies.",
+    (
+        "innerloop rl train --env navigation                 # about 3 minutes on one core",
+        "innerloop rl evaluate runs/navigation-cpu-maml-seed0 --steps 5",
+        "innerloop rl render runs/navigation-cpu-maml-seed0  # learning curve, trajectories, a GIF",
+    ),
+    more="""usage: innerloop rl train [OPTIONS]
        innerloop rl evaluate RUN [OPTIONS]
        innerloop rl analyse RUN [OPTIONS]
        innerloop rl render RUN [OPTIONS]
 
-train      meta-train a policy (MAML, ANIL, …) into a run folder and test it
-evaluate   returns of new tasks after 0, 1, 2, … steps of adaptation; also freezing, fine-tuning and random search
-analyse    what the inner step does to each block (movement, CKA, CCA), and what freezing blocks at test costs
-render     pictures of a trained run: learning curve, trajectories before and after adaptation, a GIF
+actions
+  train      meta-train a policy (MAML, ANIL, ...) into a run folder and test it
+  evaluate   returns on new tasks after 0, 1, 2, ... adaptation steps; also freezing, fine-tuning, random search
+  analyse    how the inner step changes each block (movement, CKA, CCA), and what freezing blocks costs
+  render     figures of a trained run: learning curve, trajectories before and after adaptation, a GIF
 
-  innerloop rl ACTION --help    all options of an action, with their defaults"""
+innerloop rl ACTION --help shows all options of an action, with their defaults.""",
+)
 
-ABOUT = """Meta-train a policy on a family of environments, keep the best on validation tasks, test it.
+TRAIN_HELP = Help(
+    "Meta-train a policy on a family of environments, keep the best on validation tasks, and test it. --env decides "
+    "the defaults of all other options, unless --preset names a published protocol.",
+    (
+        "innerloop rl train --env navigation",
+        "innerloop rl train --env cheetah-direction --method anil     # needs MuJoCo",
+        "innerloop rl train --env my_envs:mine --iterations 200       # an environment of your own",
+    ),
+    main=(
+        *("--env", "--preset", "--method", "--iterations", "--meta-batch", "--rollouts", "--seed"),
+        *("--out", "--resume", "--threads"),
+    ),
+    more=options.preset_list(PRESETS),
+)
 
---env NAME, or module:attribute for one of your own, takes that environment's settings as the defaults of all other
-options; --preset those of a published protocol. The values shown below are those of what is asked for.
+EVALUATE_HELP = Help(
+    "Test a trained policy: returns on new tasks after 0, 1, 2, ... adaptation steps. Options that you leave out are "
+    "as in training; the result is added to RUN/eval.json.",
+    (
+        "innerloop rl evaluate runs/navigation-cpu-maml-seed0 --steps 5 --later-lr 0.05",
+        "innerloop rl evaluate runs/navigation-cpu-maml-seed0 --adapt head           # freeze the body",
+        "innerloop rl evaluate runs/navigation-cpu-maml-seed0 --which untrained      # fine-tuning from random",
+    ),
+)
 
-presets:
-""" + "\n".join(f"  {p.name:<24}{p.about}" for p in PRESETS)
+ANALYSE_HELP = Help(
+    "Analyse a trained policy: how the inner step changes each block, and what freezing costs. Results go to "
+    "RUN/analysis.",
+    (
+        "innerloop rl analyse runs/navigation-cpu-maml-seed0",
+        "innerloop rl analyse runs/navigation-cpu-maml-seed0 --which last",
+    ),
+)
+
+RENDER_HELP = Help(
+    "Draw a trained run into its folder: learning curve, trajectories before and after adaptation, and film.gif.",
+    (
+        "innerloop rl render runs/navigation-cpu-maml-seed0",
+        "innerloop rl render runs/navigation-cpu-maml-seed0 --tasks 12 --no-film",
+    ),
+)
 _MOST_DRAWN = 60
 """tasks in a picture"""
 
@@ -57,11 +101,11 @@ class TrainArgs:
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str = ""
-    """where the defaults come from; by default the environment's own settings, which ENV-cpu names too"""
+    """a published protocol, listed below (default: ENV-cpu, the environment's own settings)"""
     out: Path | None = None
-    """the run folder; by default runs/PRESET-METHOD-seedN (without a preset: ENV-cpu)"""
+    """the run folder (default: runs/PRESET-METHOD-seedN)"""
     resume: bool = False
-    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
+    """continue the unfinished run in --out; if there is none, start a new one and say so"""
 
 
 @dataclass(frozen=True)
@@ -71,17 +115,17 @@ class EvaluateArgs:
     run: tyro.conf.Positional[Path]
     """a run folder"""
     which: Literal["best", "last", "untrained"] = "best"
-    """checkpoint; untrained: the first weights, the baseline of fine-tuning from random"""
+    """which checkpoint; untrained: the initial weights, for fine-tuning from random as a baseline"""
     learner: Literal["gradient", "random-search"] = "gradient"
-    """how new tasks are learnt; random-search: a baseline without gradients"""
+    """how new tasks are learned; random-search: a baseline without gradients"""
     adapt: tuple[str, ...] = ()
-    """blocks that adapt instead of the method's own: all, head, body, none, or names (freezing at test)"""
+    """which blocks adapt: all, head, body, none, or names (default: the method's own)"""
     steps: int | None = None
     """inner steps (default: the run's)"""
     tasks: int | None = None
     """test tasks (default: the run's)"""
     rollouts: int | None = None
-    """trajectories a task and step (default: the run's)"""
+    """trajectories per task and step (default: the run's)"""
     later_lr: float | None = None
     """inner rate after the first step; 0: the same (default: the run's)"""
     seed: int | None = None
@@ -107,9 +151,9 @@ class RenderArgs:
     run: tyro.conf.Positional[Path]
     """a run folder"""
     which: Literal["best", "last", "untrained"] = "best"
-    """checkpoint; what is asked for other than the default, here and in --steps, is in the pictures' names"""
+    """which checkpoint; other choices than the default, here and in --steps, are part of the file names"""
     tasks: int = 6
-    """tasks in the picture of trajectories, 1 to 60; the film shows the first"""
+    """number of tasks in the figure of trajectories, 1 to 60; the film shows the first"""
     steps: int | None = None
     """inner steps (default: the run's)"""
     seed: int | None = None
@@ -121,7 +165,7 @@ class RenderArgs:
 def run(args: Sequence[str]) -> int:
     """Train, evaluate, analyse or render."""
     actions = {"train": run_train, "evaluate": run_evaluate, "analyse": run_analyse, "render": run_render}
-    action = options.action_of("rl", args[:1], USAGE, actions)  # each has a help of its own
+    action = options.action_of("rl", args[:1], HELP, actions)  # each has a help of its own
     return action if isinstance(action, int) else actions[action](args[1:])
 
 
@@ -134,7 +178,7 @@ def starting_config(args: Sequence[str]) -> Config:
 
 def run_train(args: Sequence[str]) -> int:
     """Train and test."""
-    asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(starting_config(args)), about=ABOUT)
+    asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(starting_config(args)), text=TRAIN_HELP)
     config = asked.config
     start = asked.preset or f"{find(config.env).name}-cpu"
     out = asked.out or Path("runs") / f"{start}-{config.method}-seed{config.seed}"
@@ -167,7 +211,7 @@ def detail(p: Progress) -> str:
 
 def run_evaluate(args: Sequence[str]) -> int:
     """Test a run and print what came out."""
-    asked = options.parse(EvaluateArgs, args, "rl evaluate", about="Returns of new tasks after 0, 1, 2, … steps.")
+    asked = options.parse(EvaluateArgs, args, "rl evaluate", text=EVALUATE_HELP)
     print_returns(asked.run, evaluate(asked))
     return 0
 
@@ -211,8 +255,7 @@ def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
 
 def run_analyse(args: Sequence[str]) -> int:
     """Look into a run and print what came out."""
-    about = "What the inner step does to each block, and what freezing costs. Written to RUN/analysis."
-    asked = options.parse(AnalyseArgs, args, "rl analyse", about=about)
+    asked = options.parse(AnalyseArgs, args, "rl analyse", text=ANALYSE_HELP)
     with show.progress() as bar:
         analyse_policy(
             asked.run,
@@ -227,7 +270,7 @@ def run_analyse(args: Sequence[str]) -> int:
 
 def run_render(args: Sequence[str]) -> int:
     """Draw a run into its folder."""
-    asked = options.parse(RenderArgs, args, "rl render", about="Pictures of a trained run, written into its folder.")
+    asked = options.parse(RenderArgs, args, "rl render", text=RENDER_HELP)
     if not 1 <= asked.tasks <= _MOST_DRAWN:
         raise InnerloopError(f"a picture shows 1 to {_MOST_DRAWN} tasks, got --tasks {asked.tasks}")
     if asked.film and not any(map(os.environ.get, ("MUJOCO_GL", "DISPLAY"))) and sys.platform == "linux":

@@ -10,18 +10,28 @@ import torch
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.core.statistics import paired_difference
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder
 from innerloop.training import Config
 
-USAGE = """usage: innerloop runs list [FOLDER]
-       innerloop runs compare RUN RUN …
-       innerloop runs delete RUN …
+HELP = Help(
+    "List the runs in a folder, compare their test results, delete run folders.",
+    (
+        "innerloop runs list                     # the runs below runs/",
+        "innerloop runs compare runs/quick-maml-seed0 runs/quick-anil-seed0  # paired difference with ci95",
+        "innerloop runs delete runs/quick-anil-seed0",
+    ),
+    more="""usage: innerloop runs list [FOLDER]
+       innerloop runs compare RUN RUN ...
+       innerloop runs delete RUN ...
 
-list      the runs in FOLDER (default: runs) and below: method, data, steps, validation, test
-compare   the test accuracies of runs, and their differences to the first on the same episodes
-delete    remove run folders: whole ones of ours only, and none that is being trained"""
+actions
+  list      the runs in FOLDER (default: runs) and below: method, data, steps, validation, test
+  compare   test accuracies, and their differences to the first run on the same episodes
+  delete    remove run folders; nothing else is removed, and no run that is being trained""",
+)
 
 ACTIONS = ("list", "compare", "delete")
 
@@ -36,10 +46,10 @@ class RunsArgs:
 
 def run(args: Sequence[str]) -> int:
     """List, compare or delete."""
-    action, rest = options.action_of("runs", args, USAGE, ACTIONS), args[1:]
+    action, rest = options.action_of("runs", args, HELP, ACTIONS), args[1:]
     if isinstance(action, int):
         return action
-    paths = options.parse(RunsArgs, rest, f"runs {action}").paths
+    paths = options.parse(RunsArgs, rest, f"runs {action}", text=HELP).paths
     if action == "list":
         if len(paths) > 1:
             raise InnerloopError(f"runs list takes one folder, got {len(paths)}")

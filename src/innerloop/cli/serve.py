@@ -7,12 +7,20 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.core.threads import use_threads
 from innerloop.errors import InnerloopError, shown
 from innerloop.runs import RunError
 
-ABOUT = """A saved classifier on a web page: drop a photo or use the camera, see the guess and the nearest examples,
-correct it and it learns. Make one with: innerloop classify --support DIR --save model.innerloop"""
+HELP = Help(
+    "Serve a saved classifier on a web page: drop a photo or use the camera, see the prediction and the nearest "
+    "examples, correct it, and it learns. Make a classifier with: innerloop classify --support DIR --save my.innerloop",
+    (
+        "innerloop serve my.innerloop                          # at http://127.0.0.1:8000",
+        "innerloop serve my.innerloop --save my.innerloop      # keep what it is taught",
+        "innerloop serve my.innerloop --host 0.0.0.0 --port 8080  # for other machines; there is no password",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -22,15 +30,15 @@ class ServeArgs:
     model: Positional[Path]
     """a file that `innerloop classify --save` wrote"""
     save: Path | None = None
-    """the file to keep what it is taught in (it may be the same one); without it that is forgotten"""
+    """the file that keeps what it is taught, which may be the same one (default: nothing is kept)"""
     host: str = "127.0.0.1"
-    """the address to listen at; the default is reached from this machine alone. There is no password"""
+    """the address to listen at; the default accepts this machine only. There is no password"""
     port: int = 8000
-    """the port"""
+    """the port to listen at"""
     megabytes: float = 20.0
-    """the largest upload"""
+    """the largest upload, in megabytes"""
     pixels: int = 50_000_000
-    """the largest picture"""
+    """the largest image, in pixels"""
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: int = 0
@@ -39,7 +47,7 @@ class ServeArgs:
 
 def run(args: Sequence[str]) -> int:
     """Serve until interrupted."""
-    asked = options.parse(ServeArgs, args, "serve", about=ABOUT)
+    asked = options.parse(ServeArgs, args, "serve", text=HELP)
     if not 1 <= asked.port <= 65535:
         raise InnerloopError(f"--port must be 1 to 65535, got {asked.port}")
     if not 0 < asked.megabytes <= 1000 or not 1 <= asked.pixels <= 100_000_000:

@@ -9,21 +9,35 @@ import tyro
 from rich.text import Text
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.cli.train import detail
 from innerloop.errors import InnerloopError
 from innerloop.report import ReportError, answer, tables, write_report
 from innerloop.runs import RunError, read_json
 from innerloop.studies import Stage, study
-from innerloop.training import Config, Interrupted
+from innerloop.training import PRESETS, Config, Interrupted
 
-ABOUT = f"""Did MAML learn rapidly, or did it reuse features? Train MAML and ANIL from the same start on the same
-episodes, and MAML once more with 20 times smaller first weights of its head; test them and NIL, freeze the body, look
-at how the inner loop changes weights and representations, and write report.html.
-
-Without options: glyphs (letters of many scripts, drawn on this machine, no download), 5-way 1-shot, a few minutes
-on two CPU cores. `--data omniglot` does it on the real Omniglot.
-
-{options.PRESET_HELP}"""
+HELP = Help(
+    "Rapid learning or feature reuse? Train MAML and ANIL from the same start on the same episodes, and MAML again "
+    "with a 20 times smaller initial head; test them and NIL, freeze the body, measure how the inner loop changes "
+    "weights and representations, and write report.html. Without options: on glyphs (characters rendered on this "
+    "machine, no download), 4 to 8 minutes on two CPU cores.",
+    (
+        "innerloop study",
+        "innerloop study --data omniglot                # the same on Omniglot",
+        "innerloop study --preset glyphs-5way-1shot     # longer training: 10,000 steps",
+        "innerloop study --seed 1 --out runs/study-1    # another seed",
+    ),
+    main=(
+        *("--preset", "--data", "--way", "--shot", "--seed", "--outer.steps", "--test.episodes"),
+        *("--out", "--data-dir", "--resume", "--device", "--threads"),
+    ),
+    hidden=(
+        *("--method", "--train-way", "--metric.", "--model.head-scale"),
+        *("--inner.proximal", "--inner.solve-steps", "--inner.anneal-steps", "--test.temperature"),
+    ),
+    more=options.preset_list(PRESETS),
+)
 
 
 @dataclass(frozen=True)
@@ -32,21 +46,21 @@ class StudyArgs:
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str = "quick"
-    """where the defaults come from"""
+    """decides the defaults of all other options; listed below"""
     out: Path | None = None
-    """the folder of the study; by default runs/study-PRESET-DATA-seedN"""
+    """the folder of the study (default: runs/study-PRESET-DATA-seedN)"""
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with the unfinished study in --out; where there is none, a new one starts and a line says so"""
+    """continue the unfinished study in --out; if there is none, start a new one and say so"""
     jobs: int = 0
-    """trainings at once, each on its share of the cores; 0: one a core, but one on a GPU or with --threads"""
+    """number of trainings that run at once (default: one per core, but one on a GPU or with --threads)"""
 
 
 def run(args: Sequence[str]) -> int:
     """Run the study, print its tables, write its page."""
     name, config = options.starting_config(args, "quick")
-    asked = options.parse(StudyArgs, args, "study", default=StudyArgs(config, preset=name), about=ABOUT)
+    asked = options.parse(StudyArgs, args, "study", default=StudyArgs(config, preset=name), text=HELP)
     config = asked.config
     if config.method != "maml":
         raise InnerloopError(

@@ -8,21 +8,29 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
+from innerloop.cli.help import Help
 from innerloop.cli.reproduce import print_result
 from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
 from innerloop.studies.fan_out import Launcher
 from innerloop.studies.sweep import combinations, sweep
-from innerloop.training import Config
+from innerloop.training import PRESETS, Config
 
-ABOUT = """Train over a grid of any options, or random draws of them, and compare on validation classes.
-
-  innerloop sweep --vary inner.lr=0.1,0.2,0.4 --vary method=maml,anil --seeds 0 1 --jobs 2
-  innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 20 --jobs 8
-  innerloop sweep --vary seed=0,1,2,3 --launcher slurm --option slurm_partition=gpu --option timeout_min=240
-
-All options of `innerloop train` are options here too. The same command continues what was stopped. No test episode is
-touched: test the best with `innerloop evaluate RUN`."""
+HELP = Help(
+    "Train over a grid of any options, or random draws of them, and compare the runs on validation classes. It takes "
+    "all options of `innerloop train`. The same command continues a sweep that was stopped. No test episode is used: "
+    "test the best run with `innerloop evaluate RUN`.",
+    (
+        "innerloop sweep --vary inner.lr=0.1,0.2,0.4 --vary method=maml,anil --seeds 0 1 --jobs 2",
+        "innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 20 --jobs 8",
+        "innerloop sweep --vary seed=0,1,2,3 --launcher slurm --option slurm_partition=gpu --option timeout_min=240",
+    ),
+    main=(
+        *("--vary", "--draws", "--seeds", "--jobs", "--launcher", "--option", "--preset", "--data", "--method"),
+        *("--outer.steps", "--out", "--data-dir"),
+    ),
+    more=options.preset_list(PRESETS),
+)
 
 
 @dataclass(frozen=True)
@@ -33,21 +41,22 @@ class SweepArgs:
     vary: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """OPTION=VALUE,VALUE,… or, with --draws, OPTION=LOW..HIGH; may be repeated"""
     draws: int = 0
-    """random draws in place of the whole grid"""
+    """number of random draws instead of the whole grid"""
     seeds: tuple[int, ...] = ()
-    """seeds of each training; by default --seed"""
+    """seeds of each training (default: --seed)"""
     jobs: int = 1
-    """trainings at once, each on one thread"""
+    """number of trainings that run at once, each on one thread"""
     launcher: Launcher = "local"
-    """local: processes of this machine; slurm: a job each (extra `slurm`); ray: a task each (extra `ray`)"""
+    """local: processes on this machine; slurm: one job per training (extra `slurm`); ray: one task per training (extra
+    `ray`)"""
     option: tyro.conf.UseAppendAction[tuple[str, ...]] = ()
     """NAME=VALUE for the launcher: a parameter of submitit's AutoExecutor or of ray.init; may be repeated"""
     preset: str = "quick"
-    """where the defaults come from"""
+    """decides the defaults of all other options; listed below"""
     out: Path = Path("runs/sweep")
     """the folder of the runs and the result"""
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
 
 
 def run(args: Sequence[str]) -> int:
@@ -92,4 +101,4 @@ def parsed(args: Sequence[str]) -> SweepArgs:
     """The options, their defaults those of the preset and the method that they name."""
     args = options.whole_names(args)
     name, config = options.starting_config(args, "quick")
-    return options.parse(SweepArgs, args, "sweep", default=SweepArgs(config, preset=name), about=ABOUT)
+    return options.parse(SweepArgs, args, "sweep", default=SweepArgs(config, preset=name), text=HELP)

@@ -12,15 +12,26 @@ import tyro
 
 from innerloop.cli import options, show
 from innerloop.cli.evaluate import evaluate_run, print_evaluation
-from innerloop.core.ranks import joined
+from innerloop.cli.help import Help
+from innerloop.core.ranks import Ranks, joined
 from innerloop.methods.catalogue import method
-from innerloop.training import Config, Progress, train
+from innerloop.training import PRESETS, Config, Progress, train
 
-ABOUT = f"""Train a few-shot method into a run folder, keep the checkpoint that is best on held-out classes, test it.
-
---preset chooses the defaults of all other options; the values shown below are those of the preset asked for.
-
-{options.PRESET_HELP}"""
+HELP = Help(
+    "Train a few-shot method into a run folder, keep the checkpoint that is best on validation classes, and test it "
+    "on unseen classes. --preset decides the defaults of all other options.",
+    (
+        "innerloop train --preset quick                       # MAML on glyphs; no download",
+        "innerloop train --preset quick --method anil         # another method on the same data",
+        "innerloop train --preset omniglot-5way-1shot-cpu --dry-run  # what it would do, and how long",
+        "innerloop train --data folder --folder.root photos --shot 5  # your own images, photos/CLASS/IMAGE",
+    ),
+    main=(
+        *("--preset", "--data", "--method", "--way", "--shot", "--seed", "--outer.steps", "--inner.steps"),
+        *("--inner.lr", "--out", "--data-dir", "--resume", "--dry-run", "--tensorboard", "--device", "--threads"),
+    ),
+    more=options.preset_list(PRESETS),
+)
 
 
 @dataclass(frozen=True)
@@ -29,32 +40,32 @@ class TrainArgs:
 
     config: Annotated[Config, tyro.conf.arg(name="")] = field(default_factory=Config)
     preset: str = "glyphs-5way-1shot"
-    """where the defaults come from"""
+    """decides the defaults of all other options; listed below"""
     out: Path | None = None
-    """the run folder; by default runs/PRESET-METHOD-seedN"""
+    """the run folder (default: runs/PRESET-METHOD-seedN)"""
     data_dir: Path | None = None
-    """where the archives lie (default: INNERLOOP_DATA, else the user's data folder)"""
+    """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
-    """go on with the unfinished run in --out; where there is none, a new one starts and a line says so"""
+    """continue the unfinished run in --out; if there is none, start a new one and say so"""
     tensorboard: bool = False
-    """write TensorBoard event files too (needs the extra `tensorboard`)"""
+    """also write TensorBoard event files (extra `tensorboard`)"""
     dry_run: bool = False
-    """print what would be trained and about how long it takes on this machine, and write nothing"""
+    """print what would be trained and about how long that takes on this machine; write nothing"""
 
 
 def run(args: Sequence[str]) -> int:
     """Train and test."""
     args = options.whole_names(args)
     name, config = options.starting_config(args, "glyphs-5way-1shot")
-    asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), about=ABOUT)
+    asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), text=HELP)
     out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"
     plan = planned(asked.config, out)
-    if asked.dry_run:
-        show.console.print(
-            f"{plan}; about {show.clock(estimated_seconds(asked.config, asked.data_dir))} on this machine"
-        )
-        return 0
     with joined() as ranks:
+        if asked.dry_run:
+            seconds = estimated_seconds(asked.config, asked.data_dir, ranks)
+            if ranks.first:
+                show.console.print(f"{plan}; about {show.clock(seconds)} on this machine")
+            return 0
         if ranks.first:
             options.check_out(out, resume=asked.resume)
             show.console.print(f"{plan}; Ctrl-C stops, --resume continues")
@@ -88,16 +99,22 @@ def planned(config: Config, out: Path) -> str:
     )
 
 
-def estimated_seconds(config: Config, data_dir: Path | None) -> float:
-    """How long the training with its test may take: three steps and a validation are timed, in a temporary folder."""
+def estimated_seconds(config: Config, data_dir: Path | None, ranks: Ranks) -> float:
+    """How long the training with its test may take: three steps and a validation are timed, in a temporary folder.
+
+    Only the first process knows; the others give 0.
+    """
     few = replace(
         config,
         outer=replace(config.outer, steps=4),
         validation=replace(config.validation, every=4, keep_every=0),
     )
     at: list[float] = []
-    with TemporaryDirectory() as folder:
-        train(few, Path(folder) / "run", data_dir=data_dir, report=lambda _: at.append(time.perf_counter()))
+    with TemporaryDirectory() as own:
+        folder = Path(ranks.from_first(lambda: own))
+        train(few, folder / "run", data_dir=data_dir, report=lambda _: at.append(time.perf_counter()))
+    if not ranks.first:
+        return 0.0
     step = min(at[1] - at[0], at[2] - at[1])
     validation = max(0.0, at[3] - at[2] - step)
     often = math.ceil(config.outer.steps / config.validation.every)

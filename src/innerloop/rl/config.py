@@ -46,6 +46,7 @@ class Policy(Validated, at="policy"):
     hidden: Widths = (100, 100)
     """widths of the hidden layers"""
     activation: Activation = "relu"
+    """what follows each hidden layer"""
     log_std: float = 0.0
     """logarithm of the standard deviation at the start"""
 

@@ -22,6 +22,11 @@ class Preset:
     name: str
     about: str
     config: Config
+    minutes: int | None = None
+    """about how long MAML trains on one core of a server's CPU (runs under results/rl); None: not measured"""
+
+
+_MINUTES = {"navigation": 3, "cheetah-direction": 43, "cheetah-velocity": 42}
 
 
 def own_settings(environment: Environment, method: MethodName = "maml") -> Config:
@@ -42,6 +47,7 @@ def _presets(environment: Environment) -> tuple[Preset, ...]:
             f"{name}-cpu",
             f"ours: {title}, 2019 with 20 tasks, {cpu.iterations} iterations, curvature from 5 rollouts",
             cpu,
+            _MINUTES.get(name),
         ),
         Preset(f"{name}-2019", f"{title}: 40 tasks, {early.horizon} steps, 100-100 ReLU, 1000 iterations", early),
         Preset(f"{name}-2020", f"{title}: {late.meta_batch} tasks, 100 steps, 64-64 tanh, 500 iterations", late),

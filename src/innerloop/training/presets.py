@@ -29,6 +29,8 @@ class Preset:
     about: str
     """one line: what it is and where it is from"""
     make: Callable[[], Config]
+    minutes: int | None = None
+    """about how long MAML trains on one core of a server's CPU (docs/speed.md); None: not measured"""
 
 
 def _omniglot(way: int, shot: int, **change: object) -> Config:
@@ -139,14 +141,15 @@ def _omniglot_lake() -> Config:
 
 
 PRESETS = (
-    Preset("quick", "glyphs, 5-way 1-shot, in minutes on two CPU cores: the default of `study`", _glyphs_quick),
-    Preset("glyphs-5way-1shot", "glyphs, 5-way 1-shot, trained to the end (about an hour on two cores)", _glyphs),
+    Preset("quick", "glyphs, 5-way 1-shot, 600 steps: the default of `study`", _glyphs_quick, 2),
+    Preset("glyphs-5way-1shot", "glyphs, 5-way 1-shot, 10,000 steps", _glyphs, 60),
     Preset("omniglot-5way-1shot", "Finn et al. 2017: Omniglot, 60,000 steps of 32 tasks", lambda: _omniglot(5, 1)),
     Preset("omniglot-5way-5shot", "Finn et al. 2017: the same with 5 shots", lambda: _omniglot(5, 5)),
     Preset(
         "omniglot-20way-1shot",
         "Finn et al. 2017, Raghu et al. 2020: 60,000 steps of 16 tasks",
         lambda: _omniglot(20, 1),
+        35 * 60,
     ),
     Preset(
         "omniglot-20way-5shot",
@@ -155,19 +158,22 @@ PRESETS = (
     ),
     Preset(
         "omniglot-5way-1shot-cpu",
-        "ours: 5 queries a class, distorted images, a cosine schedule; for a CPU",
+        "ours, for a CPU: 5 queries per class, distorted images, a cosine schedule",
         lambda: _omniglot_cpu(5),
+        66,
     ),
-    Preset("omniglot-20way-1shot-cpu", "ours: the same for 20 ways", lambda: _omniglot_cpu(20)),
+    Preset("omniglot-20way-1shot-cpu", "ours, for a CPU: the same with 20 ways", lambda: _omniglot_cpu(20), 270),
     Preset(
         "omniglot-lake-20way-1shot-cpu",
-        "ours: Lake's background alphabets; evaluate --data omniglot-within tests it as Koch et al. 2015 do",
+        "ours: Lake's background alphabets; evaluate with --data omniglot-within (Koch et al. 2015)",
         _omniglot_lake,
+        48,
     ),
     Preset(
         "mini-imagenet-5way-1shot",
         "Finn et al. 2017, Raghu et al. 2020: 32 filters, 84×84",
         lambda: _mini_imagenet(1),
+        23 * 60,
     ),
     Preset(
         "mini-imagenet-5way-5shot",
@@ -178,9 +184,10 @@ PRESETS = (
         "cifar-fs-5way-1shot",
         "64 filters, max-pool; the mini-ImageNet loop on CIFAR-FS",
         lambda: _cifar_fs(1),
+        13 * 60,
     ),
     Preset("cifar-fs-5way-5shot", "the same with 5 shots", lambda: _cifar_fs(5)),
-    Preset("sinusoid-10shot", "Finn et al. 2017, section 5.1: regression of sinusoids", _sinusoid),
+    Preset("sinusoid-10shot", "Finn et al. 2017, section 5.1: regression of sinusoids", _sinusoid, 5),
 )
 
 
