@@ -7,8 +7,24 @@ from typing import Literal
 from tyro.conf import Positional
 
 from innerloop import cli
-from innerloop.cli import analyse, classify, dagan, data, doctor, evaluate, export, options, playground, reproduce, rl
-from innerloop.cli import runs, serve, study, sweep, train
+from innerloop.cli import (
+    analyse,
+    classify,
+    dagan,
+    data,
+    doctor,
+    evaluate,
+    export,
+    options,
+    playground,
+    reproduce,
+    rl,
+    runs,
+    serve,
+    study,
+    sweep,
+    train,
+)
 from innerloop.cli.help import Help, options_of
 from innerloop.data.catalogue import DATASETS, FOLDER, REGRESSIONS
 from innerloop.methods.catalogue import NAMES as METHODS
