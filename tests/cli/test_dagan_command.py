@@ -46,7 +46,7 @@ def test_train_draw_and_draw_again(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_help_and_wrong_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as done:
-        dagan.run(["--help"])
+        dagan.run(["--help-all"])
     assert done.value.code == 0
     shown = capsys.readouterr().out
     for flag in ("--data", "--out", "--resume", "--paper-sizes", "--sizes.widths", "--samples-only", "--steps"):
