@@ -1,23 +1,46 @@
 """For every test: signatures are checked at run time, one thread, and the same examples on every run."""
 
-from signatures import check_signatures
+import gc
+
+gc.disable()  # see pytest_collection
+
+from signatures import check_signatures  # noqa: E402
 
 check_signatures("innerloop")  # before anything of the package is imported
 
-import gc  # noqa: E402
+import sys  # noqa: E402
+from collections.abc import Generator  # noqa: E402
+from typing import Any  # noqa: E402
 
 import pytest  # noqa: E402
-import torch  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
 from planting import pytest_addoption, pytest_runtestloop  # noqa: E402, F401  the hooks of --plant
 
-torch.set_num_threads(1)
 settings.register_profile("fixed", derandomize=True, deadline=None, max_examples=25, database=None)
 settings.load_profile("fixed")
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """The garbage collector need not look again and again at what importing and collecting left for good."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """The garbage collector need not look again and again at what importing and collecting left for good.
+
+    pytest-xdist's first process collects nothing and need not import torch.
+    """
+    found = yield
     gc.collect()
     gc.freeze()
+    gc.enable()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+    return found
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests go to one process, so that what its fixtures make is made once."""
+    if config.getvalue("dist") != "load":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)

@@ -255,6 +255,12 @@ def write_study(folder: Path, summary: dict[str, Any], episodes: dict[str, np.nd
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_png(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test draws figures as SVG alone, which is on the page; PNG files, twice as dear, are `written`'s."""
+    monkeypatch.setattr("innerloop.report.page.png", lambda figure: b"")
+
+
 @pytest.fixture
 def summary() -> dict[str, Any]:
     return made_up_summary()

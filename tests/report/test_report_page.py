@@ -355,13 +355,13 @@ def test_a_lost_number_is_named(study: Path, summary: dict[str, Any]) -> None:
     [
         (("seconds",), float("nan")),
         (("data", "classes"), "many"),
-        (("data", "way"), []),
         (("cca", "maml", 0, "block"), None),
         (("command",), [1]),
         (("early",), [{}]),
         (("movement", "maml"), 7),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_a_spoilt_value_is_of_the_file(study: Path, summary: dict[str, Any], at: tuple[Any, ...], value: Any) -> None:
     inside = summary
     for key in at[:-1]:
@@ -370,6 +370,16 @@ def test_a_spoilt_value_is_of_the_file(study: Path, summary: dict[str, Any], at:
     (study / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(ReportError, match=names(study / "summary.json")):
         write_report(study)
+
+
+@pytest.mark.parametrize(("way", "score"), [([], 0.5), (5, {})])
+def test_a_spoilt_value_of_a_figure_is_of_the_file(
+    tmp_path: Path, summary: dict[str, Any], way: Any, score: Any
+) -> None:
+    accuracy = {"mean": 0.5, "ci95": 0.01}
+    mine = {**accuracy, "episodes": 600, "steps": [accuracy, accuracy], "curve": [{"step": 1, "score": score}]}
+    with pytest.raises(ReportError, match=names(tmp_path / "summary.json")):
+        write(tmp_path, {"data": summary["data"] | {"way": way}, "methods": {"mine": mine}})
 
 
 def test_damaged_episodes_are_named(study: Path) -> None:

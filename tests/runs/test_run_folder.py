@@ -4,9 +4,7 @@ import errno
 import json
 import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from forks import all_of
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunError, RunFolder, append_line, environment, read_json, write_json
 from innerloop.runs import files as run_files
@@ -314,19 +313,17 @@ def test_evaluations_are_added_replaced_and_kept(folder: RunFolder) -> None:
     assert (folder.path / "eval.json").read_text() == "{"
 
 
-ADD = """
-import sys
-from pathlib import Path
-from innerloop.runs import RunFolder
-for i in range(10):
-    RunFolder(Path(sys.argv[1])).add_evaluation({"who": sys.argv[2], "i": i}, ("who", "i"))
-"""
+def test_no_evaluation_is_lost_while_others_are_added(folder: RunFolder, tmp_path: Path) -> None:
+    def adding(who: str) -> Callable[[], int]:
+        def work() -> int:
+            for i in range(10):
+                RunFolder(folder.path).add_evaluation({"who": who, "i": i}, ("who", "i"))
+            return 0
 
+        return work
 
-def test_no_evaluation_is_lost_while_others_are_added(folder: RunFolder) -> None:
     with RunFolder(folder.path).start(folder.config, resume=True):  # nor does a training stand in their way
-        found = [subprocess.Popen([sys.executable, "-c", ADD, str(folder.path), str(n)]) for n in range(3)]
-        assert [p.wait(timeout=100) for p in found] == [0, 0, 0]
+        assert all_of([adding(str(n)) for n in range(3)], [tmp_path / f"process{n}" for n in range(3)]) == [0, 0, 0]
     assert {(r["who"], r["i"]) for r in folder.evaluations} == {(str(n), i) for n in range(3) for i in range(10)}
 
 

@@ -9,11 +9,14 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from forks import fork, wait
 from innerloop.runs import RunError, RunFolder
+from innerloop.runs import folder as run_folder
 from innerloop.training import Config, Interrupted, Model, Progress, build, train
 from naming import names
 from planting import plants
@@ -47,6 +50,20 @@ def crash() -> None:
     raise Crash
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Config], Path]:
+    """whole(config) -> the run that was never stopped, trained once."""
+    root = tmp_path_factory.mktemp("whole")
+    there: dict[Config, Path] = {}
+
+    def run(config: Config) -> Path:
+        if config not in there:
+            there[config] = train(config, root / str(len(there))).path
+        return there[config]
+
+    return run
+
+
 @plants("Adam begins anew on resume", "training.loop:restore_optimizer", lambda right: lambda *given: None)
 @pytest.mark.parametrize(
     ("config", "stop_at"),
@@ -61,30 +78,28 @@ def crash() -> None:
     ],
     ids=["conv4", "at a validation", "learned rates", "sinusoid", "nil", "max-pool", "mlp"],
 )
-def test_resumed_after_ctrl_c_equals_uninterrupted(config: Config, stop_at: int, tmp_path: Path) -> None:
-    train(config, tmp_path / "whole")
+def test_resumed_after_ctrl_c_equals_uninterrupted(
+    config: Config, stop_at: int, tmp_path: Path, whole: Callable[[Config], Path]
+) -> None:
     with pytest.raises(Interrupted, match=names(f"step {stop_at}", "--resume", "--out", tmp_path / "cut")):
         train(config, tmp_path / "cut", report=at(stop_at, ctrl_c))
     assert RunFolder(tmp_path / "cut").load("last").step == stop_at
     assert not RunFolder(tmp_path / "cut").finished
     train(config, tmp_path / "cut", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole(config), tmp_path / "cut")
 
 
-def test_the_comparison_sees_a_difference(tmp_path: Path) -> None:
-    train(CONFIG, tmp_path / "a")
-    train(replace(CONFIG, seed=1), tmp_path / "b")
+def test_the_comparison_sees_a_difference(whole: Callable[[Config], Path]) -> None:
     with pytest.raises(AssertionError):
-        assert_same(tmp_path / "a", tmp_path / "b")
+        assert_same(whole(CONFIG), whole(replace(CONFIG, seed=1)))
 
 
-def test_stopped_twice(tmp_path: Path) -> None:
-    train(LEARNED, tmp_path / "whole")
+def test_stopped_twice(tmp_path: Path, whole: Callable[[Config], Path]) -> None:
     for first, resume in ((1, False), (5, True)):
         with pytest.raises(Interrupted):
             train(LEARNED, tmp_path / "cut", resume=resume, report=at(first, ctrl_c))
     train(LEARNED, tmp_path / "cut", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole(LEARNED), tmp_path / "cut")
 
 
 def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) -> None:
@@ -101,15 +116,16 @@ def test_metrics_are_means_over_all_steps_since_the_last_line(tmp_path: Path) ->
     assert row["loss"] == pytest.approx(sum(losses) / 6, rel=1e-12)
 
 
-def test_resumed_after_an_exception_in_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    train(LEARNED, tmp_path / "whole")
-    whole, calls = training.objective_gradient, []
+def test_resumed_after_an_exception_in_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Callable[[Config], Path]
+) -> None:
+    right, calls = training.objective_gradient, []
 
     def failing(*args: object, **kwargs: object) -> object:
         calls.append(1)
         if len(calls) == 4:
             raise Crash
-        return whole(*args, **kwargs)  # pyright: ignore
+        return right(*args, **kwargs)  # pyright: ignore
 
     with monkeypatch.context() as m:
         m.setattr(training, "objective_gradient", failing)
@@ -117,44 +133,33 @@ def test_resumed_after_an_exception_in_a_step(tmp_path: Path, monkeypatch: pytes
             train(LEARNED, tmp_path / "cut")
     assert RunFolder(tmp_path / "cut").load("last").step == 2  # what the last validation kept
     train(LEARNED, tmp_path / "cut", resume=True)
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole(LEARNED), tmp_path / "cut")
 
 
-def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path) -> None:
+def test_rows_after_the_checkpoint_are_written_once(tmp_path: Path, whole: Callable[[Config], Path]) -> None:
     """A crash between the line of a validation and its checkpoint: the resumed run writes that line again, alone."""
     with pytest.raises(Crash):
         train(CONFIG, tmp_path / "r", report=at(3, crash))
     with (tmp_path / "r" / "metrics.jsonl").open("a") as f:
         f.write('{"step": 4, "loss": 9.0}\n{"step": 6, "lo')
     train(CONFIG, tmp_path / "r", resume=True)
-    train(CONFIG, tmp_path / "whole")
-    assert_same(tmp_path / "whole", tmp_path / "r")
+    assert_same(whole(CONFIG), tmp_path / "r")
 
 
-KILLED = """
-import os, signal, sys
-sys.path.insert(0, sys.argv[2])
-import torch
-torch.set_num_threads(1)
-from pathlib import Path
-from tiny import SINES
-from innerloop.runs import folder
-from innerloop.training import train
-write = folder.write_json
-def killed(path, value):
-    if path.name == "index.json" and value["last"] == "0000004":
-        os.kill(os.getpid(), signal.SIGKILL)
-    write(path, value)
-folder.write_json = killed
-train(SINES, Path(sys.argv[1]))
-"""
+def test_killed_between_checkpoint_and_index(tmp_path: Path, whole: Callable[[Config], Path]) -> None:
+    write = run_folder.write_json
 
+    def killed(path: Path, value: Any) -> None:
+        if path.name == "index.json" and value["last"] == "0000004":
+            os.kill(os.getpid(), signal.SIGKILL)
+        write(path, value)
 
-def test_killed_between_checkpoint_and_index(tmp_path: Path) -> None:
-    tests = Path(__file__).parents[1]
-    args = [sys.executable, "-c", KILLED, str(tmp_path / "cut"), str(tests)]
-    done = subprocess.run(args, timeout=200, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
+    def work() -> int:
+        run_folder.write_json = killed
+        train(SINES, tmp_path / "cut")
+        return 0
+
+    assert wait(fork(work, tmp_path / "process")) == -signal.SIGKILL
     folder = RunFolder(tmp_path / "cut")
     assert (folder.path / "checkpoints" / "0000004").is_dir()
     assert folder.load("last").step == 2
@@ -162,8 +167,7 @@ def test_killed_between_checkpoint_and_index(tmp_path: Path) -> None:
     (folder.path / "checkpoints" / "0000004" / "weights.safetensors").write_bytes(b"cut off")
     (folder.path / "checkpoints" / ".0000004.1.part").mkdir()
     train(SINES, folder.path, resume=True)
-    train(SINES, tmp_path / "whole")
-    assert_same(tmp_path / "whole", folder.path)
+    assert_same(whole(SINES), folder.path)
     assert {p.name for p in (folder.path / "checkpoints").iterdir()} == {
         "index.json",
         f"{folder.load('best').step:07d}",
@@ -267,7 +271,7 @@ def test_a_closed_terminal_leaves_a_checkpoint_unless_it_is_ignored(tmp_path: Pa
     assert_same(tmp_path / "whole", tmp_path / "cut")
 
 
-def test_a_report_that_cannot_be_written_leaves_a_checkpoint(tmp_path: Path) -> None:
+def test_a_report_that_cannot_be_written_leaves_a_checkpoint(tmp_path: Path, whole: Callable[[Config], Path]) -> None:
     """The terminal is gone, or the reader of a pipe."""
 
     def gone() -> None:
@@ -277,8 +281,7 @@ def test_a_report_that_cannot_be_written_leaves_a_checkpoint(tmp_path: Path) -> 
         train(SINES, tmp_path / "cut", report=at(3, gone))
     assert RunFolder(tmp_path / "cut").load("last").step == 3
     train(SINES, tmp_path / "cut", resume=True)
-    train(SINES, tmp_path / "whole")
-    assert_same(tmp_path / "whole", tmp_path / "cut")
+    assert_same(whole(SINES), tmp_path / "cut")
 
 
 def test_leftovers_of_killed_processes_are_cleared(tmp_path: Path) -> None:
