@@ -61,7 +61,7 @@ def entered(trip: Trip) -> dict[str, list[tuple[str, range]]]:
     def trace(frame: FrameType, event: str, _: object) -> None:
         nonlocal done
         code = frame.f_code
-        if done or not code.co_filename.startswith(package):
+        if done or not (code.co_filename.startswith(package) and code.co_filename.endswith(".py")):
             return
         if event == "call" and (seen or code.co_name == trip.first) and code.co_flags & inspect.CO_OPTIMIZED:
             seen[code.co_filename, code] = None  # a function: class bodies and modules are not optimised
