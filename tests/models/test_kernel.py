@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import shutil
 import subprocess
 import threading
@@ -434,6 +435,39 @@ def test_a_file_that_is_not_as_we_left_it_is_made_anew(
     assert found.reason.startswith("in ")
     assert all(Path(f).name == "kernel.so" for f in loaded)
     assert any(kernel._is_ours(f) for f in folder.glob("*.so"))
+
+
+@needs_compiler
+def test_the_library_of_a_wheel_is_taken_where_its_instructions_are(
+    fresh: None, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a compiler or a folder; a processor without AVX2 would be stopped by it."""
+    status(monkeypatch, INNERLOOP_CACHE=str(cache))
+    monkeypatch.setattr(kernel, "_SHIPPED", next(iter((cache / "kernel").glob("*.so"))))
+    monkeypatch.setattr(kernel, "_folder", lambda: pytest.fail("a folder was made"))
+    assert status(monkeypatch) == kernel.KernelStatus("compiled", "as it came with the package")
+    monkeypatch.setattr(kernel, "_folder", lambda: tmp_path)
+    monkeypatch.setattr(kernel.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    assert "package" not in status(monkeypatch, INNERLOOP_CACHE=str(cache)).reason
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="of other processors")
+@pytest.mark.parametrize("kind", ["x86-64", "x86-64-v3", "x86-64-v4"])
+def test_each_width_of_vectors_gives_the_same_numbers(
+    kind: str, cache: Path, fresh: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors of 16, 32 and 64 bytes hold channels side by side, which never meet: all derivatives are as they were."""
+    here = torch.backends.cpu.get_cpu_capability()
+    if (kind[-2:], here) in (("v4", "AVX2"), ("v4", "DEFAULT"), ("v3", "DEFAULT")):
+        pytest.skip("this processor has no such instructions")
+    monkeypatch.setattr(kernel, "_NATIVE", f"-march={kind}")
+    monkeypatch.setattr(kernel, "_check", lambda library: None)
+    assert f"-march={kind} " in status(monkeypatch, INNERLOOP_CACHE=str(tmp_path)).reason
+    for shape in SHAPES:
+        check(True, images(shape[0], 16, *shape[2:]), *scales(16))
 
 
 @plants(

@@ -1,6 +1,6 @@
 // Normalise, max-pool 2×2 (K = 2; K = 1: no pooling), ReLU in one pass, with first and second derivative.
 //
-// Images are [n, h, w, c] in memory (channels-last), c a multiple of the lanes of a 64-byte vector. With
+// Images are [n, h, w, c] in memory (channels-last), c a multiple of the numbers in 64 bytes. With
 // x̂ = (x − μ) r, z the winner of each window of x (its largest where γ > 0, its smallest where γ < 0, the first where
 // several are equal), y = max(0, γ ẑ + β). The derivatives are those of normalisation.py, with gy the gradient of y
 // where y > 0, at the winner's place, and 0 elsewhere. `given`: μ and r are constants and not the batch's own.
@@ -8,23 +8,30 @@
 // A sum goes over a block in T, then over the blocks of an image and the images in double, so that it does not depend on
 // the number of threads. `scratch`: 3 (n + 3) c numbers.
 
+#if defined(__AVX512F__)
+#define WIDTH 64
+#elif defined(__AVX__)
+#define WIDTH 32
+#else
+#define WIDTH 16
+#endif
 #define INLINE static inline __attribute__((always_inline))
 
 namespace {
 
-template <class T> struct Vector { typedef T type __attribute__((vector_size(64))); };
+template <class T> struct Vector { typedef T type __attribute__((vector_size(WIDTH))); };
 
 template <class T> INLINE typename Vector<T>::type load(const T* p) {
     typename Vector<T>::type v;
-    __builtin_memcpy(&v, p, 64);
+    __builtin_memcpy(&v, p, WIDTH);
     return v;
 }
-template <class T, class V> INLINE void store(T* p, V v) { __builtin_memcpy(p, &v, 64); }
+template <class T, class V> INLINE void store(T* p, V v) { __builtin_memcpy(p, &v, WIDTH); }
 
 template <class T, class V> INLINE void add_to(double* sums, V v) {
-    T lanes[64 / sizeof(T)];
+    T lanes[WIDTH / sizeof(T)];
     store(lanes, v);
-    for (unsigned j = 0; j < 64 / sizeof(T); j++) sums[j] += lanes[j];
+    for (unsigned j = 0; j < WIDTH / sizeof(T); j++) sums[j] += lanes[j];
 }
 
 struct Shape {
@@ -35,7 +42,7 @@ struct Shape {
 // Mean and sum of squared deviations of `count` pixels, joined to those of the `before` pixels before them.
 template <class T> void moments(const T* x, long count, long c, long before, double* mean, double* squares) {
     typedef typename Vector<T>::type V;
-    const int L = 64 / sizeof(T);
+    const int L = WIDTH / sizeof(T);
     const double all = before + count, part = count / all, cross = before * part;
     for (long k = 0; k < c; k += L) {
         V s0 = {}, s1 = {}, s2 = {}, s3 = {};
@@ -84,7 +91,7 @@ template <class T, int K>
 void forward(const T* x, const T* gamma, const T* beta, const Shape s, int given, double eps, double* scratch, T* z,
              T* y, T* mean, T* r) {
     typedef typename Vector<T>::type V;
-    const int L = 64 / sizeof(T);
+    const int L = WIDTH / sizeof(T);
     const long c = s.c, w = s.w, pixels = s.h * s.w, pooled = (s.h / K) * (s.w / K);
 #pragma omp parallel for num_threads(s.threads)
     for (long i = 0; i < s.n; i++) {
@@ -142,7 +149,7 @@ template <class T, int K>
 void backward(const T* g, const T* x, const T* z, const T* y, const T* gamma, const T* mean, const T* r, const Shape s,
               int given, double* scratch, double* sums, T* gx, T* g_gamma, T* g_beta) {
     typedef typename Vector<T>::type V;
-    const int L = 64 / sizeof(T);
+    const int L = WIDTH / sizeof(T);
     const long c = s.c, w = s.w, pixels = s.h * s.w, pooled = (s.h / K) * (s.w / K);
     const double count = s.n * pixels;
 #pragma omp parallel for num_threads(s.threads)
@@ -210,7 +217,7 @@ void second(const T* v, const T* v_gamma, const T* v_beta, const T* g, const T* 
             const T* gamma, const T* mean, const T* r, const double* sums, const Shape s, int given, double* scratch,
             T* d_g, T* d_x, T* d_gamma) {
     typedef typename Vector<T>::type V;
-    const int L = 64 / sizeof(T);
+    const int L = WIDTH / sizeof(T);
     const long c = s.c, w = s.w, pixels = s.h * s.w, pooled = (s.h / K) * (s.w / K);
     const double count = s.n * pixels;
 #pragma omp parallel for num_threads(s.threads)

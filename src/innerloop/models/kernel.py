@@ -1,8 +1,9 @@
 """Normalise → 2×2 max-pool → ReLU as one kernel for the CPU, with its first and second derivative.
 
-The kernel is `kernel.cpp`, compiled at first use for the processor at hand and kept in the user's cache folder. Where
-it cannot be had (no compiler, another device, type or memory layout) PyTorch's own operators compute the same, to
-rounding. ``INNERLOOP_KERNEL=0`` turns it off; `kernel_status` says which of these holds.
+The kernel is `kernel.cpp`. A wheel for a platform has it compiled; else it is compiled at first use for the processor
+at hand and kept in the user's cache folder. Where it cannot be had (no compiler, another device, type or memory layout)
+PyTorch's own operators compute the same, to rounding. ``INNERLOOP_KERNEL=0`` turns it off; `kernel_status` says which
+of these holds.
 """
 
 import ctypes
@@ -36,6 +37,8 @@ SMALLEST = {(1, False): 2**18, (1, True): 2**15, (2, False): 2**12, (2, True): 2
 """(how often a pass is differentiated, whether it pools) -> numbers in its input below which the kernel does not pay"""
 
 _SOURCE = Path(__file__).with_name("kernel.cpp")
+_SHIPPED = Path(__file__).with_name("kernel.so")
+"""in wheels for a platform (hatch_build.py)"""
 _FLAGS = ["-std=c++17", "-O3", "-fPIC", "-fno-exceptions", "-fno-rtti", "-fno-math-errno", "-fvisibility=hidden"]
 _NATIVE, _OPENMP = "-march=native", "-fopenmp"
 _AGAIN = 24 * 3600
@@ -214,6 +217,8 @@ def _find() -> tuple[Any, KernelStatus]:
     try:
         if os.name != "posix":
             raise _Missing(f"it is not built on {platform.system()}")
+        if _SHIPPED.exists() and _has_what_it_takes():
+            return _load(_SHIPPED), KernelStatus("compiled", "as it came with the package")
         folder = _folder()
         processor = _processor()
         key = [__version__, sys.platform, platform.machine(), processor, *_FLAGS, _SOURCE.read_text()]
@@ -224,6 +229,11 @@ def _find() -> tuple[Any, KernelStatus]:
         return _compile(folder, name, [_NATIVE] if processor else [])
     except Exception as error:  # whatever it is: PyTorch's operators serve, and `kernel_status` says why
         return None, KernelStatus("missing", str(error) or type(error).__name__)
+
+
+def _has_what_it_takes() -> bool:
+    """Whether this processor has the instructions of a wheel's library."""
+    return platform.machine() != "x86_64" or torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
 
 def _folder() -> Path:
