@@ -70,6 +70,9 @@ if TYPE_CHECKING:
     from innerloop.models import mlp as mlp
     from innerloop.models import resnet12 as resnet12
     from innerloop.models.pretrained import pretrained as pretrained
+    from innerloop.sharing import export_run as export_run
+    from innerloop.sharing import from_pretrained as from_pretrained
+    from innerloop.sharing import push_to_hub as push_to_hub
     from innerloop.studies.table import Claim as Claim
     from innerloop.studies.table import Table as Table
     from innerloop.training import Config as Config
@@ -154,6 +157,7 @@ _WHERE = {
         "Evaluation",
         "evaluate",
     ),
+    "sharing": ("export_run", "from_pretrained", "push_to_hub"),
     # why it works
     "analysis": (
         "freezing",

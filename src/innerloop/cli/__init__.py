@@ -29,7 +29,7 @@ GROUPS = {
     "Use": {
         "classify": "sort your own images by a few examples per class; ends with gallery.html",
         "serve": "a saved classifier on a web page: predict, correct, learn",
-        "export": "write a saved classifier as an ONNX file",
+        "export": "share a run or a saved classifier: a folder with a model card, the Hub, ONNX",
     },
     "Set up": {
         "data": "list, download and check data sets",

@@ -248,7 +248,7 @@ def _learn(asked: ClassifyArgs) -> "tuple[FewShotClassifier, Support, Choice]":
 
     if asked.model:
         setting = {name: value for name, value in _setting(asked).items() if name != "model"}
-        classifier = FewShotClassifier.load(asked.model, **setting)
+        classifier = FewShotClassifier.load(options.found(asked.model), **setting)
         if asked.unknown and classifier.unknown is None:
             raise InnerloopError(f"{asked.model} was saved without --unknown; save it anew with that option")
         return classifier, saved_support(classifier), Choice(classifier.method, f"that of {shown(asked.model)}", {})

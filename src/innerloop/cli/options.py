@@ -66,8 +66,26 @@ def parse(
     except InnerloopError as error:  # of the whole configuration: wrong usage, as tyro says of its parts
         print(f"innerloop: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    if isinstance(run := getattr(asked, "run", None), Path):
+        asked = replace(asked, run=found(run))  # pyright: ignore[reportArgumentType, reportCallIssue]
     _check(asked, args, makes_data_dir=makes_data_dir)
     return asked
+
+
+def found(path: Path) -> Path:
+    """The file or folder that is meant: `path` itself, or the trained model of this name, of the package or, as
+    hf:owner/name, of the Hugging Face Hub."""
+    name = str(path)
+    if path.exists():
+        return path
+    from innerloop.sharing import SHIPPED, from_pretrained
+
+    try:
+        if name.startswith("hf:") or name in SHIPPED:
+            return from_pretrained(name.removeprefix("hf:"))
+    except ImportError as error:
+        raise RunError(str(error)) from error
+    return path
 
 
 def _proposals(kind: type, args: Sequence[str]) -> Iterator[str]:
@@ -121,8 +139,10 @@ def check_run(path: Path) -> None:
     if RunFolder(path).exists:
         return
     if not path.exists():
+        from innerloop.sharing import SHIPPED
+
         beside = [p for p in _folders(path.parent) if RunFolder(p).exists]
-        raise RunError(f"there is no run folder {path}{_near(path, beside)}")
+        raise RunError(f"there is no run folder {path}{_near(path, [*beside, *map(Path, SHIPPED)])}")
     if not path.is_dir():
         raise RunError(f"{path} is a file, not a run folder")
     inside = [str(p) for p in _folders(path) if RunFolder(p).exists]

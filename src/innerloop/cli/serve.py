@@ -69,7 +69,7 @@ def run(args: Sequence[str]) -> int:
         )
         raise RunError(what) from error
     try:
-        classifier = FewShotClassifier.load(asked.model, device=asked.device)
+        classifier = FewShotClassifier.load(options.found(asked.model), device=asked.device)
     except ImportError as error:
         raise RunError(str(error)) from error
     everywhere = asked.host in ("0.0.0.0", "::")
