@@ -12,8 +12,8 @@ from innerloop.errors import InnerloopError, shown
 from innerloop.runs import RunError, RunFolder
 
 HELP = Help(
-    "Share a run of `innerloop train` or a classifier that `innerloop classify --save` wrote: as a folder with weights, "
-    "settings, tests and a model card, on the Hugging Face Hub (others use it as hf:OWNER/NAME), or as an ONNX file.",
+    "Share a run of `innerloop train` or a classifier that `innerloop classify --save` wrote: as a folder with a model "
+    "card, on the Hugging Face Hub (others use it as hf:OWNER/NAME), or as an ONNX file.",
     (
         "innerloop export runs/mine --out mine                    # ends with mine/README.md, the model card",
         "innerloop export runs/mine --hub owner/mine              # upload it, as a private repository",
