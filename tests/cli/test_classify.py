@@ -273,9 +273,9 @@ def test_results_of_others_are_left_alone(capsys: pytest.CaptureFixture[str]) ->
     fails([*args, "--out", "new/red/0.png"], r"new/red/0\.png is a file, not a folder", capsys)
     fails([*args, "--out", "new/red/0.png/deep/er"], r"new/red/0\.png is a file, not a folder", capsys)
     assert Quarters.seen == 0, "said before any work"
-    assert classify("new") == 0
+    assert classify("new", "--method", "nil") == 0
     Path("classified/note.txt").write_text("kept")
-    assert classify("new/red", "--no-gallery") == 0
+    assert classify("new/red", "--method", "nil", "--no-gallery") == 0
     assert {e["guess"] for e in results()[0]["pictures"]} == {"red"}
     assert {p.name for p in Path("classified").glob("[!.]*")} == {"predictions.json", "predictions.csv", "note.txt"}
 

@@ -1,6 +1,7 @@
 """`innerloop runs` and `innerloop doctor`: what is there, how runs compare, what may be deleted."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,18 +11,27 @@ import pytest
 from innerloop import cli
 from innerloop.models import kernel
 from innerloop.runs import RunFolder
-from innerloop.training import train
-from tiny import CONFIG, FLAGS
+from innerloop.training import build, train
+from tiny import CONFIG, FLAGS, load_blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    where = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as m:
+        m.setattr(build, "load_images", load_blobs)
+        for method in ("maml", "anil"):
+            assert cli.run(["train", *FLAGS, "--method", method, "--out", str(where / method)]) == 0
+    return where
+
+
 @pytest.fixture
-def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def two(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of two runs, in runs/ of the current folder."""
     monkeypatch.chdir(tmp_path)
-    for method in ("maml", "anil"):
-        assert cli.run(["train", *FLAGS, "--method", method, "--out", f"runs/{method}"]) == 0
-    return tmp_path / "runs"
+    return shutil.copytree(trained, tmp_path / "runs")
 
 
 def test_runs_are_listed_and_compared_in_pairs(two: Path, capsys: pytest.CaptureFixture[str]) -> None:

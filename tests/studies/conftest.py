@@ -22,3 +22,12 @@ def each_cost_is_timed_once() -> Iterator[None]:
             if name.startswith("innerloop.") and vars(module).get("measure_cost") is right:
                 m.setattr(module, "measure_cost", once)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_png() -> Iterator[None]:
+    """Figures are drawn as SVG; as PNG they take as long again: test_rl_tables.py and tests/report draw some."""
+    with pytest.MonkeyPatch.context() as m:
+        for name in ("page", "reproduction"):
+            m.setattr(f"innerloop.report.{name}.png", lambda figure: b"")
+        yield

@@ -15,6 +15,7 @@ from innerloop.core.functional import block_names, forward
 from innerloop.core.inner import adapt, with_steps
 from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes
+from innerloop.report import drawing
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import build
 from innerloop.rl.cheetah import VELOCITY
@@ -170,12 +171,14 @@ def test_its_files_say_what_was_run(out: Path) -> None:
     assert [s["x"] for s in drawing["series"]] == [[1, 2]] * 2
 
 
-def test_panels_have_axes_of_their_own(out: Path, tmp_path: Path) -> None:
+def test_panels_have_axes_of_their_own(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     value = result(out, "table2-rl")
     one = value["drawing"]["series"]
     value["drawing"]["series"] = [*one, *({**s, "panel": "another"} for s in one)]
     (tmp_path / "result.json").write_text(json.dumps(value), "utf-8")
+    monkeypatch.setattr("innerloop.report.reproduction.png", drawing.png)
     write_reproduction(tmp_path)
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     both = (tmp_path / "figure.svg").read_text("utf-8").count('id="axes_')
     alone = (out / "rl-navigation-smoke" / "table2-rl" / "figure.svg").read_text("utf-8").count('id="axes_')
     assert (both, alone) == (2, 1)

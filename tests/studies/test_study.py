@@ -31,11 +31,13 @@ from innerloop.training.train import load_run
 from tiny import CONFIG, FLAGS, blobs
 
 ANSWERS = {"feature reuse", "rapid learning", "mixed", "undecided", "cannot be said"}
+EPISODES = 8
+"""at test, as FLAGS says"""
 pytestmark = pytest.mark.usefixtures("made_images")
 
 
 def args(out: Path, *more: str) -> list[str]:
-    return ["study", *FLAGS, "--test.episodes", "20", "--out", str(out), *more]
+    return ["study", *FLAGS, "--out", str(out), *more]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +55,11 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_a_study_leaves(done: Path) -> None:
     summary = read_json(done / "summary.json")
     assert (done / "report.html").read_text().lstrip().lower().startswith("<!doctype html")
-    assert summary["data"]["episodes"] == 20
+    assert summary["data"]["episodes"] == EPISODES
     assert set(summary["methods"]) == {"maml", "maml_small", "anil", "nil", "nil_maml", "untrained_nil", "pixels"}
     for value in summary["methods"].values():
-        assert len(value["per_episode"]) == 20
-        assert value["mean"] == pytest.approx(sum(value["per_episode"]) / 20, abs=1e-5)
+        assert len(value["per_episode"]) == EPISODES
+        assert value["mean"] == pytest.approx(sum(value["per_episode"]) / EPISODES, abs=1e-5)
     assert [len(r["frozen"]) for r in summary["freezing"]] == [0, 1, 2, 3, 4]
     assert summary["freezing"][0]["mean"] == summary["methods"]["maml"]["mean"]
     assert summary["freezing"][0]["difference"] == {"mean": 0.0, "ci95": 0.0}
@@ -71,7 +73,7 @@ def test_what_a_study_leaves(done: Path) -> None:
     assert set(summary["verdict"]["answers"].values()) <= ANSWERS
     for p in summary["paired"]:
         a, b = (summary["methods"][p[k]]["per_episode"] for k in ("a", "b"))
-        assert p["mean"] == pytest.approx(sum(x - y for x, y in zip(a, b, strict=True)) / 20, abs=1e-5)
+        assert p["mean"] == pytest.approx(sum(x - y for x, y in zip(a, b, strict=True)) / EPISODES, abs=1e-5)
 
 
 def test_heads_agree_with_the_methods_of_the_same_name(done: Path) -> None:
@@ -102,7 +104,7 @@ def test_checkpoints_along_the_training(done: Path) -> None:
         family = build.tasks(config, blobs(), "test", config.test.query)
         whole = evaluate(predictor(model, config.inner_loop), weights, family, config.test)
         frozen = evaluate(predictor(model, replace(config.inner_loop, blocks="head")), weights, family, config.test)
-        assert e["episodes"] == 20
+        assert e["episodes"] == EPISODES
         assert (e["mean"], e["ci95"]) == pytest.approx((whole.final.mean, whole.final.ci95))
         assert (e["body_frozen"]["mean"], e["body_frozen"]["ci95"]) == pytest.approx(
             (frozen.final.mean, frozen.final.ci95)
@@ -248,6 +250,13 @@ def test_a_finished_study_is_not_run_again(done: Path, more: list[str], capsys: 
     assert (done / "summary.json").read_bytes() == before
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For pages that nobody looks at."""
+    monkeypatch.setattr("innerloop.report.page.figures", lambda summary, episodes: {})
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_a_lost_page_is_written_again(done: Path) -> None:
     page = done / "report.html"
     page.unlink()
@@ -255,6 +264,7 @@ def test_a_lost_page_is_written_again(done: Path) -> None:
     assert page.exists()
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_interrupted_in_anil_and_resumed(
     done: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
