@@ -333,6 +333,7 @@ def test_trainings_at_once_share_out_the_cores(
     assert together == [(jobs, [each] * (1 if jobs == 1 else 3))]
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_trained_at_once_or_one_after_another_is_the_same(
     done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
