@@ -3,6 +3,8 @@
 import math
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +27,7 @@ from innerloop.studies import study as run_study
 from innerloop.studies.inside import NO_HEAD, ZEROS, Inside, cca_if_enough
 from innerloop.studies.result import difference
 from innerloop.studies.study import answer_of, keep_every
+from innerloop.studies.threads import Threads
 from innerloop.training import Config, Validation, build
 from innerloop.training import train as train_run
 from innerloop.training.train import load_run
@@ -349,3 +352,24 @@ def test_trained_at_once_or_one_after_another_is_the_same(
     one, other = read_json(tmp_path / "s" / "summary.json"), read_json(done / "summary.json")
     for key in ("dial", "freezing", "verdict"):
         assert one[key] == other[key]
+
+
+def test_an_error_in_one_thread_ends_the_others() -> None:
+    """They end where they next report, and the caller gets the error; nothing that waits is begun."""
+    begun, heard = threading.Event(), []
+    at_once = Threads(2, heard.append)
+
+    def endless() -> None:
+        begun.set()
+        while True:
+            at_once.report(Stage("x", 0, 1))
+            time.sleep(0.001)
+
+    def fails() -> None:
+        begun.wait(10)
+        raise FloatingPointError("not finite")
+
+    with pytest.raises(FloatingPointError, match="not finite"):
+        at_once([endless, fails, lambda: pytest.fail("begun")])
+    assert heard
+    assert Threads(3, heard.append)([lambda i=i: i for i in range(7)]) == list(range(7))

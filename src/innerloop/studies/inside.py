@@ -1,7 +1,7 @@
 """A trained model looked into: freezing, other heads, similarity, movement. What `study` and `analyse` measure."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -34,6 +34,7 @@ from innerloop.methods.method import predictor
 from innerloop.studies import claims
 from innerloop.studies.result import Outcome, difference
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
+from innerloop.studies.threads import Work, in_turn
 from innerloop.training import Config, build
 
 CUT = "CCA of 98 %"
@@ -128,11 +129,13 @@ def look_inside(
     untrained: Evaluation | None = None,
     per_neuron: int | None = None,
     blocks: bool = True,
+    at_once: Callable[[Sequence[Work]], list[Any]] = in_turn,
     report: Callable[[Stage], None] = lambda _: None,
 ) -> Inside:
     """Everything about a trained model, on the test episodes of `config.test` (movement, similarity and share on the
     first `MOVEMENT_EPISODES`). `inner` is the loop of the run unless given, `whole` and `untrained` likewise;
-    without `blocks` the body is frozen as a whole only, and other heads are left out."""
+    without `blocks` the body is frozen as a whole only, and other heads are left out. `at_once` does the independent
+    parts."""
     settings, inner = config.test, inner or config.inner_loop
     family = build.tasks(config, images, "test", settings.query)
     chunk = build.chunk_size(config, images.images.device)
@@ -150,23 +153,37 @@ def look_inside(
     if untrained is None:
         start = build.build_model(config, images)
         untrained = score(NIL(start, inner=inner), slow_weights(start))
-    everything = whole if inner.blocks == "all" else None
-    if blocks:
-        frozen = freezing(model, parameters, family, inner, settings, whole=everything, **part("freezing test"))
-        other = heads(model, parameters, family, inner, settings, whole=whole, **part("heads"))
-    else:
-        still = score(predictor(model, replace(inner, blocks=head)), parameters)
-        frozen = [Frozen(block_names(model)[:-1], head, still, difference(still, whole))]
-        other = []
+    known = whole
+    everything = known if inner.blocks == "all" else None
     zeros = fresh_head(model, parameters, generator_for(settings.seed), zero=True)
-    still = {NO_HEAD: score(NIL(model, inner=inner), parameters)}
-    with suppress(FloatingPointError):  # the inner rate was trained with another head
-        still[ZEROS] = score(predictor(model, replace(inner, blocks=head)), zeros)
-    report(Stage("movement and similarity", 0, 1))
-    alike, moved = changes(config, model, parameters, images, inner=inner, per_neuron=per_neuron)
-    share = head_share(model, parameters, fixed_episodes(family, few), task_chunk=chunk)
-    report(Stage("movement and similarity", 1, 1))
-    return Inside(whole, untrained, frozen, still, other, moved, alike, share, config.shot)
+    body_frozen = predictor(model, replace(inner, blocks=head))
+
+    def frozen() -> list[Frozen]:
+        if blocks:
+            return freezing(model, parameters, family, inner, settings, whole=everything, **part("freezing test"))
+        still = score(body_frozen, parameters)
+        return [Frozen(block_names(model)[:-1], head, still, difference(still, known))]
+
+    def others() -> list[HeadRow]:
+        return heads(model, parameters, family, inner, settings, whole=known, **part("heads")) if blocks else []
+
+    def still() -> dict[str, Evaluation]:
+        found = {NO_HEAD: score(NIL(model, inner=inner), parameters)}
+        with suppress(FloatingPointError):  # the inner rate was trained with another head
+            found[ZEROS] = score(body_frozen, zeros)
+        return found
+
+    def changed() -> tuple[dict[str, dict[str, Estimate | None]], list[Movement]]:
+        report(Stage("movement and similarity", 0, 1))
+        found = changes(config, model, parameters, images, inner=inner, per_neuron=per_neuron)
+        report(Stage("movement and similarity", 1, 1))
+        return found
+
+    def share() -> Estimate:
+        return head_share(model, parameters, fixed_episodes(family, few), task_chunk=chunk)
+
+    rows, other, unmoved, (alike, moved), of_head = at_once((frozen, others, still, changed, share))
+    return Inside(known, untrained, rows, unmoved, other, moved, alike, of_head, config.shot)
 
 
 def changes(

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from innerloop.studies.fan_out import Training, finished_run, train_together
 from innerloop.studies.inside import CUT, NO_HEAD, ZEROS, Inside, changes, look_inside
 from innerloop.studies.result import Outcome, difference, made_by
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
+from innerloop.studies.threads import Threads
 from innerloop.studies.weights_and_cost import step_times
 from innerloop.training import Config, build
 from innerloop.training.train import load_run
@@ -63,9 +65,9 @@ def study(
     has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
     `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
 
-    `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each; a
-    script must then have this call under ``if __name__ == "__main__":``. 0 takes one a core, but one where they train
-    on a GPU or `config.threads` is given.
+    `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each;
+    then as many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes
+    one a core, but one where they train on a GPU or `config.threads` is given.
     """
     began = time.perf_counter()
     _check(config, out, resume=resume)
@@ -92,11 +94,13 @@ def study(
             report=lambda _f, _r, done, of: report(Stage(title, done, of)),
         )
     folders = {name: _trained(name, own, report) for name, own in wanted.items()}
-    use_threads(config.threads)
+    use_threads(threads)
+    at_once = Threads(jobs, report)
+    report = at_once.report
     family = build.tasks(config, images, "test", config.test.query)
     models: dict[str, Loaded] = {name: load_run(f.path, images=images) for name, f in folders.items()}
     chunk = build.chunk_size(config, images.images.device)
-    results = _evaluate_all(config, models, images, family, chunk, report)
+    results = _evaluate_all(config, models, images, family, chunk, at_once)
     inside = {
         name: look_inside(
             *models[name],
@@ -105,13 +109,19 @@ def study(
             untrained=results["untrained_nil"],
             per_neuron=CCA_POINTS,
             blocks=name == "maml",
+            at_once=at_once,
             report=report,
         )
         for name in models
         if name != "anil"
     }
     changed = {name: (i.alike, i.moved) for name, i in inside.items()}
-    changed["anil"] = changes(*models["anil"], images, per_neuron=CCA_POINTS)
+    changed["anil"], early = at_once(
+        (
+            lambda: changes(*models["anil"], images, per_neuron=CCA_POINTS),
+            lambda: _early(folders["maml"], images, family, chunk, report),
+        )
+    )
     maml = inside["maml"]
     summary: dict[str, Any] = {
         **made_by(0.0),
@@ -153,7 +163,7 @@ def study(
             {"head": name, **_accuracy(e), "difference": _interval(difference(e, maml.whole))}
             for name, e in maml.still.items()
         ],
-        "early": _early(folders["maml"], images, family, chunk, report),
+        "early": early,
         "heads": [
             {"name": r.name, **_accuracy(r.evaluation), "difference": _interval(r.difference)} for r in maml.heads
         ],
@@ -266,7 +276,7 @@ def _evaluate_all(
     images: ClassImages,
     family: TaskFamily,
     chunk: int | None,
-    report: Callable[[Stage], None],
+    at_once: Threads,
 ) -> dict[str, Evaluation]:
     """MAML, ANIL, NIL on both bodies, NIL on an untrained body, pixels: all on the same test episodes."""
     untrained = build.build_model(config, images)
@@ -280,24 +290,23 @@ def _evaluate_all(
         ("nil_maml", maml, maml_weights, "nil"),
         ("untrained_nil", untrained, slow_weights(untrained), "nil"),
     ]
-    results: dict[str, Evaluation] = {}
-    for i, (name, model, weights, kind) in enumerate(jobs):
+    done = {name: 0 for name, *_ in jobs}
 
-        def show(done: int, i: int = i) -> None:
-            report(Stage("test episodes", i * config.test.episodes + done, (len(jobs) + 1) * config.test.episodes))
+    def scored(name: str, model: nn.Sequential, weights: Weights, kind: str) -> Evaluation:
+        def show(episodes: int) -> None:
+            done[name] = episodes
+            at_once.report(Stage("test episodes", sum(done.values()), len(jobs) * config.test.episodes))
 
-        results[name] = evaluate(
-            method(kind)(model, inner=config.inner_loop),
-            weights,
-            family,
-            config.test,
-            task_chunk=chunk,
-            report=show,
-        )
-    scores = torch.cat([nearest_neighbour(e) for e in fixed_episodes(family, config.test)])
-    estimate = over_episodes(scores.cpu())
-    results["pixels"] = Evaluation(estimate, (estimate,), tuple(scores.tolist()), config.test)
-    return results
+        learner = method(kind)(model, inner=config.inner_loop)
+        return evaluate(learner, weights, family, config.test, task_chunk=chunk, report=show)
+
+    def in_pixels() -> Evaluation:
+        scores = torch.cat([nearest_neighbour(e) for e in fixed_episodes(family, config.test)])
+        estimate = over_episodes(scores.cpu())
+        return Evaluation(estimate, (estimate,), tuple(scores.tolist()), config.test)
+
+    found = at_once((*(partial(scored, *job) for job in jobs), in_pixels))
+    return dict(zip((*done, "pixels"), found, strict=True))
 
 
 def _early(
