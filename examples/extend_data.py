@@ -56,6 +56,6 @@ def draw(path: Path, classes: int = 40, each: int = 20) -> None:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         draw(Path(folder) / "characters.npz")
-        steps = "--outer.steps 20 --validation.every 10 --validation.episodes 10 --test.episodes 50 --model.filters 16"
+        steps = "--outer.steps 8 --validation.every 4 --validation.episodes 5 --test.episodes 20 --model.filters 16"
         command = f"train --preset quick --data extend_data:characters --data-dir {folder} {steps} --out {folder}/run"
         assert run(command.split()) == 0
