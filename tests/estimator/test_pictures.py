@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from innerloop.data import bounded
+from innerloop.data import bounded, picture
+from innerloop.data.picture import formats, opened
+from innerloop.errors import InnerloopError
 from innerloop.estimator import PictureError, load_picture, pictures
 from naming import names
 
@@ -160,3 +162,29 @@ def test_a_program_that_draws_is_not_run(tmp_path: Path, monkeypatch: pytest.Mon
     for name in ("a.eps", "a.png"):
         with pytest.raises(PictureError, match=names(tmp_path / name)):
             load_picture(saved(tmp_path / name, Image.fromarray(PIXELS), format="EPS"))
+
+
+def test_heic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a phone writes it: turned by the camera's mark, as a JPEG of the same picture is."""
+    heif = pytest.importorskip("pillow_heif")
+    heif.register_heif_opener()
+    across = np.linspace(0, 255, 64)[None, :].repeat(40, 0)
+    image = Image.fromarray(np.stack([across, np.full((40, 64), 90), 255 - across], 2).astype(np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    image.info["exif"] = turned.tobytes()  # pillow-heif makes the format's own mark of it
+    found = []
+    for name, how in (("a.heic", {"format": "HEIF", "quality": 90}), ("a.jpg", {"quality": 95})):
+        image.save(tmp_path / name, **{"exif": turned.tobytes(), **how})
+        found.append(np.asarray(load_picture(tmp_path / name), dtype=int))
+    assert found[0].shape == found[1].shape == (64, 40, 3)
+    assert np.abs(found[0] - found[1]).mean() < 4
+    content = (tmp_path / "a.heic").read_bytes()
+    (tmp_path / "cut.heic").write_bytes(content[: len(content) // 2])
+    with pytest.raises(PictureError, match=names(tmp_path / "cut.heic")):
+        load_picture(tmp_path / "cut.heic")
+    with pytest.raises(InnerloopError, match=names(100)):
+        opened(tmp_path / "a.heic", "RGB", most=100)
+    monkeypatch.setattr(picture, "formats", lambda: tuple(f for f in formats() if f != "HEIF"))
+    with pytest.raises(PictureError, match=names("innerloop[heic]")):
+        load_picture(tmp_path / "a.heic")

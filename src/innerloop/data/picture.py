@@ -17,9 +17,13 @@ from innerloop.errors import InnerloopError, brief
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that are read: all that it decodes itself. EPS goes to Ghostscript, which runs the
-    program that such a file is; WMF to Windows."""
+    """Pillow's names of the formats that are read: all that it decodes itself, and HEIC where pillow-heif is installed
+    (extra `heic`). EPS goes to Ghostscript, which runs the program that such a file is; WMF to Windows."""
     Image.init()
+    with contextlib.suppress(ImportError):
+        from pillow_heif import register_heif_opener
+
+        register_heif_opener()
     return tuple(name for name in Image.OPEN if name not in ("EPS", "WMF"))
 
 
@@ -43,11 +47,23 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None, most: i
     except InnerloopError:
         raise
     except Image.UnidentifiedImageError:
+        if "HEIF" not in formats() and _start(file)[4:12] in _HEIC:
+            raise InnerloopError("it is a HEIC photo: pip install 'innerloop[heic]', or save it as JPEG") from None
         raise InnerloopError("it is no known image format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InnerloopError(f"it has more than the {PIXELS:,} pixels that are read; make it smaller") from None
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error
         raise InnerloopError(brief(e) or type(e).__name__) from e
+
+
+_HEIC = {b"ftyp" + brand for brand in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1", b"hevc")}
+
+
+def _start(file: Path | io.BytesIO) -> bytes:
+    if isinstance(file, io.BytesIO):
+        return file.getvalue()[:12]
+    with file.open("rb") as f:
+        return f.read(12)
 
 
 def _open(file: Path | io.BytesIO) -> Image.Image:
