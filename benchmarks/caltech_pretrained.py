@@ -59,7 +59,7 @@ def episodes(counts: list[int], shot: int, n: int, seed: int) -> list[tuple[NDAr
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--classes", type=int, default=30, help="classes to test on")
-    parser.add_argument("--images", type=int, default=100, help="images a class at most, the first by name")
+    parser.add_argument("--images", type=int, default=100, help="images per class at most, the first by name")
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path)

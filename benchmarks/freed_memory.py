@@ -4,7 +4,7 @@
 
 Training steps (episodes, meta-gradient, Adam step) of MAML and ANIL at presets, on random images of the data's shape,
 each in fresh processes with one thread, with and without in turn. CPU seconds a step of the process itself ("own") and
-of the system on its behalf ("system": page faults), wall seconds a step, peak resident memory of the process. A ratio
+of the system on its behalf ("system": page faults), wall seconds per step, peak resident memory of the process. A ratio
 is the median over rounds of "without" to "with": above 1, keeping is faster. Linux with glibc only.
 """
 

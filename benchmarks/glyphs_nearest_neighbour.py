@@ -3,7 +3,7 @@
     python benchmarks/glyphs_nearest_neighbour.py --out results/glyphs_nearest_neighbour.json
 
 With --picture PATH it also writes a sheet of samples.
-Test split, 1 shot, 15 query images a class, evaluation seed 0; mean accuracy over episodes and its ci95.
+Test split, 1 shot, 15 query images per class, evaluation seed 0; mean accuracy over episodes and its ci95.
 """
 
 import argparse

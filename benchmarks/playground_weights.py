@@ -2,7 +2,7 @@
 
     python benchmarks/playground_weights.py MAML_RUN MAML_SMALL_HEAD_RUN ANIL_RUN
 
-The runs are those of docs/playground.md. Weights are rounded to float16; each file's header says what it is.
+docs/playground.md names the runs. Weights are rounded to float16; each file's header says what it is.
 """
 
 import sys

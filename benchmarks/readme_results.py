@@ -6,6 +6,7 @@ python benchmarks/readme_results.py --write   put them between the README's mark
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 from statistics import median
@@ -153,7 +154,7 @@ def augmented_lines() -> list[str]:
     if not (rows := augmented_rows()):
         return []
     return [
-        "New images beside each support image, at test only (`innerloop evaluate RUN --augment-support`): accuracy (%) ± ci95 over test episodes without and with them, and the "
+        "New images beside each support image, at test time only (`innerloop evaluate RUN --augment-support`): accuracy (%) ± ci95 over test episodes without and with them, and the "
         "difference on the same episodes ± its ci95. The DAGAN: [results/dagan-omniglot](results/dagan-omniglot) (its samples: `generated.png`), trained on the same training "
         "classes; affine copies are the honest baseline.",
         "",
@@ -346,7 +347,7 @@ def policy_trainings() -> list[str]:
 
 
 def sampling_rows() -> list[str]:
-    """Environment steps a second, and the seconds of a meta-iteration."""
+    """Environment steps per second, and the seconds of a meta-iteration."""
     file = RESULTS / "rl_sampling.json"
     if not file.exists():
         return []
@@ -389,7 +390,7 @@ def policy_claims() -> list[str]:
     for file in sorted(RESULTS.glob("reproduce/rl-*/*/result.json")):
         r = read(file)
         for c in r["claims"]:
-            said = {True: "**holds**", False: "**does not hold**", None: "cannot be said"}[c["holds"]]
+            said = {True: "**holds**", False: "**does not hold**", None: "inconclusive"}[c["holds"]]
             where = f"../{file.parent.relative_to(ROOT)}/table.md"
             lines.append(f"| {r['name']} | {c['text']} | {said}: {c['evidence']} ([table]({where})) |")
     return lines
@@ -416,7 +417,7 @@ def study_lines() -> list[str]:
         lines.append(
             f"- `{' '.join(s['command'])}` ({data['name']}, {data['way']}-way {data['shot']}-shot, {data['episodes']} test "
             f"episodes, seed {s['seed']}, {s['seconds'] / 60:.1f} min): **{s['verdict']['answer']}**. {accuracy} "
-            f"(%, ci95). Freezing MAML's whole body at test: {starts} (ci95, paired). CKA, ordinary head, "
+            f"(%, ci95). Freezing MAML's whole body at test time: {starts} (ci95, paired). CKA, ordinary head, "
             f"before/after: lowest body block "
             f"{min(v for b, v in cka.items() if b != 'head'):.3f}, head {cka['head']:.3f}. ANIL's training step takes "
             f"1/{s['cost']['train_ratio']:.1f} and its inference 1/{s['cost']['inference_ratio']:.1f} of MAML's time. "
@@ -439,7 +440,7 @@ def reproduction_lines() -> list[str]:
             f"{len(r['seeds'])} seeds"
         )
         for c in r["claims"]:
-            said = {True: "**holds**", False: "**does not hold**", None: "cannot be said"}[c["holds"]]
+            said = {True: "**holds**", False: "**does not hold**", None: "inconclusive"}[c["holds"]]
             link = f"../results/reproduce/{where}/{r['name']}/table.md"
             found.setdefault((r["name"], c["text"]), {})[where] = f"{said}: {c['evidence']} ([table]({link}))"
     if not found:
@@ -466,7 +467,7 @@ def claims_sentence() -> str:
             held.setdefault(f"{r['data']} {r['way']}-way {r['shot']}-shot", []).extend(found)
 
     def count(found: list[bool | None]) -> str:
-        return f"{found.count(True)} hold, {found.count(False)} do not, {found.count(None)} cannot be said"
+        return f"{found.count(True)} hold, {found.count(False)} do not, {found.count(None)} inconclusive"
 
     lines = []
     for name, found in held.items():
@@ -579,7 +580,8 @@ def page() -> str:
         "",
         *shift_lines(),
     ]
-    return "\n".join(parts).replace("](results/", "](../results/") + "\n"
+    text = "\n".join(parts).replace("](results/", "](../results/") + "\n"
+    return re.sub(r"\bat test (?=costs|with)", "at test time ", text)  # in claims of earlier results
 
 
 def table() -> dict[str, Any]:

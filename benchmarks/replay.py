@@ -11,7 +11,7 @@ folders of records, or packed files such as benchmarks/replay/366cfc7.json.gz. T
 
 A record holds all numbers and texts of the JSON files that the commands leave (without times, commands and
 configurations), and of each tensor in checkpoints its shape, norm and the beginning of its SHA-256. record skips a run
-whose commands and source are those of the record that is there; OUT/runs keeps the run folders, so that compare can
+whose commands and source are unchanged since its record; OUT/runs keeps the run folders, so that compare can
 tell by how much a tensor differs. Everything is seeded and runs on one thread of the CPU, and yet bits depend on the
 processor and on PyTorch: between two machines, compare says how they differ and allows `TOLERANCE` instead.
 
@@ -364,7 +364,7 @@ def compare(a: Path, b: Path, only: list[str]) -> bool:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any], *, exact: bool, raw: tuple[Path, Path]) -> list[str]:
-    """One line for each file that differs (or the exit statuses); `raw`: the run folders, where there are any."""
+    """One line for each file that differs (or the exit statuses); `raw`: the run folders, if there are any."""
     sides = [{"exit status": list(r["commands"].values()), **r["files"]} for r in (a, b)]
     found = []
     for file in dict.fromkeys([*sides[0], *sides[1]]):

@@ -4,7 +4,7 @@
 
 The work is the same: a policy of two hidden layers acts in the same environments, one call of the policy a step. Each
 way is warmed up, then timed `--rounds` times, the ways taking turns; medians are reported, and the ratio of each round.
-The meta-iteration is that of the preset for a CPU: sampling, the inner step, and the trust-region step, apart.
+The meta-iteration is the one of the preset for a CPU: sampling, the inner step, and the trust-region step, apart.
 """
 
 import argparse

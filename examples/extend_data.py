@@ -23,7 +23,7 @@ from innerloop.data import shared_out
 
 
 def read(paths: Sequence[Path], _progress: object) -> ClassImages:
-    """One tensor of images a class, from the file that was found."""
+    """One tensor of images per class, from the file that was found."""
     with np.load(paths[0]) as file:
         images, label, names = torch.from_numpy(file["images"]), file["label"], file["names"].tolist()
     return ClassImages.from_tensors("characters", [images[label == c][:, None] for c in range(len(names))], names)

@@ -1,4 +1,4 @@
-"""A table of your own: a MAML model's accuracy by the number of inner steps at test, and a claim about it.
+"""A table of your own: a MAML model's accuracy by the number of inner steps at test time, and a claim about it.
 
 In the folder of this file:
 
@@ -16,7 +16,7 @@ def measure(lab, seed):
 
 inner_steps = il.Table(
     "inner-steps",
-    "Accuracy by inner steps at test",
+    "Accuracy by inner steps at test time",
     measure,
     claims=[il.Claim("Twenty steps are no worse than ten", "20 steps", minus="10 steps", at_least=-0.01)],
 )

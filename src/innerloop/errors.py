@@ -49,7 +49,7 @@ def cut(text: str) -> str:
 
 
 def shown(value: object) -> str:
-    """A file's name, or any value, as text on one line: what is no text and control characters become escapes."""
+    """A file's name, or any value, as text on one line: control characters and bytes that are not text are escaped."""
     text = str(value)
     if text.isprintable():
         return text

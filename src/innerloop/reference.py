@@ -59,7 +59,7 @@ def load_reference(name: str, what: str) -> Any:
     added = "" not in sys.path
     if added:
         sys.path.insert(0, "")
-    importlib.invalidate_caches()  # the file may be younger than the last look into its folder
+    importlib.invalidate_caches()  # the file may be younger than the last search of its folder
     try:
         value = importlib.import_module(module_name)
     except ModuleNotFoundError as error:

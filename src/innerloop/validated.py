@@ -157,7 +157,7 @@ def _members(kind: Any) -> tuple[Any, ...]:
 
 
 def _described(kind: Any) -> str:
-    """What an annotation asks for, in words."""
+    """What an annotation asks for, as text."""
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Annotated:
         return _described(inner[0])

@@ -171,7 +171,7 @@ def test_table_of_heads(model) -> None:
     slow, seen = slow_weights(model), []
     rows = heads(model, slow, FAMILY, INNER, SETTINGS, report=lambda *a: seen.append(a))
     by = {r.name: r.evaluation.per_episode for r in rows}
-    assert list(by) == ["as trained", "drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
+    assert list(by) == ["as trained", "re-initialised", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
     assert seen == [(i, 5) for i in range(6)]
     none = NIL.inner(INNER)
     own = evaluate(predictor(model, INNER), slow, FAMILY, SETTINGS)
@@ -196,7 +196,7 @@ def test_table_of_heads_of_a_wide_classifier() -> None:
     wide = conv4(7, image_size=16, filters=4, generator=generator_for(0, "wide"))
     slow = slow_weights(wide)
     rows = heads(wide, slow, FAMILY, INNER, SETTINGS)
-    assert [r.name for r in rows] == ["drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
+    assert [r.name for r in rows] == ["re-initialised", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
     assert (rows[0].difference.mean, rows[0].difference.ci95) == (0.0, 0.0)
     assert len(heads(wide, slow, FAMILY, INNER, SETTINGS, whole=rows[0].evaluation)) == 5
 
@@ -335,4 +335,4 @@ def test_a_head_that_diverges_is_left_out(model, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(module, "evaluate", diverging)
     rows = heads(model, slow_weights(model), FAMILY, INNER, SETTINGS)
-    assert [r.name for r in rows] == ["as trained", "drawn anew", "NIL, cosine", "NIL, Euclidean class means"]
+    assert [r.name for r in rows] == ["as trained", "re-initialised", "NIL, cosine", "NIL, Euclidean class means"]

@@ -116,7 +116,7 @@ def test_a_whole_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert value["method"] in value["leave_one_out"] == dict.fromkeys(("nil", "means", "anil"), 1.0)
     out = " ".join(capsys.readouterr().out.split())
     assert re.search(r"red\W+3\W+4\W", out)
-    assert "right most often where each of the 9 examples is named from the others (nil 100.0" in out
+    assert "best leave-one-out accuracy, where each of the 9 examples is classified (nil 100.0" in out
     assert "12 pictures sorted in" in out
     page = (Path("classified") / "gallery.html").read_text()
     assert page.count("data:image/jpeg") == 12 + 9
@@ -169,7 +169,7 @@ def test_pictures_as_people_have_them(capsys: pytest.CaptureFixture[str]) -> Non
     reasons = {Path(n["file"]).name: n["reason"] for n in value["not_used"]}
     assert reasons.keys() == {"cut.jpg", "text.jpg", "notes.md", "empty.png", "gone.png", "0.png", "1.png", "2.png"}
     assert len(value["not_used"]) == 5 + 9, "the examples are not sorted"
-    assert "no known image format" in reasons["text.jpg"]
+    assert "not a known image format" in reasons["text.jpg"]
     assert "\n" not in "".join(reasons.values())
     out = capsys.readouterr().out
     assert "14 not used:" in out
@@ -287,7 +287,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     Path("words").mkdir()
     Path("words/a.txt").write_text("x")
     support = ["--support", "examples"]
-    fails([*support, "--images", "words"], "no picture to sort: none of 1 files could be used", capsys)
+    fails([*support, "--images", "words"], "no image to sort: none of 1 files could be used", capsys)
     fails([*support, "--images", "gone"], "no picture to sort", capsys)
     assert not Path("classified").exists()
     fails(["--support", "words", "--images", "examples"], "words has no sub-folders", capsys)
@@ -352,7 +352,10 @@ def test_a_classifier_that_is_kept(capsys: pytest.CaptureFixture[str], monkeypat
     assert (Path("again") / "gallery.html").read_text().count("data:image/jpeg") == 12 + 9
     assert cli.run(["classify", "--support", "gone", "--check"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "9 of 9 examples are named right from the others: 100.0 % (Wilson's 95 % interval 70.1 % to 100.0 %)" in out
+    assert (
+        "9 of 9 examples are classified correctly from the others: 100.0 % (Wilson's 95 % interval 70.1 % to 100.0 %)"
+        in out
+    )
     assert "More examples would hardly help" in out
     save(Path("odd/grey.png"), (128, 128, 130))
     assert cli.run(["classify", "--support", "gone", "--unknown", "new", "odd", "--out", "odds"]) == 0
@@ -362,12 +365,12 @@ def test_a_classifier_that_is_kept(capsys: pytest.CaptureFixture[str], monkeypat
     assert "1 of 13 pictures are none of these" in " ".join(capsys.readouterr().out.split())
     fails(["--support", "gone", "--check", "--method", "finetune"], "fine-tune once for each example", capsys)
     Path("model.innerloop").write_bytes(Path("model.innerloop").read_bytes()[:-1])
-    fails(["--model", "model.innerloop", "new"], r"model\.innerloop is no saved classifier: its checksum", capsys)
+    fails(["--model", "model.innerloop", "new"], r"model\.innerloop is not a saved classifier: its checksum", capsys)
     fails(["--model", "modle.innerloop", "new"], r"did you mean 'model\.innerloop'", capsys)
     fails(["new"], "either --support DIR or --model FILE", capsys)
     fails(["--support", "gone", "--model", "model.innerloop", "new"], "either", capsys)
     fails(["--model", "model.innerloop", "--method", "nil", "new"], "--method goes with --support", capsys)
-    fails(["--support", "gone", "--save", "new/red/0.png"], "no saved classifier and is left", capsys)
+    fails(["--support", "gone", "--save", "new/red/0.png"], "not a saved classifier and is left", capsys)
 
 
 @pytest.mark.slow

@@ -51,7 +51,7 @@ def test_a_class_is_a_folder(examples: Path) -> None:
     assert support.images[0].getpixel((0, 0)) == COLOURS["blue"]
     assert {Path(n.name).name: n.reason for n in support.not_used} == {
         "stray.png": "it lies in no class folder",
-        "notes.txt": "its name ends in '.txt', which is no format that is read",
+        "notes.txt": "its name ends in '.txt', a format that is not read",
         "broken.jpg": next(n.reason for n in support.not_used if n.name.endswith("broken.jpg")),
     }
 
@@ -76,7 +76,7 @@ def test_what_lies_too_deep_or_is_no_file_is_named(examples: Path, tmp_path: Pat
     assert reasons["gone.png"] == "it is a link to nothing"
     assert "symbolic links" in reasons["round.png"]
     assert reasons["up"] == "it is a link to a folder, which is not followed"
-    assert reasons["pipe.png"] == "it is no regular file"
+    assert reasons["pipe.png"] == "it is not a regular file"
 
 
 def test_a_name_that_cannot_be_asked_for_is_named(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_each_picture_is_found_once_at_any_depth(examples: Path, tmp_path: Path)
     assert found == [top, deep, bare]
     assert {Path(n.name).name: n.reason for n in not_used} == {
         "own.png": "it is an example itself",
-        "film.txt": "its name ends in '.txt', which is no format that is read",
+        "film.txt": "its name ends in '.txt', a format that is not read",
         "gone": "there is no such file or folder",
     }
 

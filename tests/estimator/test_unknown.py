@@ -86,7 +86,7 @@ def test_a_classifier_grows_without_changing() -> None:
     with pytest.raises(InnerloopError, match="another kind"):
         few.extended(FEATURES[:1], [3])
     own = nn.Sequential(OrderedDict(features=nn.Flatten(), head=nn.Linear(8, 3)))
-    with pytest.raises(InnerloopError, match="fit anew"):
+    with pytest.raises(InnerloopError, match="fit again"):
         FewShotClassifier(own, method="finetune", steps=1).fit(FEATURES.astype(np.float32), LABELS).extended(
             FEATURES[:1], [0]
         )

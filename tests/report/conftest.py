@@ -181,7 +181,7 @@ def made_up_summary() -> dict[str, Any]:
         ],
         "heads": [
             head("as trained", 0.8612, first=True),
-            head("drawn anew", 0.8453),
+            head("re-initialised", 0.8453),
             head("zeros", 0.8487),
             head("NIL, cosine", 0.8556),
             head("NIL, Euclidean class means", 0.8529),

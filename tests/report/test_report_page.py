@@ -133,7 +133,7 @@ def test_every_cell_of_every_table_is_on_the_page(page: Page, summary: dict[str,
         "Over the first 119 test episodes",
         "0.983 ± 0.002",
         "0.443 ± 0.056",
-        "30 data points a neuron at most",
+        "30 data points per neuron at most",
         "61.2 ± 2.2",
         "58.1 ± 2.2",
         "−3.1 ± 0.6",
@@ -148,7 +148,7 @@ def test_every_cell_of_every_table_is_on_the_page(page: Page, summary: dict[str,
         "nothing: no head (NIL)",
         "−0.8 ± 0.2",
         "the paper shows it on mini-ImageNet",
-        "(cannot be said)",
+        "(inconclusive)",
     ],
 )
 def test_the_numbers_are_on_the_page(page: Page, shown: str) -> None:
@@ -241,7 +241,7 @@ def test_a_block_with_too_few_points_for_cca_is_named(study: Path, summary: dict
     rows = {tuple(r[:2]): r[2:] for r in named_tables(summary)["cka"].rows}
     assert rows["MAML", "conv4"] == ["0.961 ± 0.004", "—", "—"]
     assert rows["MAML", "head"] == ["0.412 ± 0.059", "0.443 ± 0.056", "0.455 ± 0.054"]
-    assert "no CCA for conv4, which gives fewer than two data points a neuron" in page.text
+    assert "no CCA for conv4, which gives fewer than two data points per neuron" in page.text
     assert "conv4 gives fewer here" in page.text
     assert (study / "figures" / "similarity.svg").read_text().count("too few") == 1
 

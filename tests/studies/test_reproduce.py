@@ -162,7 +162,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made_images: None, monkeypatc
     monkeypatch.setattr("innerloop.studies.fan_out.train", stopping)
     command = args(tmp_path, "distances", "--seeds", "0")
     assert cli.run(command) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues from there" in capsys.readouterr().err
     assert cli.run([*command, "--threads", "2"]) == 0
     (run,) = (tmp_path / "runs").iterdir()
     assert read_json(run / "finished.json")["steps"] == 4
@@ -389,7 +389,7 @@ def test_the_line_is_that_of_numpy() -> None:
 
 def test_what_a_table_says_of_each_outcome(made: Path) -> None:
     value = result(made, "table2")
-    for holds, said in ((True, "holds"), (False, "does not hold"), (None, "cannot be said")):
+    for holds, said in ((True, "holds"), (False, "does not hold"), (None, "inconclusive")):
         value["claims"][0]["holds"] = holds
         assert claim_rows(value)[0][3] == said
         assert f"| {said} |" in markdown(value)

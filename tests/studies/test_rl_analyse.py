@@ -141,7 +141,7 @@ def test_interrupted_and_run_again(tmp_path: Path, made: dict[str, Path], monkey
     command = ["reproduce", "table2-rl", "--env", "navigation", "--budget", "smoke", "--seeds", "3"]
     command += ["--out", str(tmp_path)]
     assert cli.run(command) == 130
-    assert "the same command goes on from there" in capsys.readouterr().err
+    assert "the same command continues from there" in capsys.readouterr().err
     cut = RunFolder(tmp_path / "runs" / "navigation-smoke-anil-seed3")
     assert not cut.finished
     assert RunFolder(tmp_path / "runs" / "navigation-smoke-maml-seed3").finished

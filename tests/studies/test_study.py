@@ -33,7 +33,7 @@ from innerloop.training import train as train_run
 from innerloop.training.train import load_run
 from tiny import CONFIG, FLAGS, blobs
 
-ANSWERS = {"feature reuse", "rapid learning", "mixed", "undecided", "cannot be said"}
+ANSWERS = {"feature reuse", "rapid learning", "mixed", "undecided", "inconclusive"}
 EPISODES = 8
 """at test, as FLAGS says"""
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -82,7 +82,7 @@ def test_what_a_study_leaves(done: Path) -> None:
 def test_heads_agree_with_the_methods_of_the_same_name(done: Path) -> None:
     summary = read_json(done / "summary.json")
     rows = {r["name"]: r for r in summary["heads"]}
-    assert list(rows) == ["as trained", "drawn anew", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
+    assert list(rows) == ["as trained", "re-initialised", "zeros", "NIL, cosine", "NIL, Euclidean class means"]
     for head, name in (("as trained", "maml"), ("NIL, cosine", "nil_maml")):
         assert rows[head]["mean"] == pytest.approx(summary["methods"][name]["mean"])
         assert rows[head]["ci95"] == pytest.approx(summary["methods"][name]["ci95"])
@@ -229,7 +229,7 @@ def scores(*values: float) -> Evaluation:
         ((0.79, 0.69), 0.7, 0.3, "feature reuse"),
         ((0.6, 0.5), 0.75, 0.3, "mixed"),
         ((0.6, 0.5), 0.5, 0.3, "rapid learning"),
-        ((0.8, 0.66), 0.7, 0.3, "cannot be said"),
+        ((0.8, 0.66), 0.7, 0.3, "inconclusive"),
         ((0.8, 0.7), 0.75, 0.8, "undecided"),
     ],
 )

@@ -19,7 +19,7 @@ def canonical_correlations(x: Float[Tensor, "n p"], y: Float[Tensor, "n q"]) -> 
     """The canonical correlations of x and y, descending, 0 to 1, in float64: as many as the smaller of their
     ranks (none if one of them is constant).
 
-    Unchanged by invertible linear maps of either. Raises ValueError with fewer than two data points a neuron: any two
+    Unchanged by invertible linear maps of either. Raises ValueError with fewer than two data points per neuron: any two
     representations would look alike.
     """
     _check_points(len(x), max(x.shape[-1], y.shape[-1]))

@@ -75,8 +75,8 @@ def step_work(
     """What `step_costs` times: the meta-gradient of `batch` for maml, fomaml and anil; the query outputs of `episode`
     after `test_steps` inner steps for maml and anil, and NIL's for nil.
 
-    A model trained by first-order MAML adapts at test as MAML does. ANIL runs the body once on the support and once on
-    the query set, whatever the steps; so does NIL.
+    A model trained by first-order MAML adapts at test time as MAML does. ANIL runs the body once on the support and
+    once on the query set, whatever the steps; so does NIL.
     """
     leaves = {n: p.detach().requires_grad_() for n, p in parameters.items()}
     exact = replace(inner, first_order=False)
@@ -121,9 +121,9 @@ def step_costs(
     al. 2020, section 4 and appendix C.5.
 
     `batch` is a meta-batch and `episode` a batch of one test episode, both on the weights' device; `inner` is MAML's
-    inner loop in training, `test_steps` its steps at test. A training step is the meta-gradient; the optimizer's step,
-    the same for all, is left out. ``training.ratio("maml", "anil")`` is a speed-up. Only ratios carry over to other
-    machines. The number of threads is the caller's choice.
+    inner loop in training, `test_steps` its steps at test time. A training step is the meta-gradient; the optimizer's
+    step, the same for all, is left out. ``training.ratio("maml", "anil")`` is a speed-up. Only ratios carry over to
+    other machines. The number of threads is the caller's choice.
     """
     training, inference = step_work(
         model,

@@ -1,4 +1,4 @@
-"""What a trained head is worth: the head as trained, heads drawn anew, no head at all, and permuted class labels."""
+"""What a trained head is worth: the head as trained, re-initialised, removed, and under permuted class labels."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -117,7 +117,7 @@ def fresh_head(
     outputs: int | None = None,
     zero: bool = False,
 ) -> dict[str, Tensor]:
-    """`slow` with the weights of the linear head drawn anew (Xavier, bias 0), or all 0; those of the body are shared.
+    """`slow` with the linear head's weights re-initialised (Xavier, bias 0), or all 0; the body's weights are shared.
 
     `outputs` is the new number of columns (None: as many as before). The model goes with weights of any width, since a
     forward pass takes them from the dictionary; neither it nor `slow` is changed. With zeros all columns are alike, so
@@ -144,7 +144,7 @@ def _linear(model: nn.Sequential) -> str:
     if len(found) != 1 or len(list(head.parameters())) != len(list(found[0][1].parameters())):
         raise InnerloopError(
             f"the head {name!r} is a {type(head).__name__} with {len(found)} linear layers; a head that can be drawn "
-            "anew is one nn.Linear, or a block whose only weights are those of one"
+            "again is one nn.Linear, or a block that has the weights of one and no others"
         )
     return f"{name}.{found[0][0]}".removesuffix(".")
 
@@ -183,12 +183,12 @@ def heads(
     whole: Evaluation | None = None,
     report: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> list[HeadRow]:
-    """The model with its head as trained, with heads drawn anew and of zeros (all adapted by `inner`), and NIL's two
-    heads, which need no inner loop: cosine attention and distance to class means. The same episodes each time.
+    """The model with its head as trained, re-initialised and zero (all adapted by `inner`), and NIL's two heads,
+    which need no inner loop: cosine attention and distance to class means. The same episodes each time.
 
     `whole` is the evaluation of the trained head on the same settings, if it is at hand already; it is then the first
     row. Else a head with another number of columns than the tasks have classes (a classifier of all training classes)
-    is left out, and the differences are against the head drawn anew. So is any other row but the first in which the
+    is left out, and the differences are against the re-initialised head. So is any other row but the first in which the
     adapted weights diverge.
     """
     none = replace(inner, blocks="none")
@@ -196,7 +196,7 @@ def heads(
     jobs = [
         ("as trained", slow, inner, "model"),
         (
-            "drawn anew",
+            "re-initialised",
             fresh_head(model, slow, generator_for(settings.seed, "fresh head"), outputs=way),
             inner,
             "model",

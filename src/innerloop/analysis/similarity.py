@@ -18,7 +18,7 @@ from innerloop.methods.gradient import StatisticsOf, last_weights, learned, own_
 from innerloop.validated import checked
 
 Measure = Callable[[Tensor, Tensor], float]
-"""(x [points, neurons], y [points, neurons]) -> similarity, NaN where there is nothing to compare"""
+"""(x [points, neurons], y [points, neurons]) -> similarity, NaN if there is nothing to compare"""
 Model = tuple[nn.Sequential, Weights] | tuple[nn.Sequential, Weights, InnerLoop | None]
 """a model, its slow weights, and how it is adapted to each episode (not at all without an inner loop)"""
 LINEAR_CKA: Mapping[str, Measure] = {"cka": linear_cka}
@@ -37,7 +37,7 @@ def block_outputs(
     x: Float[Tensor, "tasks n *shape"],
     statistics: Statistics | None = None,
 ) -> dict[str, Tensor]:
-    """The output of each block, [tasks, n, …], by block name; batch statistics are those of x, or these."""
+    """The output of each block, [tasks, n, …], by block name; batch statistics come from x, or are given."""
     out: dict[str, Tensor] = {}
     for name, block in blocks_of(model).items():
         one = nn.Sequential()
@@ -63,7 +63,7 @@ def similarity(
     """Each block's output on the query set, before against after adaptation: measure -> block -> mean and ci95 over
     episodes.
 
-    Batch statistics are those of the query set, before and after, or with `statistics` "support" those of the support
+    Batch statistics come from the query set, before and after, or with `statistics` "support" those of the support
     set. A convolution's pixels are data points and its channels neurons, as in the CCA of Raghu et al. 2020 (figure 2);
     `points` is the most data points of an episode that are compared, evenly spaced over images and pixels and the same
     in both (a kernel on all pixels would need their number squared). There is one adaptation an episode for all
@@ -96,7 +96,7 @@ def between(
     """Two models' outputs for the same query sets, for each block that both have: measure -> block -> mean and ci95.
 
     A model is (model, weights) as it is, or (model, weights, inner loop), adapted to each episode. The other arguments
-    are those of `similarity`. Raises ValueError where the models have no block name in common, or a block's outputs are
+    are as in `similarity`. Raises ValueError where the models have no block name in common, or a block's outputs are
     of different spatial size.
     """
     checked(StatisticsOf, statistics, "statistics")

@@ -26,7 +26,7 @@ HELP = Help(
 
 
 INSTEAD = {
-    "rl": "look into it with 'innerloop rl analyse {run}'",
+    "rl": "analyse it with 'innerloop rl analyse {run}'",
     "dagan": "see what it makes with 'innerloop dagan --samples-only --out {run}'",
 }
 """for runs of other commands"""

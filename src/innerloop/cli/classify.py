@@ -1,4 +1,4 @@
-"""`innerloop classify`: sort pictures by a few examples of each class."""
+"""`innerloop classify`: sort images by a few examples per class."""
 
 import datetime
 import shlex
@@ -110,7 +110,7 @@ class Row:
 
     name: str
     guesses: tuple[tuple[str, float], ...]
-    """every class with its probability, the likeliest first"""
+    """every class with its probability, the most likely first"""
     nearest: int
     """which example is nearest"""
     known: bool = True
@@ -143,14 +143,14 @@ def _check(asked: ClassifyArgs) -> None:
     if asked.threads < 0:
         raise InnerloopError(f"--threads must be 0 or more, got {asked.threads}")
     if (asked.support is None) == (asked.model is None):
-        raise InnerloopError("by which examples? Give either --support DIR or --model FILE")
+        raise InnerloopError("classify by which examples? Give either --support DIR or --model FILE")
     if asked.check and asked.method == "finetune":
         raise InnerloopError("--check would fine-tune once for each example, for hours; check another --method")
     if asked.model and (asked.run or asked.save or asked.check or asked.method != "auto"):
         given = "--run" if asked.run else "--save" if asked.save else "--check" if asked.check else "--method"
         raise InnerloopError(f"{given} goes with --support DIR: a saved classifier stays as it is")
     if not asked.all_images and not asked.save and not asked.check:
-        raise InnerloopError("which pictures are to be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
+        raise InnerloopError("which images should be sorted? Give files or folders: --images FILE_OR_FOLDER ...")
     options.check_out(asked.out)
     if asked.save:
         _check_save(asked.save)
@@ -168,7 +168,7 @@ def _check_save(path: Path) -> None:
         try:
             read_saved(path)
         except InnerloopError:
-            raise RunError(f"{path} is no saved classifier and is left as it is; give another --save") from None
+            raise RunError(f"{path} is not a saved classifier and is left as it is; give another --save") from None
 
 
 def _ours(out: Path) -> bool:
@@ -221,7 +221,7 @@ def _sort(asked: ClassifyArgs, began: float) -> int:
         for line in _left_out(not_used):
             show.console.print(line)
         what = f"none of {len(not_used)} files could be used" if not_used else "the folders hold no file"
-        raise RunError(f"there was no picture to sort: {what}")
+        raise RunError(f"there was no image to sort: {what}")
     marked = least_certain([r.guesses[0][1] for r in rows], asked.mark)
     rows = [replace(r, marked=i in marked or not r.known) for i, r in enumerate(rows)]
     summary = _summary(asked, support, choice, rows, not_used, time.perf_counter() - began)
@@ -250,7 +250,7 @@ def _learn(asked: ClassifyArgs) -> "tuple[FewShotClassifier, Support, Choice]":
         setting = {name: value for name, value in _setting(asked).items() if name != "model"}
         classifier = FewShotClassifier.load(options.found(asked.model), **setting)
         if asked.unknown and classifier.unknown is None:
-            raise InnerloopError(f"{asked.model} was saved without --unknown; save it anew with that option")
+            raise InnerloopError(f"{asked.model} was saved without --unknown; save it again with that option")
         return classifier, saved_support(classifier), Choice(classifier.method, f"that of {shown(asked.model)}", {})
     assert asked.support is not None
     support = read_support(asked.support)
@@ -278,7 +278,7 @@ def _look_over(asked: ClassifyArgs, support: "Support", choice: Choice) -> "Chec
 
 def _print_check(found: "Check") -> None:
     low, high = (in_percent(v) for v in found.right.wilson95)
-    of = f"{found.right.count} of {found.right.n} examples are named right from the others"
+    of = f"{found.right.count} of {found.right.n} examples are classified correctly from the others"
     show.console.print(f"{of}: {in_percent(found.right.value)} (Wilson's 95 % interval {low} to {high})")
     if len(found.methods) > 1:
         show.console.print("each by the method that is right most often on the other examples")
@@ -286,7 +286,7 @@ def _print_check(found: "Check") -> None:
         pairs = [(a, b, str(n)) for a, b, n in found.confused[:SHOWN]]
         show.table("what is confused", ("class", "taken for", "examples"), pairs)
     curve = [(str(shot), in_percent(share)) for shot, share in found.curve]
-    show.table("with fewer examples", ("examples a class", "named right"), curve)
+    show.table("with fewer examples", ("examples per class", "accuracy"), curve)
     gained = ""
     if found.gain:
         mean, low, high = (f"{100 * v:+.1f}" for v in found.gain)
@@ -338,7 +338,7 @@ def _choose(method: str, support: "Support", setting: dict[str, Any]) -> Choice:
     said = ", ".join(f"{m} {in_percent(s)}" for m, s in shares.items())
     many = len(support.labels)
     asked = f"each of the {many} examples is" if many <= MOST else f"{MOST} of the {many} examples are each"
-    why = f"right most often where {asked} named from the others ({said})"
+    why = f"best leave-one-out accuracy, where {asked} classified ({said})"
     if list(shares.values()).count(shares[name]) > 1:
         why += "; among equals the first"
     return Choice(name, why, shares)
@@ -390,7 +390,7 @@ def _summary(
 
 
 def _csv(support: "Support", rows: Sequence[Row], top: int) -> str:
-    """One line a picture."""
+    """One line per picture."""
     top = min(top, len(support.classes))
     more = [name for i in range(2, top + 1) for name in (f"guess_{i}", f"probability_{i}")]
     lines: list[list[Cell]] = [
@@ -449,8 +449,8 @@ def _print(
         mean = sum(r.guesses[0][1] for r in own) / len(own) if own else None
         table.append((name, str(examples), str(len(own)), in_percent(mean), str(sum(r.marked for r in own))))
     show.table(
-        "what the pictures are taken to be",
-        ("class", "examples", "pictures", "mean probability", "look again"),
+        "predicted classes",
+        ("class", "examples", "pictures", "mean probability", "uncertain"),
         table,
     )
     show.console.print(f"method {choice.method}: {choice.why}")
@@ -458,7 +458,7 @@ def _print(
     again = sorted((r for r in rows if few or r.marked), key=lambda r: r.guesses[0][1])
     if again:
         show.table(
-            "all pictures, the least certain first" if few else "look again: the least certain",
+            "all pictures, the least certain first" if few else "the least certain",
             ("file", "guess", "probability", "second guess", "probability"),
             [
                 (

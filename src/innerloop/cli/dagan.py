@@ -1,4 +1,4 @@
-"""`innerloop dagan`: train a generator of more images of a class, and look at what it makes of unseen ones."""
+"""`innerloop dagan`: train a generator of more images of a class, and look at draw samples of unseen ones."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace

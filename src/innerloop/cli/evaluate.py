@@ -124,7 +124,7 @@ def evaluate_run(
     device: str | None = None,
     ranks: Ranks = ALONE,
 ) -> dict[str, Any]:
-    """Evaluate a run folder, add the result to its eval.json, and return that entry; `ranks` share out the episodes."""
+    """Evaluate a run folder, add the result to its eval.json, and return that entry; `ranks` split the episodes."""
     folder = of_images(path, INSTEAD)
     _ = folder.evaluations  # fails before the work
     config = folder.config_as(Config.from_json)

@@ -26,7 +26,7 @@ def preset_list(presets: Iterable[Any]) -> str:
 
 
 def about_minutes(minutes: int | None) -> str:
-    """A duration in words; nothing where it was not measured."""
+    """A duration as text; nothing where it was not measured."""
     if minutes is None:
         return ""
     return f"about {minutes} min" if minutes < 120 else f"about {minutes / 60:.3g} h"
@@ -135,7 +135,7 @@ def action_of(command: str, args: Sequence[str], text: Help, known: Iterable[str
 
 
 def check_run(path: Path) -> None:
-    """Raises RunError for what is no run folder, and names what may have been meant."""
+    """Raises RunError for a path that is not a run folder, and names what may have been meant."""
     if RunFolder(path).exists:
         return
     if not path.exists():
@@ -153,8 +153,7 @@ def check_run(path: Path) -> None:
 def check_out(out: Path, *, resume: bool = False) -> None:
     """Raises RunError where no folder `out` can be made or written to.
 
-    With `resume`, says so where there is nothing to go on with: a new run starts there, in case of a mistyped name
-    beside the one that was meant.
+    With `resume`, prints a line if there is nothing to continue: a new run starts there, and the name may be mistyped.
     """
     held = next(p for p in (out, *out.absolute().parents) if os.path.lexists(p))
     if not held.is_dir():

@@ -204,7 +204,7 @@ def run_train(args: Sequence[str]) -> int:
 
 
 def detail(p: Progress) -> str:
-    """Returns in words."""
+    """Returns as text."""
     val = "" if p.validation is None else f"  val {p.validation:.1f}"
     return f"return {p.numbers['return_before']:.1f} → {p.numbers['return_after']:.1f}{val}"
 
@@ -217,7 +217,7 @@ def run_evaluate(args: Sequence[str]) -> int:
 
 
 def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
-    """Test a run folder, add the result to its eval.json, and return that entry; `ranks` share out the tasks."""
+    """Test a run folder, add the result to its eval.json, and return that entry; `ranks` split the tasks."""
     folder = RunFolder(asked.run)
     _ = folder.evaluations  # fails before the work
     config, policy, slow, env, step = load(asked)
@@ -346,6 +346,6 @@ def print_returns(path: Path, row: dict[str, Any]) -> None:
         f"{how} on new tasks of {row['env']} ({row['checkpoint']} checkpoint, meta-iteration {row['step']})",
         ("inner steps", "return ± ci95"),
         [(str(i), f"{e['mean']:.2f} ± {e['ci95']:.2f}") for i, e in enumerate(row["steps"])],
-        f"{row['tasks']} tasks, {row['settings']['rollouts']} trajectories a task and step, seed "
+        f"{row['tasks']} tasks, {row['settings']['rollouts']} trajectories per task and step, seed "
         f"{row['settings']['seed']}; in {path / 'eval.json'}",
     )

@@ -1,4 +1,4 @@
-"""Progress and tables in the terminal; plain lines where there is none."""
+"""Progress and tables in the terminal; plain lines if there is none."""
 
 import sys
 import time

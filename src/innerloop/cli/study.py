@@ -86,7 +86,7 @@ def run(args: Sequence[str]) -> int:
                 jobs=asked.jobs,
                 report=report,
             )
-        except Interrupted as stopped:  # it names the run inside; what goes on is the study
+        except Interrupted as stopped:  # it names one run; --resume continues the study
             raise Interrupted(out, stopped.step) from None
     return finish(out)
 

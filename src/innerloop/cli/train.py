@@ -123,7 +123,7 @@ def estimated_seconds(config: Config, data_dir: Path | None, ranks: Ranks) -> fl
 
 
 def detail(p: Progress, config: Config) -> str:
-    """Loss and score of a step in words."""
+    """Loss and score of a step as text."""
     loss, score = p.numbers["loss"], p.numbers["score"]
     if config.regression:
         return f"mse {loss:.3f}" + ("" if p.validation is None else f"  val {p.validation:.3f}")

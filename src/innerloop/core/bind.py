@@ -54,7 +54,7 @@ class Bound:
         self.module = self._module(module, "")
 
     def check_buffers(self) -> None:
-        """Raise if the forward pass wrote to a buffer: what it learnt there would be lost."""
+        """Raise if the forward pass wrote to a buffer: what it learned there would be lost."""
         for name, buffer, version in self._buffers:
             if buffer._version != version:
                 raise InnerloopError(

@@ -19,7 +19,7 @@ class Episodes:
     """A batch of tasks; every tensor has a leading task axis.
 
     For images, the examples of class 0 come first, then those of class 1, and so on; which class is called 0
-    is drawn anew in every episode. For regression, `*_y` is a float tensor of targets.
+    is drawn again in every episode. For regression, `*_y` is a float tensor of targets.
     """
 
     support_x: Float[Tensor, "tasks support *shape"]
@@ -226,7 +226,7 @@ class ClassImages:
 class ImageTasks(Validated):
     """N-way K-shot classification tasks over the classes of `data`.
 
-    Exactly `shot` support and `query` query images a class, drawn without replacement and without overlap; the whole
+    Exactly `shot` support and `query` query images per class, drawn without replacement and without overlap; the whole
     batch is drawn at once, on the device of the data.
     """
 
@@ -244,7 +244,7 @@ class ImageTasks(Validated):
         if self.shot + self.query > fewest:
             poorest = self.data.class_names[int(self.data.count.argmin())]
             raise InnerloopError(
-                f"shot {self.shot} + query {self.query} = {self.shot + self.query} images a class, but class "
+                f"shot {self.shot} + query {self.query} = {self.shot + self.query} images per class, but class "
                 f"{poorest!r} of {self.data.name} has {fewest}; lower shot or query"
             )
 

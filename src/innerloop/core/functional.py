@@ -103,7 +103,7 @@ _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_
 def stands_for_forward(module: nn.Module, method: str) -> bool:
     """Whether `module` has a `method` that tells what its `forward` computes.
 
-    Not where a subclass has a `forward` of its own and leaves the method as it was, nor where there are hooks.
+    Not where a subclass has a `forward` of its own and leaves the method as it was, nor if there are hooks.
     """
     maker = next(c for c in type(module).__mro__ if {"forward", "__call__", method} & set(vars(c)))
     return method in vars(maker) and not ("forward" in vars(module) or any(getattr(module, h) for h in _HOOKS))
@@ -126,7 +126,7 @@ def linear_of_tasks(
 
 
 def as_images_lie(weight: Tensor) -> Tensor:
-    """A convolution's kernels on a CPU in the memory layout of its images, or each call would convert them anew."""
+    """A convolution's kernels on a CPU in the memory layout of its images, or each call would convert them again."""
     kernels = weight.ndim == 4 and weight.device.type == "cpu"
     return weight.contiguous(memory_format=torch.channels_last) if kernels else weight
 

@@ -31,7 +31,7 @@ from innerloop.validated import Natural, NonNegative, Validated
 
 @dataclass(frozen=True)
 class InnerLoop(Validated, at="inner"):
-    """How a task is learnt."""
+    """How a task is learned."""
 
     blocks: Blocks = "all"
     """which blocks adapt: 'all', 'head', 'body', 'none', or block names"""
@@ -85,8 +85,8 @@ def adapt(
 
     `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a
     tensor of
-    the parameter's shape (Meta-SGD), or a block's name with a number or one number a step (the last serves any further
-    steps; MAML++). Rates of what does not adapt are not used, so that the freezing test can leave blocks out.
+    the parameter's shape (Meta-SGD), or a block's name with a number or one number per step (the last serves any
+    further steps; MAML++). Rates of what does not adapt are not used, so that the freezing test can leave blocks out.
 
     `start` are weights [tasks, *shape] that the inner loop starts from instead of the slow ones (a head made of class
     means: ProtoMAML); their shape may be another than the model's own (a head of another way). `step_weights` are slow
@@ -133,9 +133,11 @@ def adapt_path(
     _check_rates(slow, rates)
     _check_start(slow, start, names, tasks, steps=inner.steps)
     if unknown := [n for n in step_weights or {} if n not in slow]:
-        raise InnerloopError(f"step_weights name {unknown[0]!r}, which is no parameter{did_you_mean(unknown[0], slow)}")
+        raise InnerloopError(
+            f"step_weights name {unknown[0]!r}, which is not a parameter{did_you_mean(unknown[0], slow)}"
+        )
     if shared := [n for n in step_weights or {} if n in names]:
-        raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value a step as well")
+        raise InnerloopError(f"{shared[0]!r} adapts, so it cannot have one slow value per step as well")
     begin = {n: slow[n].unsqueeze(0).expand(tasks, *slow[n].shape) for n in names} | dict(start or {})
     fast = begin if track else {n: w.detach() for n, w in begin.items()}
     anchor = fast
@@ -369,7 +371,7 @@ def _check_support(slow: Weights, names: tuple[str, ...], x: Tensor, y: Tensor) 
 def _check_start(slow: Weights, start: Weights | None, names: tuple[str, ...], tasks: int, *, steps: int) -> None:
     for name, w in (start or {}).items():
         if name not in slow:
-            raise InnerloopError(f"start names {name!r}, which is no parameter; there are {', '.join(slow)}")
+            raise InnerloopError(f"start names {name!r}, which is not a parameter; there are {', '.join(slow)}")
         if steps and name not in names:
             raise InnerloopError(
                 f"start names {name!r}, which does not adapt; there adapt {', '.join(names) or 'none'}"
@@ -400,4 +402,6 @@ def _check_rates(slow: Weights, rates: Mapping[str, Tensor] | None) -> None:
                 f"blocks: {', '.join(dict.fromkeys(block_of(n) for n in slow))}"
             )
         elif rate.ndim > 1 or not rate.numel():
-            raise InnerloopError(f"learned rate {key!r} must be a number or one number a step, got {tuple(rate.shape)}")
+            raise InnerloopError(
+                f"learned rate {key!r} must be a number or one number per step, got {tuple(rate.shape)}"
+            )

@@ -33,9 +33,9 @@ from innerloop.core.losses import Loss, check_labels, cross_entropy, mean_square
 class LinearHead(Protocol):
     """A head that is F.linear(linear_features(x), weight, bias), and has no further parameters (the bias may be None).
 
-    One whose bias is not one number a class goes the general way.
+    One whose bias is not one number per class goes the general way.
 
-    A subclass with a `forward` of its own has to define `linear_features` anew: without, it is no such head.
+    A subclass with a `forward` of its own has to define `linear_features` again: without, it is not such a head.
     """
 
     def linear_features(self, x: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def _reader(head: nn.Module) -> Callable[[Tensor], Tensor] | None:
 def _split(
     rates: Weights, block: str, start: Weights, steps: int, lr: float
 ) -> tuple[float | Tensor, float | Tensor, Tensor | None] | None:
-    """The rates of weight and bias, each one number or one a parameter, and what multiplies both: one number a step.
+    """The rates of weight and bias, each one number or one a parameter, and what multiplies both: one number per step.
 
     None where the two do not change from step to step alike.
     """

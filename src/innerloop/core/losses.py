@@ -1,4 +1,4 @@
-"""Losses and scores with a leading task axis: one number a task, the mean over that task's examples."""
+"""Losses and scores with a leading task axis: one number per task, the mean over that task's examples."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def per_task(loss: Loss, prediction: Tensor, target: Tensor, *, differentiable: bool = False) -> Tensor:
-    """`loss` of each task, after a check that it is one number a task.
+    """`loss` of each task, after a check that it is one number per task.
 
     A mean over the tasks would make the inner step depend on how many tasks are computed at once.
     """

@@ -62,7 +62,7 @@ class MetaGradient:
     loss: float
     """L_meta, reduced over the tasks as asked"""
     score: Float[Tensor, " tasks"]
-    """one number a task on its query set: accuracy, or the loss where there is no accuracy"""
+    """one number per task on its query set: accuracy, or the loss if there is no accuracy"""
     gradient: dict[str, Tensor]
     """∇L_meta with respect to each meta-parameter, in its shape"""
 
@@ -170,7 +170,7 @@ def outer_step(
     """Clip the meta-gradient, set this step's rate, and let the optimizer step. Returns the norm before clipping.
 
     The schedule of `outer` multiplies the rate that each parameter group began with; with the constant schedule rates
-    are left alone, so that a scheduler of `torch.optim.lr_scheduler` may set them. One group must have begun with
+    are left alone, so that a scheduler of `torch.optim.lr_scheduler` may set them. One group must have started at
     `outer.lr`, else the two would contradict one another.
     """
     _check_gradient(gradient, parameters)
@@ -195,7 +195,7 @@ def _check_gradient(gradient: Mapping[str, Tensor], parameters: Mapping[str, Ten
         raise InnerloopError("there is no gradient of any parameter")
     for name, g in gradient.items():
         if name not in parameters:
-            raise InnerloopError(f"a gradient names {name!r}, which is no parameter{did_you_mean(name, parameters)}")
+            raise InnerloopError(f"a gradient names {name!r}, which is not a parameter{did_you_mean(name, parameters)}")
         if getattr(g, "shape", None) != parameters[name].shape:
             got = tuple(g.shape) if isinstance(g, Tensor) else type(g).__name__
             raise InnerloopError(
@@ -205,15 +205,15 @@ def _check_gradient(gradient: Mapping[str, Tensor], parameters: Mapping[str, Ten
 
 def _set_rates(optimizer: torch.optim.Optimizer, outer: OuterLoop, step: int) -> None:
     groups = optimizer.param_groups
-    begun = [float(g.setdefault("initial_lr", g["lr"])) for g in groups]
-    if outer.lr not in begun:
+    initial = [float(g.setdefault("initial_lr", g["lr"])) for g in groups]
+    if outer.lr not in initial:
         raise InnerloopError(
-            f"the optimizer's lr is {', '.join(f'{b:g}' for b in begun)}, OuterLoop's is {outer.lr:g}; make them equal"
+            f"the optimizer's lr is {', '.join(f'{r:g}' for r in initial)}, OuterLoop's {outer.lr:g}; make them equal"
         )
     if outer.schedule == "constant":
         return
     now = outer_lr(outer, step)
-    for group, lr in zip(groups, begun, strict=True):
+    for group, lr in zip(groups, initial, strict=True):
         if group["lr"] != group.get("scheduled_lr", lr):
             raise InnerloopError(
                 f"something else has set the optimizer's rate to {group['lr']:g}; use one schedule: OuterLoop's "

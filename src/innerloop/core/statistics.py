@@ -24,7 +24,7 @@ class Estimate:
 
 
 def over_episodes(values: Float[Tensor, " episodes"]) -> Estimate:
-    """Mean and ci95 of one number an episode, of one trained model (normal approximation)."""
+    """Mean and ci95 of one number per episode, of one trained model (normal approximation)."""
     n = values.numel()
     if values.ndim != 1 or n < 2:
         raise InnerloopError(

@@ -53,7 +53,7 @@ class Archive:
 
 @contextmanager
 def open_archive(root: Path) -> Iterator[Archive]:
-    """Open a folder or a zip archive for reading; raises DataCorrupt for a file that is no whole archive."""
+    """Open a folder or a zip archive for reading; raises DataCorrupt for an incomplete archive."""
     if root.is_dir():
         yield Archive(root, tuple(name for name, _ in _files(root)))
         return

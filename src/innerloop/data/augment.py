@@ -1,4 +1,4 @@
-"""Episodes whose support sets hold generated or distorted images beside the real ones (data augmentation at test)."""
+"""Episodes whose support sets hold generated or distorted images beside the real ones: augmentation at test time."""
 
 from dataclasses import dataclass
 
@@ -31,7 +31,7 @@ class AugmentedSupport:
 
     @property
     def query(self) -> int:
-        """Query images a class, of families that have such a number."""
+        """Query images per class, of families that have such a number."""
         return self.tasks.query  # pyright: ignore[reportAttributeAccessIssue]
 
     def sample(self, tasks: int, generator: torch.Generator) -> Episodes:

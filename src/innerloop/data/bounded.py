@@ -45,7 +45,7 @@ def read(file: Readable, size: int, most: int, name: str) -> bytes:
         raise DataCorrupt(f"{name} holds {size:,} bytes; such a file has at most {most:,}")
     content = file.read(size + 1)
     if len(content) > size:
-        raise DataCorrupt(f"{name} holds more than the {size:,} bytes that it is said to hold")
+        raise DataCorrupt(f"{name} holds more than the {size:,} bytes that its header declares")
     return content
 
 

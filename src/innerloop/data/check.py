@@ -42,7 +42,7 @@ class Check:
 
 
 def check(data: Dataset, data_dir: Path | str | None = None, progress: Progress = silent) -> Check:
-    """Check a data set under the data folder: what is wrong with it stands in the result."""
+    """Check a data set under the data folder: the result says what is wrong."""
     root = data_root(data_dir)
     try:
         paths = data.locate(data, root)

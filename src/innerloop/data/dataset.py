@@ -107,7 +107,7 @@ class Dataset:
     images: int | None = None
     """how many there are, if that is known before they are read"""
     scheme: str = ""
-    """the name of the published split, where there are several"""
+    """the name of the published split, if there are several"""
     schemes: tuple["Dataset", ...] = ()
     """the same images in other published splits"""
     rotations: bool = False
@@ -124,11 +124,11 @@ class Dataset:
     locate: Callable[["Dataset", Path], list[Path]] = each_file
     """the data folder -> the files or folders to read; raises DataMissing"""
     cache: str = ""
-    """the file of the cache folder that keeps the images; "": they are read anew each time"""
+    """the file of the cache folder that keeps the images; "": they are read again each time"""
     version: str = "1"
-    """says how the images are prepared; a cache file of another version is built anew"""
+    """says how the images are prepared; a cache file of another version is rebuilt"""
     stamp: Callable[[Sequence[Path]], str] = stamp_of_files
-    """changes with what the images are read from; a cache file of another stamp is built anew"""
+    """changes with what the images are read from; a cache file of another stamp is rebuilt"""
     sized: Callable[[int], "Dataset"] | None = None
     """pixels a side -> the same data set in another size, where its files hold larger images"""
 

@@ -11,7 +11,7 @@ from innerloop.data.progress import Progress, silent
 from innerloop.errors import brief, shown
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".jp2")
-"""files with another ending are no images and are passed over"""
+"""files with another ending are not images and are skipped"""
 
 
 def decode(

@@ -25,9 +25,9 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True)
 class Affine:
-    """The ranges of a random affine map; the defaults are those of Koch, Zemel & Salakhutdinov 2015, section 3.3.
+    """The ranges of a random affine map; the defaults are from Koch, Zemel & Salakhutdinov 2015, section 3.3.
 
-    Each of the four parts is drawn anew, uniformly, with probability `chance`, and is absent otherwise.
+    Each of the four parts is drawn for each image, uniformly, with probability `chance`, and is absent otherwise.
     """
 
     degrees: float = 10.0

@@ -107,7 +107,7 @@ def _receive(
     progress: Progress,
     timeout: float,
 ) -> None:
-    """Get the bytes that `part` lacks (all of them, if the server has another version or cannot go on)."""
+    """Get the bytes that `part` lacks (all of them, if the server has another version or cannot continue)."""
     url = str(wanted.url)
     headers = {"User-Agent": "innerloop", "Accept-Encoding": "identity"}
     if begun and have:
@@ -154,7 +154,7 @@ def _receive(
                         rest = rest[file.write(rest) :]
                 have += len(block)
                 if have > most:
-                    file.truncate(0)  # nothing to go on from
+                    file.truncate(0)  # nothing to continue from
                     note.unlink()
                     raise _too_large(wanted, f"did not end after {most:,} bytes")
             with _disk(part):
@@ -174,7 +174,7 @@ def _lost(url: str, have: int, total: int | None, cause: Exception | None) -> Fe
     of = f" of {total:,}" if total else ""
     return FetchError(
         f"the connection to {url} was lost after {have:,}{of} bytes{reason}; they "
-        " are kept, run the same command again to go on"
+        " are kept, run the same command again to continue"
     )
 
 
@@ -203,7 +203,7 @@ class _disk:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
             what = "the disk is full" if full else f"cannot write ({error.strerror or error})"
             raise FetchError(
-                f"{what} at {self.path}; what has come is kept, run the same command again to go on"
+                f"{what} at {self.path}; what has come is kept, run the same command again to continue"
             ) from error
 
 

@@ -34,15 +34,15 @@ class Folder(Validated, at="folder"):
     split_dir: str = ""
     """where train.txt, val.txt and test.txt (class names) lie; empty: in ROOT, if there"""
     split_seed: int = 0
-    """without such lists: the seed by which the classes are shared out 64/16/20"""
+    """without such lists: the seed by which the classes are split 64/16/20"""
 
     def dataset(self) -> Dataset:
         """The classes of `root`, named after its sub-folders, in the order of their names.
 
         Loading it raises DataMissing if there is no such folder, DataCorrupt for an image that cannot be read,
         InnerloopError for a split that does not fit the classes. Grey, RGBA, palette, 16-bit and EXIF-rotated images
-        are converted (see `picture`); files that do not end like an image are passed over. Classes that no list names
-        are in no split. Bytes of a class's name that are no text, and control characters, become escapes such as
+        are converted (see `picture`); files that do not end like an image are skipped. Classes that no list names
+        are in no split. Bytes of a class's name that are not text, and control characters, become escapes such as
         \\udce9, in lists of names too.
         """
         if not self.root:
@@ -53,7 +53,7 @@ class Folder(Validated, at="folder"):
 
         def locate(_data: Dataset, _root: Path) -> list[Path]:
             if not root.exists():
-                raise DataMissing(f"folder: there is no {root}; it should hold one sub-folder of images a class")
+                raise DataMissing(f"folder: there is no {root}; it should hold one sub-folder of images per class")
             return [root]
 
         def read(paths: Sequence[Path], progress: Progress) -> ClassImages:

@@ -129,7 +129,7 @@ def font_path(face: str) -> Path:
 def candidate_letters(codes: Iterable[int]) -> list[Letter]:
     """The letters of `SCRIPTS` among the code points `codes`, in the order of `SCRIPTS`, then by code point.
 
-    Only characters that Unicode calls letters (Lu, Ll, Lo) and that are no composition of others (é is e with
+    Only characters that Unicode calls letters (Lu, Ll, Lo) and that are not composed of others (é is e with
     an accent); "… WITH STROKE" and its like are out too: a mark on a letter makes no new class.
     """
     letters = []

@@ -49,7 +49,7 @@ def opened(file: Path | io.BytesIO, mode: str, draft: int | None = None, most: i
     except Image.UnidentifiedImageError:
         if "HEIF" not in formats() and _start(file)[4:12] in _HEIC:
             raise InnerloopError("it is a HEIC photo: pip install 'innerloop[heic]', or save it as JPEG") from None
-        raise InnerloopError("it is no known image format") from None
+        raise InnerloopError("it is not a known image format") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InnerloopError(f"it has more than the {PIXELS:,} pixels that are read; make it smaller") from None
     except Exception as e:  # Pillow's decoders raise many kinds: OSError, SyntaxError, ValueError, struct.error

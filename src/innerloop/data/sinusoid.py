@@ -14,7 +14,7 @@ from innerloop.errors import InnerloopError
 class Sinusoid:
     """Tasks with amplitude a ~ U[0.1, 5], phase φ ~ U[0, π] and inputs x ~ U[−5, 5]; no noise.
 
-    The sign of the phase is that of the paper's code (the paper's text does not give it).
+    The sign of the phase is as in the paper's code (the paper's text does not give it).
     """
 
     shot: int = 10

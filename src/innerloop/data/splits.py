@@ -44,7 +44,7 @@ def shared_out(
 ) -> Callable[[Sequence[str]], dict[str, list[str]]]:
     """Share classes out at random, by `seed` alone; each share above 0 gets at least one class.
 
-    `fractions` are those of train, val and test, and sum to 1. Raises InnerloopError.
+    `fractions` are for train, val and test, and sum to 1. Raises InnerloopError.
     """
     if min(fractions) < 0 or not abs(sum(fractions) - 1) < 1e-6:
         raise InnerloopError(f"fractions must be three shares that sum to 1, got {fractions}")

@@ -25,7 +25,7 @@ def cached(path: Path, version: str, fingerprint: str | None, build: Callable[[]
     """The classes kept in `path`, or else those of `build()`, which are then kept there.
 
     A file that is corrupt, of another `version` (how the images are prepared), or made from other source
-    files than `fingerprint` names is built anew, with a warning in the log "innerloop.data". With
+    files than `fingerprint` names is rebuilt, with a warning in the log "innerloop.data". With
     fingerprint None (the source is not at hand) any whole file of this version is taken. A cache folder
     that cannot be written to costs a warning, not the data.
     """
@@ -33,7 +33,7 @@ def cached(path: Path, version: str, fingerprint: str | None, build: Callable[[]
         try:
             return read(path, version, fingerprint)
         except StaleCache as e:
-            _log.warning("%s; it is built anew", e)
+            _log.warning("%s; it is rebuilt", e)
     data = build()
     try:
         write(path, data, version, fingerprint or "")
@@ -74,7 +74,7 @@ def read(path: Path, version: str, fingerprint: str | None) -> ClassImages:
     if meta.pop("sha256", None) != _digest(meta, tensors):
         raise StaleCache(f"the cache file {path} is corrupt (its checksum does not hold)")
     if fingerprint is not None and meta["fingerprint"] != fingerprint:
-        raise StaleCache(f"the cache file {path} was made from other files than are there now")
+        raise StaleCache(f"the cache file {path} was made from files that have changed since")
     count = tensors["count"]
     names = tuple(json.loads(meta["class_names"]))
     return ClassImages(meta["name"], tensors["images"], count.cumsum(0) - count, count, torch.zeros_like(count), names)

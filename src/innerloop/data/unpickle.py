@@ -1,9 +1,9 @@
 """Pickles of arrays from strangers: only arrays and plain values can come out, and nothing can run.
 
-The opcodes are those of the standard library's unpickler in Python. The one in C cannot be told what it may do: ten
-bytes make it reserve 32 GB, a key of nested tuples ends the process, and `BUILD` sets attributes of whatever it meets.
-Here an opcode that no file of arrays needs is not there, no object of NumPy is given out, keys are text, and arrays are
-built from parts that have been checked.
+The opcodes are handled as by the standard library's unpickler in Python. The one in C cannot be told what it may do:
+ten bytes make it reserve 32 GB, a key of nested tuples ends the process, and `BUILD` sets attributes of whatever it
+meets. Here an opcode that no file of arrays needs is refused, no object of NumPy is given out, keys are text, and
+arrays are built from parts that have been checked.
 """
 
 import io
@@ -139,7 +139,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
 def _put(into: Any, items: list[Any]) -> dict[Any, Any]:
     """Keys and values, in turn, into a dict."""
     if type(into) is not dict or not all(type(key) in (str, bytes) for key in items[::2]):
-        raise pickle.UnpicklingError("it holds a dict with a key that is no text")
+        raise pickle.UnpicklingError("it holds a dict with a key that is not text")
     into.update(zip(items[::2], items[1::2], strict=True))
     return into
 
@@ -155,7 +155,7 @@ class _Arrays(pickle._Unpickler):
         super().__init__(io.BytesIO(content), encoding="latin1")
         self.steps = STEPS
         self.room = (1 << 20) + 2 * len(content)
-        """bytes that calls may take: a value can be used any number of times, and must not be copied as often"""
+        """bytes that calls may take: a value can be used any number of times, and may not be copied as often"""
 
     def find_class(self, module: str, name: str) -> Any:
         try:
@@ -166,7 +166,7 @@ class _Arrays(pickle._Unpickler):
 
     def _take(self, arguments: Any) -> None:
         if type(arguments) is not tuple:
-            raise pickle.UnpicklingError("it has arguments that are no tuple")
+            raise pickle.UnpicklingError("it has arguments that are not a tuple")
         for a in arguments:
             self.room -= len(a) * (_PAIR if type(a) is list else 1) if type(a) in (str, bytes, list) else 0
         if self.room < 0:

@@ -29,7 +29,7 @@ class Check:
     confused: tuple[tuple[str, str, int], ...]
     """class, what its pictures were taken for, and how many; the most frequent first"""
     curve: tuple[tuple[int, float], ...]
-    """examples a class, and the mean share right (0 to 1) of those that were not among them"""
+    """examples per class, and the mean share right (0 to 1) of those that were not among them"""
     gain: tuple[float, float, float] | None
     """what the last doubling of the examples brought: the share right more, and its 95 % interval over pictures"""
     advice: Literal["more help", "few gained", "not clear", "too few to tell"]
@@ -39,11 +39,11 @@ def check(
     X: Any, y: Any, *, model: Any = "pretrained", methods: Sequence[str] = ("nil",), seed: int = 0, **options: Any
 ) -> Check:
     """Name each of the support images X from the others (of more than 100, 100 spread evenly over the classes), and
-    all from random support sets of 1, 2, 4, … images a class.
+    all from random support sets of 1, 2, 4, … images per class.
 
     Where `methods` are several, that a method was chosen does not flatter the result: each picture is named by the
     method that was right most often on the other pictures. Raises InnerloopError if a class has one image only.
-    `options` are those of FewShotClassifier.
+    `options` are arguments of FewShotClassifier.
     """
     refits = Refits(X, y, model, **options)
     y = refits.y

@@ -25,7 +25,7 @@ def choose_method(
     Each image of X is left out in turn, and predicted from the others; of more than 100, 100 that are spread evenly
     over the classes. Among equals the first of `methods` is chosen. By default those are nil, means, anil, and maml for
     a run whose way fits. If a class has one image only, nothing can be left out: then the name is "nil", and the
-    dictionary is empty. `options` are those of FewShotClassifier.
+    dictionary is empty. `options` are arguments of FewShotClassifier.
 
     The share is measured on few images (n left out: its standard error is up to 0.5/√n): a hint, no test result.
     """

@@ -341,12 +341,12 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         """A copy with these further support images, of classes at hand or new ones; this classifier is not changed.
 
         For bodies that treat each image alone and do not adapt: the features of the others are kept as they are. It has
-        no `examples_`. Raises InnerloopError for any other, which must be fitted anew.
+        no `examples_`. Raises InnerloopError for any other, which must be fitted again.
         """
         check_is_fitted(self)
         if not self.can_grow:
             raise InnerloopError(
-                "this classifier adapts its network, or its features depend on the whole support set: fit anew"
+                "this classifier adapts its network, or its features depend on the whole support set: fit again"
             )
         features = self._features(self._query(X))
         y = column_or_1d(y, warn=True)
@@ -506,7 +506,7 @@ class FewShotClassifier(ClassifierMixin, BaseEstimator):
         y = column_or_1d(y, warn=True)
         if len(y) != len(given):
             raise InnerloopError(f"X has {len(given)} images, y has {len(y)} labels; there must be one for each")
-        with warnings.catch_warnings():  # that one image a class looks like a regression
+        with warnings.catch_warnings():  # one image per class looks like a regression
             warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)

@@ -38,10 +38,10 @@ class FeatureCache:
     body: str
     """the `identity` of the body"""
     _said: set[str] = field(default_factory=set, compare=False, repr=False)
-    """warnings given: a folder that is closed or full is so for every image, and is said once"""
+    """warnings given: a folder that is closed or full is so for every image, so the warning comes once"""
 
     def read(self, image: str) -> NDArray[np.float32] | None:
-        """The features of the image with that digest; None where there are none, or a file that does not hold."""
+        """The features of the image with that digest; None if there are none, or a file that does not hold."""
         path, key = self._place(image)
         try:
             content = path.read_bytes()
@@ -53,7 +53,7 @@ class FeatureCache:
         head = len(_MAGIC)
         payload = content[head + _DIGEST :]
         if content[:head] != _MAGIC or content[head : head + _DIGEST] != _seal(key, payload) or len(payload) % 4:
-            _log.warning("the cached features in %s are corrupt; they are computed anew", path)
+            _log.warning("the cached features in %s are corrupt; they are recomputed", path)
             return None
         return np.frombuffer(payload, dtype="<f4").astype(np.float32)
 

@@ -43,8 +43,8 @@ class Input:
 
 
 def as_onnx(few: "FewShotClassifier") -> bytes:
-    """The content of an ONNX file. Raises InnerloopError for a classifier that is no function of one picture alone, or
-    whose pictures have no fixed size; ImportError without the package `onnx`."""
+    """The content of an ONNX file. Raises InnerloopError for a classifier whose output depends on more than one image,
+    or whose pictures have no fixed size; ImportError without the package `onnx`."""
     try:
         import onnx
     except ImportError:

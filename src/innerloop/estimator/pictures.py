@@ -14,7 +14,7 @@ SHRUNK = 1024
 
 
 class PictureError(InnerloopError):
-    """A file that is no picture that can be read; the message names it and is one sentence."""
+    """An image file that cannot be read; the message names it and is one sentence."""
 
 
 def load_picture(path: str | os.PathLike[str]) -> Image.Image:
@@ -34,7 +34,7 @@ def load_picture(path: str | os.PathLike[str]) -> Image.Image:
     if stat.S_ISDIR(mode):
         raise PictureError(f"cannot read the picture {path}: it is a folder")
     if not stat.S_ISREG(mode):  # a pipe would be waited for, for ever
-        raise PictureError(f"cannot read the picture {path}: it is no regular file")
+        raise PictureError(f"cannot read the picture {path}: it is not a regular file")
     try:
         image = opened(path, "RGB", draft=SHRUNK)
     except InnerloopError as error:

@@ -263,14 +263,14 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     path = Path(path)
 
     def refuse(why: str) -> NoReturn:
-        raise InnerloopError(f"{path} is no saved classifier: {why}")
+        raise InnerloopError(f"{path} is not a saved classifier: {why}")
 
     check_regular(path)
     if path.is_dir():
         raise InnerloopError(f"{path} is a folder, no saved classifier")
     if not path.exists():
         beside = [p.name for p in path.parent.glob("*.innerloop")] if path.parent.is_dir() else []
-        raise InnerloopError(f"there is no saved classifier {path}{did_you_mean(path.name, beside)}")
+        raise InnerloopError(f"there is not a saved classifier {path}{did_you_mean(path.name, beside)}")
     if (size := path.stat().st_size) > LARGEST:
         refuse(f"it has {size:,} bytes, more than the {LARGEST:,} that are read")
     with path.open("rb") as file:
@@ -288,7 +288,7 @@ def read_saved(path: str | os.PathLike[str]) -> Saved:
     except (InnerloopError, AttributeError, KeyError, TypeError, UnicodeDecodeError):
         refuse("it lacks the settings that 'innerloop classify --save' writes")
     if header.count(_seal(given)) != 1 or _digest(content.replace(_seal(given), _seal(_UNSEALED), 1)) != given:
-        refuse("its checksum is another: it was changed or damaged after it was written; save it anew")
+        refuse("its checksum is another: it was changed or damaged after it was written; save it again")
     try:
         layout = config_from_json(Layout, parse_json(text))
         tensors = load(content)

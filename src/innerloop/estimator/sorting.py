@@ -1,4 +1,4 @@
-"""Folders of pictures as people have them, sorted by a few examples of each class."""
+"""Folders of images, sorted by a few examples per class."""
 
 import hashlib
 import io
@@ -67,17 +67,17 @@ class Sorted:
 
 
 def read_support(folder: Path) -> Support:
-    """The examples in `folder`, one sub-folder a class, named after it.
+    """The examples in `folder`, one sub-folder per class, named after it.
 
-    Hidden files are passed over; what is no picture, lies in no sub-folder or too deep, or shows the same as another
-    example of its class, is in `not_used`. Raises ValueError, naming the folder, if there are fewer than two classes or
-    a class has no picture that can be read, or naming the files, if one picture is in two classes.
+    Hidden files are skipped; files that are not images, lie in no sub-folder or too deep, or show the same as another
+    example of their class, are in `not_used`. Raises ValueError, naming the folder, if there are fewer than two classes
+    or a class has no picture that can be read, or naming the files, if one picture is in two classes.
     """
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
         raise InnerloopError(
-            f"the support folder {shown(folder)} {what}; it should hold one sub-folder of pictures a class"
+            f"the support folder {shown(folder)} {what}; it should hold one sub-folder of pictures per class"
         )
     found = sorted(p for p in folder.iterdir() if _visible(p))
     not_used = [NotUsed(shown(p), "it lies in no class folder") for p in found if not p.is_dir()]
@@ -140,7 +140,7 @@ def find_pictures(
 ) -> tuple[list[Path], list[NotUsed]]:
     """The files named in `given` and those in its folders, at any depth and each once, and what is not used of them.
 
-    Hidden files and folders are passed over, in folders also files whose ending is no picture's (they are named among
+    Hidden files and folders are skipped, in folders also files whose ending is no picture's (they are named among
     those not used, as are the `examples`, links to folders, and what cannot be opened). The files `without` are left
     out without a word.
     """
@@ -225,14 +225,14 @@ def least_certain(probabilities: Sequence[float], share: float) -> set[int]:
 def _no_picture(path: Path) -> NotUsed:
     return NotUsed(
         shown(path),
-        f"its name ends in {shown(path.suffix)!r}, which is no format that is read"
+        f"its name ends in {shown(path.suffix)!r}, a format that is not read"
         if path.suffix
         else "its name has no ending",
     )
 
 
 def _no_file(path: Path) -> NotUsed | None:
-    """Why this is no file that could be opened, if so. A pipe would be waited for, for ever."""
+    """Why this file cannot be opened, if so; opening a pipe would block."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -241,7 +241,7 @@ def _no_file(path: Path) -> NotUsed | None:
         return NotUsed(shown(path), f"it cannot be opened: {error.strerror}")
     if stat.S_ISDIR(mode):
         return NotUsed(shown(path), "it is a folder, and the pictures of a class lie in the class folder itself")
-    return None if stat.S_ISREG(mode) else NotUsed(shown(path), "it is no regular file")
+    return None if stat.S_ISREG(mode) else NotUsed(shown(path), "it is not a regular file")
 
 
 def _content(image: Image.Image) -> bytes:
@@ -249,7 +249,7 @@ def _content(image: Image.Image) -> bytes:
 
 
 def _files(folder: Path) -> tuple[list[Path], list[NotUsed]]:
-    """What is no folder, at any depth, and the folders that were not looked into."""
+    """Files at any depth, and the folders that were not searched."""
     closed: list[NotUsed] = []
     found: list[Path] = []
 

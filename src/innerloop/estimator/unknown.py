@@ -38,7 +38,7 @@ def calibrate(support: NDArray[np.floating], labels: NDArray[np.int64]) -> Thres
     """The threshold that errs least, both kinds of error weighing the same: known pictures refused, others taken.
 
     Each example left out stands for a new picture of its class; left out with its whole class, for a picture of none of
-    them. The errors are those of thresholds that were chosen without the example that they are asked about. Pictures of
+    them. The error rates are for thresholds chosen without the example in question. Pictures of
     other classes may lie farther or nearer than the classes at hand lie to one another, and are then refused more or
     less often. Raises InnerloopError if no class has two examples.
     """

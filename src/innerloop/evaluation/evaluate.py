@@ -30,7 +30,7 @@ class EvalSettings(Validated, at="test"):
     episodes: Several = 600
     """test episodes; the interval shrinks with their root"""
     query: Count = 15
-    """query images a class (fewer where the data has fewer)"""
+    """query images per class (fewer where the data has fewer)"""
     inner_steps: Natural = 10
     """gradient steps on each test episode's support set"""
     seed: int = 1_000_003

@@ -130,7 +130,7 @@ FINETUNE = Method(
     "finetune",
     trains_on="classes",
     test=_ALL_FROM_ZERO,
-    source="Baseline of Chen et al. 2019, all blocks adapting at test",
+    source="Baseline of Chen et al. 2019, all blocks adapting at test time",
 )
 CENTROID = Method(
     "centroid",

@@ -155,7 +155,7 @@ def learned(parameters: Weights, kind: Literal["rate", "step"]) -> dict[str, Ten
 
 
 def started(model: nn.Sequential, slow: Weights, episodes: Episodes, start: Start) -> dict[str, Tensor]:
-    """Where each task's head begins; features of class means are those of the slow body, differentiably."""
+    """Where each task's head begins; class means are of the slow body's features, differentiably."""
     if start == "own":
         return {}
     features = body_features(model, slow, {}, episodes.support_x)

@@ -33,12 +33,12 @@ from innerloop.models.head import Readout
 
 @dataclass(frozen=True)
 class Settings:
-    """How a method runs, in training or at test."""
+    """How a method runs, in training or at test time."""
 
     inner: InnerLoop = field(default_factory=InnerLoop)
     """steps and rate of the inner loop; which blocks adapt is the method's business"""
     loss: Loss = cross_entropy
-    """what the inner loop and the outer loop minimise, one number a task"""
+    """what the inner loop and the outer loop minimise, one number per task"""
     statistics: StatisticsOf = "batch"
     """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
     metric: Metric = field(default_factory=Metric)
@@ -46,7 +46,7 @@ class Settings:
     temperature: float = 1.0
     """multiplies the cosines or distances of such a head"""
     learn_rates: bool = False
-    """learn one inner rate a block and step"""
+    """learn one inner rate per block and step"""
     anneal: float = 1.0
     """for a loss after each inner step: 0 counts all steps alike, 1 the last one only"""
     solve_steps: int = 5
@@ -206,7 +206,7 @@ class Learner:
     def features(self, parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
         """What the slow body makes of the support and the query images [tasks, n, features], before the head.
 
-        For methods that classify by them; the query set's batch statistics are those of the settings.
+        For methods that classify by them; the settings decide the query set's batch statistics.
         """
         slow = own_weights(parameters)
         of = query_statistics(self.settings.statistics, self.model, slow, {}, episodes.support_x)

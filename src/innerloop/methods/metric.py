@@ -69,7 +69,7 @@ def nearest_pair(
     similarity: Float[Tensor, "tasks query support"], support_y: Int[Tensor, "tasks support"], *, way: int | None = None
 ) -> Float[Tensor, "tasks query way"]:
     """The largest similarity to any support image of each class: Koch et al. 2015, section 4.2, where the one-shot
-    class is that of the best match. −∞ for a class without support images."""
+    class is the score of its best match. −∞ for a class without support images."""
     way = int(support_y.max()) + 1 if way is None else way
     member = F.one_hot(support_y, way).bool()
     return similarity[..., None].masked_fill(~member[:, None], -torch.inf).amax(2)

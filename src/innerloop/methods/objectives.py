@@ -59,10 +59,10 @@ def multi_step(
 def reptile(model: nn.Sequential, inner: InnerLoop, *, loss: Loss = cross_entropy) -> Objective:
     """The gradient θ − θ_m, averaged over the tasks: Nichol et al. 2018, algorithm 2.
 
-    A task is learnt from all its images, support and query together, as theirs has one training set. Each inner step
+    A task is learned from all its images, support and query together, as theirs has one training set. Each inner step
     takes another batch of them (`batches`): it is the inner product of the gradients of different batches that makes
     Reptile more than joint training (their section 5). With the outer optimizer sgd and rate ε this is
-    θ ← θ + ε (θ_m − θ). The loss reported is that on the query images afterwards, which have been learnt from: it is
+    θ ← θ + ε (θ_m − θ). The loss reported is that on the query images afterwards, which have been learned from: it is
     no test.
     """
     one_step = replace(inner, steps=1)

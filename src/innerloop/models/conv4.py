@@ -68,7 +68,7 @@ def conv4(
 
 
 def reset_parameters(model: nn.Module, generator: torch.Generator | None) -> None:
-    """Draw every weight of the model anew, in the order of its modules."""
+    """Draw every weight of the model again, in the order of its modules."""
     for module in model.modules():
         if isinstance(module, Conv2d | Linear | CosineLinear | PairHead | FullContext):
             module.reset_parameters(generator)

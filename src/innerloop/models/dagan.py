@@ -116,7 +116,7 @@ class Generator(nn.Module):
         """Images in 0..1, one for each of `x` (0..1); z is standard normal."""
         _check_images("the generator", self.image_shape, x)
         if z.shape != (len(x), self.sizes.noise):
-            raise InnerloopError(f"z must be [{len(x)}, {self.sizes.noise}], a row an image, got {list(z.shape)}")
+            raise InnerloopError(f"z must be [{len(x)}, {self.sizes.noise}], a row per image, got {list(z.shape)}")
         seen = [2 * x - 1]
         for level in self.down:
             seen.append(level(seen[-1]))

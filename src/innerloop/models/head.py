@@ -27,7 +27,7 @@ class Linear(nn.Linear):
         super().__init__(inputs, outputs)
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew."""
+        """Draw the weights again."""
         nn.init.xavier_uniform_(self.weight, generator=generator)
         nn.init.zeros_(self.bias)
 
@@ -59,7 +59,7 @@ class CosineLinear(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew."""
+        """Draw the weights again."""
         nn.init.xavier_uniform_(self.weight, generator=generator)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -110,7 +110,7 @@ class FullContext(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self, generator: torch.Generator | None = None) -> None:
-        """Draw the weights anew: uniform in ± 1 / √features, as PyTorch's LSTMs."""
+        """Draw the weights again: uniform in ± 1 / √features, as PyTorch's LSTMs."""
         bound = self.in_features**-0.5
         for p in self.parameters():
             nn.init.uniform_(p, -bound, bound, generator=generator)

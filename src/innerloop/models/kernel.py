@@ -63,7 +63,7 @@ def norm_pool_relu(norm: BatchNorm2d, x: Tensor, *, pool: bool) -> Tensor:
     """ReLU of the (2×2 max-pooled) normalised images [n, channels, h, w] -> [n, channels, h', w'].
 
     ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times
-    fewer numbers. The statistics are those of the batch, or those that `core.functional.forward` was given.
+    fewer numbers. The statistics come from the batch, or are those that `core.functional.forward` was given.
     """
     given = vars(norm).get("forward")
     if _suits(norm, x, given, pool) and (library := _kernel()[0]) is not None:
@@ -286,7 +286,7 @@ def _compile(folder: Path, name: str, native: list[str]) -> tuple[Any, KernelSta
     why = ""
     for extra in ([*native, _OPENMP], native, []):
         with tempfile.TemporaryDirectory(dir=folder) as work:
-            # linked without OpenMP's library: PyTorch's own is in the process already, and there must not be two
+            # linked without OpenMP's library: PyTorch's own is in the process already, and two may clash
             steps = [*_FLAGS, *extra, "-c", str(_SOURCE), "-o", "kernel.o"], ["-shared", "kernel.o", "-o", "kernel.so"]
             for step in steps:
                 done = subprocess.run([*compiler, *step], cwd=work, capture_output=True, timeout=300, check=False)

@@ -19,7 +19,7 @@ from innerloop.errors import InnerloopError
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What a body wants of a picture before it sees it."""
+    """How images are prepared for a network."""
 
     size: int
     """pixels of each side"""
@@ -35,7 +35,7 @@ class Preprocessing:
 EFFICIENTNET_LITE0 = Preprocessing(
     224, (127 / 255, 127 / 255, 127 / 255), (128 / 255, 128 / 255, 128 / 255), (0.875, None)
 )
-"""Mean 127, deviation 128 and the crop are those of the original training and test. The README of the package names the
+"""Mean 127, deviation 128 and the crop are as in the original training and test. The README of the package names the
 customary ImageNet mean instead (0.485 …), with which the net names fewer pictures right; docs/estimator.md has the
 numbers, and those for the two views."""
 
@@ -166,16 +166,16 @@ def _read(path: Path) -> dict[str, Tensor]:
             return load_file(path)
         found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and safetensors raise many kinds
-        raise InnerloopError(f"{path} is no file of weights: {str(error).splitlines()[0]}") from error
+        raise InnerloopError(f"{path} is not a file of weights: {str(error).splitlines()[0]}") from error
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not all(isinstance(v, Tensor) for v in found.values()):
-        raise InnerloopError(f"{path} is no file of weights: it should hold tensors by name")
+        raise InnerloopError(f"{path} is not a file of weights: it should hold tensors by name")
     return dict(found)
 
 
 def _fill(net: nn.Module, weights: dict[str, Tensor], classifier: object, source: str) -> None:
-    """Copy the weights into `net`; those of the classifier, which it has not, are passed over."""
+    """Copy the weights into `net`; those of the classifier, which it has not, are skipped."""
     heads = tuple(f"{c}." for c in ((classifier,) if isinstance(classifier, str) else classifier or ()))  # pyright: ignore[reportGeneralTypeIssues]
     own = net.state_dict()
     kept = {n: w for n, w in weights.items() if n in own or not n.startswith(heads)}

@@ -16,7 +16,7 @@ CKA = "CKA (centred kernel alignment) asks whether the images that are alike in 
 CCA = "CCA (canonical correlation analysis) pairs each direction of one set with the best match in the other by linear maps, and is the mean correlation of the pairs."
 
 HEADS = (
-    "MAML's body with other heads. Drawn anew and of zeros: the head starts from random weights, or from nothing, and "
+    "MAML's body with other heads. Re-initialised and zeros: the head starts from random weights, or from zeros, and "
     "the same inner loop adapts all blocks. NIL: no inner loop and no trained head; a query image gets the label of the "
     "support images (cosine) or of the class mean (Euclidean) whose features are nearest. A difference near 0 says that "
     "the trained head adds nothing that the inner loop, or the features alone, do not give."
@@ -47,7 +47,7 @@ ASKS = (
     "MAML trains a network so that a few gradient steps on a new task's examples suffice. Why does that work? Either the "
     "steps change the features for each task (rapid learning), or the features serve new tasks as they are, and the steps "
     "only teach the last layer which output stands for which class (feature reuse). The paper freezes the body of a trained "
-    "MAML at test, so that the last layer alone adapts. On 5-way mini-ImageNet this costs 0.6 points with one shot and 2.1 "
+    "MAML at test time, so that the last layer alone adapts. On 5-way mini-ImageNet this costs 0.6 points with one shot and 2.1 "
     "with five, and the inner loop hardly changes what the body computes: feature reuse."
 )
 DIAL = (
@@ -63,7 +63,7 @@ _RUNS = {
     "rapid learning": "This MAML learns rapidly: its body has to change",
     "mixed": "This MAML's body has to change as it is trained, though the same features serve without any inner loop",
     "undecided": "This run decides nothing: training has taught MAML next to nothing that an untrained body lacks",
-    "cannot be said": "This run is too small to say: the interval lies on both sides of the bound",
+    "inconclusive": "This run is too small to say: the interval lies on both sides of the bound",
 }
 
 
@@ -90,7 +90,7 @@ def answer(summary: Summary) -> str:
     ]
     reached = [accuracy_in_words(summary, d["method"]) for d in dial]
     return (
-        f"{start}: freezing the body at test changes accuracy by {changes[0]} points with ordinary first weights of the head, "
+        f"{start}: freezing the body at test time changes accuracy by {changes[0]} points with ordinary first weights of the head, "
         f"and by {changes[1]} with {times} times smaller ones ({setting(summary)}, ci95). Unfrozen the two reach {reached[0]} and "
         f"{reached[1]}; {_listed(others)}."
     )
@@ -104,7 +104,7 @@ def verdict_in_words(summary: Summary) -> str:
     if said is None or last is None or nil is None:
         return ""
     return (
-        f"{_RUNS[said]}. Freezing its body changes accuracy by {_together(points(last))} points; its body without any inner loop "
+        f"{_RUNS.get(said, _RUNS['inconclusive'])}. Freezing its body changes accuracy by {_together(points(last))} points; its body without any inner loop "
         f"(NIL) is {_together(points(nil))} points from it (ci95, paired)."
     )
 
@@ -252,7 +252,7 @@ def _similarity(summary: Summary) -> Words:
         )
     if left_out := without_cca(summary):
         caption += (
-            f" CCA needs two data points a neuron or more; {_listed(left_out)} {'gives' if len(left_out) == 1 else 'give'} "
+            f" CCA needs two data points per neuron or more; {_listed(left_out)} {'gives' if len(left_out) == 1 else 'give'} "
             "fewer here (the images or the query sets are too small) and no CCA is shown there."
         )
     return Words(
@@ -271,7 +271,7 @@ def _early(summary: Summary) -> Words:
     def at(e: Mapping[str, Any]) -> str:
         return f"by {points(e['difference'])} points (ci95, paired) after {e['step']:,} outer steps"
 
-    said = f"Freezing the whole body of MAML's model at test changes its accuracy {at(first)} and {at(last)}."
+    said = f"Freezing the whole body of MAML's model at test time changes its accuracy {at(first)} and {at(last)}."
     lows = [e["lowest_body_cka"] for e in (first, last) if e.get("lowest_body_cka")]
     if len(lows) == 2:
         said += f" The lowest CKA of a body block is {lows[0]['mean']:.3f} at first and {lows[1]['mean']:.3f} at last."

@@ -1,4 +1,4 @@
-"""Test episodes as pictures: the labelled examples, and what each method said of the query images."""
+"""Test episodes as pictures: the labelled examples, and what each method predicts for the query images."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""The gallery: pictures sorted by a few examples of each class, as one page that opens from disk."""
+"""The gallery: images sorted by a few examples per class, as one page that opens from disk."""
 
 import base64
 import io
@@ -71,7 +71,7 @@ class Gallery:
     made: tuple[tuple[str, str], ...]
     """how it was made: name and value"""
     seed: int = 0
-    """decides which pictures stand in the opening pictures, and where"""
+    """decides which images are in the opening figures, and where"""
 
     @property
     def classes(self) -> list[str]:
@@ -149,7 +149,7 @@ def page(gallery: Gallery) -> str:
 def concepts(gallery: Gallery, chosen: Sequence[Guess]) -> list[Concept]:
     """Each class with its guesses and its opening picture; `chosen` are the guesses on the page.
 
-    The opening picture is that of Tenenbaum et al. 2011 (Science 331, figure 1): a few boxed examples of a new
+    The opening figure is the one of Tenenbaum et al. 2011 (Science 331, figure 1): a few boxed examples of a new
     concept in a grid of objects; which others are of this kind?
     """
     first = len(gallery.examples)

@@ -110,11 +110,11 @@ def _made(summary: Summary) -> list[tuple[str, str]]:
         ("data", data["name"]),
         ("images", " × ".join(map(str, shape)) + " (channels, height, width)" if shape else None),
         ("classes", ", ".join(f"{n:,} {split}" for split, n in classes.items())),
-        ("task", f"{data['way']}-way {data['shot']}-shot, {data['query']} query images a class"),
+        ("task", f"{data['way']}-way {data['shot']}-shot, {data['query']} query images per class"),
         ("test episodes", f"{data['episodes']:,}, the same ones for every method"),
         ("of them for movement and similarity", data.get("analysis_episodes")),
         ("of them early in training", (summary.get("early") or [{}])[0].get("episodes")),
-        ("inner steps", f"{data['train_inner_steps']} in training, {data['inner_steps']} at test"),
+        ("inner steps", f"{data['train_inner_steps']} in training, {data['inner_steps']} at test time"),
         ("batch norm", _statistics(str(data["statistics"])) if data.get("statistics") else None),
         ("innerloop", summary.get("innerloop")),
         ("Python", env.get("python")),
@@ -128,5 +128,5 @@ def _made(summary: Summary) -> list[tuple[str, str]]:
 
 def _statistics(setting: str) -> str:
     if setting == "batch":
-        return "batch: statistics of the set at hand, support and query apart (transductive)"
+        return "batch: statistics of the current set, support and query apart (transductive)"
     return setting

@@ -98,7 +98,7 @@ def rows(value: Value) -> list[tuple[str, ...]]:
 
 def claim_rows(value: Value) -> list[tuple[str, str, str, str, str]]:
     """(claim, predicate, data on which the paper shows it, outcome, evidence)"""
-    said = {True: "holds", False: "does not hold", None: "cannot be said"}
+    said = {True: "holds", False: "does not hold", None: "inconclusive"}
     return [
         (c["text"], c["predicate"], ", ".join(c.get("paper_data", ())) or NONE, said[c["holds"]], c["evidence"])
         for c in value["claims"]
@@ -107,7 +107,7 @@ def claim_rows(value: Value) -> list[tuple[str, str, str, str, str]]:
 
 CLAIMS = (
     "A claim holds where the whole range of its number, over the ci95 of every seed, is on the right side of the "
-    "bound; does not hold where all of it is on the wrong side; else cannot be said."
+    "bound; does not hold where all of it is on the wrong side; else inconclusive."
 )
 
 
@@ -117,12 +117,12 @@ def settings(value: Value) -> str:
         return str(value["settings"])
     steps = value["inner_steps"]
     batch = value["statistics"] == "batch"
-    norm = "the statistics of the set at hand (transductive)" if batch else "the support set's statistics"
+    norm = "the statistics of the current set (transductive)" if batch else "the support set's statistics"
     budget = f"budget {value['budget']}: " if value["budget"] else ""
     return (
-        f"{value['data']}, {value['way']}-way {value['shot']}-shot, {value['query']} query images a class, {budget}"
+        f"{value['data']}, {value['way']}-way {value['shot']}-shot, {value['query']} query images per class, {budget}"
         f"{value['outer_steps']:,} outer steps of {value['meta_batch']} tasks, inner rate {value['inner_lr']:g}, "
-        f"{steps['train']} inner steps in training and {steps['test']} at test, batch norm by {norm}, "
+        f"{steps['train']} inner steps in training and {steps['test']} at test time, batch norm by {norm}, "
         f"seeds {', '.join(map(str, value['seeds']))}"
     )
 

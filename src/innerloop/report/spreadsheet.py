@@ -12,8 +12,8 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def csv_text(rows: Iterable[Sequence[Cell]]) -> str:
-    """One line a row. Text is in quotes, so that no other separator splits it; where it begins like a formula and is no
-    number, it gets a ' before it. Numbers stay as they are."""
+    """One line per row. Text is in quotes, so that no other separator splits it; where it begins like a formula and is
+    no number, it gets a ' before it. Numbers stay as they are."""
     out = io.StringIO()
     write = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     write.writerows([_cell(cell) for cell in row] for row in rows)

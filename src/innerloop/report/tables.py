@@ -19,7 +19,7 @@ from innerloop.report.summary import Summary
 
 CLAIMS = (
     "A claim holds where the whole interval of its number is on the right side of the bound, does not hold where all "
-    "of it is on the wrong side, and else cannot be said."
+    "of it is on the wrong side, and else inconclusive."
 )
 CI95 = "ci95: half width of the 95 % interval of the mean over test episodes of one trained model"
 
@@ -63,7 +63,7 @@ def title_of(summary: Summary, method: str) -> str:
 
 
 def short_title(summary: Summary, method: str) -> str:
-    """The name of a method without what stands in brackets, for headings and legends."""
+    """The name of a method without its part in brackets, for headings and legends."""
     short = {"nil": "NIL", "nil_maml": "NIL (MAML's body)", "maml_small": "MAML, small start"}
     return short.get(method) or title_of(summary, method).split(" (")[0]
 
@@ -84,7 +84,7 @@ def setting(summary: Summary) -> str:
     return f"{data['way']}-way {data['shot']}-shot on {data['name']}"
 
 
-MARKS = {True: "✓ holds", False: "✗ does not hold", None: "? cannot be said"}
+MARKS = {True: "✓ holds", False: "✗ does not hold", None: "? inconclusive"}
 DATA = {"mini_imagenet": "mini-ImageNet", "omniglot": "Omniglot"}
 
 
@@ -149,7 +149,7 @@ def _paired(summary: Summary) -> Table:
         for p in summary.get("paired") or []
     ]
     note = (
-        "Both methods saw the same test episodes, so the interval is that of the difference per episode. "
+        "Both methods saw the same test episodes, so the interval is for the difference per episode. "
         "An interval that includes 0 leaves open which of the two is better."
     )
     return Table("Differences on the same episodes", ["difference", "points ± ci95", "episodes"], rows, note)
@@ -231,10 +231,10 @@ def _cka(summary: Summary) -> Table:
             " CCA of 98 %: over the leading correlations that make up 98 % of their sum, as the paper's code takes it."
         )
     if points := summary["data"].get("cca_points") if others else None:
-        note += f" CCA takes {points} data points a neuron at most, evenly spaced."
+        note += f" CCA takes {points} data points per neuron at most, evenly spaced."
     if left_out := without_cca(summary):
         note += f" {NONE}: no CCA for {', '.join(left_out)}, which give{'s' if len(left_out) == 1 else ''} fewer than "
-        note += "two data points a neuron here."
+        note += "two data points per neuron here."
     titles = {"cca": "CCA ± ci95", "cca98": "CCA of 98 % ± ci95"}
     header = ["method", "block", "CKA ± ci95", *(titles[part] for part in others)]
     return Table("Similarity before and after the inner loop", header, rows, note)

@@ -82,7 +82,7 @@ class MetaTest(Validated, at="test"):
     tasks: Several = 200
     """test tasks"""
     rollouts: Count = 20
-    """trajectories a task and step"""
+    """trajectories per task and step"""
     steps: Natural = 3
     """inner steps"""
     later_lr: NonNegative = 0.0
@@ -109,9 +109,9 @@ class Config(Validated):
     iterations: Count = 100
     """meta-iterations (outer steps)"""
     meta_batch: Count = 20
-    """tasks a meta-iteration"""
+    """tasks per meta-iteration"""
     rollouts: Count = 20
-    """trajectories a task, before each inner step and after the last"""
+    """trajectories per task, before each inner step and after the last"""
     gamma: Discount = 0.99
     """discount"""
     lam: Discount = 1.0

@@ -43,7 +43,7 @@ class Simulator(Protocol):
     """A task is a row of numbers; the environment of a task is that row and this simulator.
 
     A simulator has no state of its own. What changes is a tensor that goes in and comes out, so that two rollouts never
-    touch. (Those of `from_vector` have: their rollouts can go on from the latest state only.)
+    touch. (Those of `from_vector` have: their rollouts can continue from the latest state only.)
     """
 
     @property
@@ -116,7 +116,7 @@ class Environment:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """of a training on a CPU: fields of `rl.config.Config` by name, {"iterations": 300, "test": {"tasks": 40}}"""
     task: str = "a row of numbers"
-    """what a task is, in words"""
+    """what a task is, as text"""
     action_limit: float = float("inf")
     """the simulator cuts each number of an action to ± this"""
     draw: "Callable[[Axes, Tensor, Tensor, Tensor], None] | None" = None

@@ -84,7 +84,7 @@ def from_vector(
 @dataclass(frozen=True, eq=False)
 class VectorSimulator:
     """The simulator of `from_vector`. A state is a rollout's seed at the beginning, then its observation; the rest of
-    it lies in the environments, so a rollout can go on from the latest state only."""
+    it lies in the environments, so a rollout can continue from the latest state only."""
 
     make: Callable[[], Any]
     tasks: Tasks
@@ -150,7 +150,7 @@ class VectorSimulator:
     def step(self, tasks: Tensor, state: Tensor, action: Tensor) -> Step:  # noqa: ARG002  the environments know theirs
         """Every environment takes its action; what comes after an end is another trajectory and counts nowhere."""
         if not self._latest or self._latest[0] is not state:
-            raise InnerloopError("a rollout of a Gymnasium environment can only go on from its latest state")
+            raise InnerloopError("a rollout of a Gymnasium environment can only continue from its latest state")
         space = self.env.single_action_space
         rows = self._filled(action.flatten(0, 1).double().numpy()).reshape(-1, *space.shape)
         seen, reward, terminated, truncated, _ = self.env.step(np.clip(rows, space.low, space.high).astype(space.dtype))

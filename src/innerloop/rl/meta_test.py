@@ -22,7 +22,7 @@ _EACH = 4
 
 @dataclass(frozen=True)
 class Returns:
-    """Undiscounted returns of a policy that goes on learning, the mean over each task's trajectories."""
+    """Undiscounted returns of a policy that continues to learn, the mean over each task's trajectories."""
 
     values: Float[Tensor, "steps tasks"]
     """row m: after m inner steps"""
@@ -61,7 +61,7 @@ def meta_test(
 
     The tasks and the noise of the actions depend on the settings' seed alone, so that methods compare in pairs.
     `blocks` adapt instead of the method's own (freezing; fine-tuning what was trained without adaptation). `look` sees
-    each step's trajectories and the fast weights that made them. Several processes (`ranks`) share out the tasks, and
+    each step's trajectories and the fast weights that made them. Several processes (`ranks`) split the tasks, and
     all get the result.
     """
     settings = settings or config.test
@@ -111,7 +111,7 @@ def random_search(
 ) -> Returns:
     """A baseline that learns without gradients.
 
-    It searches with as many trajectories a step as `meta_test` learns from; those that measure the best one so far,
+    It searches with as many trajectories per step as `meta_test` learns from; those that measure the best one so far,
     which it compares with, come on top.
 
     Each step draws `rollouts` / 4 policies (rounded down; with fewer than four trajectories one) around the best one so

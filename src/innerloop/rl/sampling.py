@@ -257,7 +257,7 @@ def collect(
 ) -> Collected:
     """Sample, adapt, sample again, … It depends on the weights, the tasks and the `noise` (see `noise_of`) alone.
 
-    Of several processes (`ranks`), each is given all tasks and takes its share; returns and steps are those of all.
+    Of several processes (`ranks`), each is given all tasks and takes its share; returns and steps are of all tasks.
     """
     if len(tasks) < ranks.size:
         raise InnerloopError(

@@ -40,17 +40,17 @@ def train(
     """Meta-train as `config` says, into the run folder `out`.
 
     `env` is the environment where it is not the one that ``config.env`` names. The run folder then records
-    module:attribute, if a module holds it; if none does, only Python can go on with the run or test it, given `env`.
+    module:attribute, if a module holds it; if none does, only Python can continue with the run or test it, given `env`.
 
     The data of an iteration depends on the seed, the iteration and the weights alone, and the state of the outer step
     (TRPO has none, PPO that of Adam) is in the checkpoint, so that a resumed run ends with the same weights as an
     uninterrupted one (bit for bit with the same number of threads). Ctrl-C, SIGTERM and SIGHUP finish the running
     iteration, write a checkpoint and raise `Interrupted`.
 
-    Under torchrun the processes share out the tasks of each iteration and of validation: sampling, gradients, Fisher
-    products. The result is that of one process, to rounding.
+    Under torchrun the processes split the tasks of each iteration and of validation: sampling, gradients, Fisher
+    products. The result equals that of one process, to rounding.
 
-    Raises RunError for a folder that must not be written to, FloatingPointError if returns or gradient are not finite
+    Raises RunError for a folder that may not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
     with joined() as ranks:

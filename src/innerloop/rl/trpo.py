@@ -44,8 +44,8 @@ class Trpo(Validated, at="trpo"):
     tries: Count = 15
     """after so many tries there is no step"""
     curvature_rollouts: Natural = 0
-    """trajectories a task for the Fisher matrix (both sides of the inner step); 0: all. Fewer are faster; gradient and
-    line search always take all"""
+    """trajectories per task for the Fisher matrix (both sides of the inner step); 0: all. Fewer are faster; gradient
+    and line search always take all"""
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def _mean(values: Tensor, weight: Tensor) -> Tensor:
 def ratio_loss(output: Float[Tensor, "tasks n twice"], y: Float[Tensor, "tasks n target"]) -> Float[Tensor, " tasks"]:
     """−mean of π(a) / π_old(a) · A over the steps of each task: REINFORCE in the likelihood-ratio form.
 
-    Its first derivative at π_old is that of −mean log π(a) · A, its second derivative is not: only this form has the
-    curvature of the expected return (Rothfuss et al. 2019, section 5; the low-variance curvature estimator), and MAML's
-    meta-gradient needs it.
+    Its first derivative at π_old equals that of −mean log π(a) · A, its second derivative is not: only this form has
+    the curvature of the expected return (Rothfuss et al. 2019, section 5; the low-variance curvature estimator), and
+    MAML's meta-gradient needs it.
     """
     size = output.shape[-1] // 2
     ratio = torch.exp(log_probability(output, y[..., :size]) - y[..., size])

@@ -13,7 +13,7 @@ from innerloop.version import __version__
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processor, threads, command line and the git commit of the source tree (None where there is none)."""
+    """Versions, processor, threads, command line and the git commit of the source tree (None if there is none)."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "innerloop": __version__,

@@ -127,7 +127,7 @@ def as_json(value: Any) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file. Raises InnerloopError, naming the file, for what is no file or no JSON.
+    """The value in a JSON file. Raises InnerloopError, naming the file, for a path that is not a file or not JSON.
 
     NaN, numbers beyond a float's range and a name that stands twice in an object are no JSON of ours either.
     """
@@ -177,7 +177,7 @@ def read_lines(path: Path) -> list[Any]:
 def check_regular(path: Path) -> None:
     """Raises InnerloopError for a pipe or a device, which would be waited for, or read from, for ever."""
     if path.exists() and not path.is_file() and not path.is_dir():
-        raise InnerloopError(f"{path} is no regular file; restore it or delete it")
+        raise InnerloopError(f"{path} is not a regular file; restore it or delete it")
 
 
 def _content(path: Path) -> bytes:
@@ -198,7 +198,7 @@ def _parse(text: bytes | str) -> Any:
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text} is no finite number")
+        raise ValueError(f"{text} is not a finite number")
     return value
 
 

@@ -53,7 +53,7 @@ class RunError(InnerloopError):
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights and what else is needed to go on from `step`."""
+    """Weights and what else is needed to continue from `step`."""
 
     step: int
     weights: dict[str, Tensor]
@@ -114,7 +114,7 @@ class RunFolder:
     def start(
         self, config: Mapping[str, Any], *, resume: bool, read: Callable[[dict[str, Any]], dict[str, Any]] = dict
     ) -> Iterator[Checkpoint | None]:
-        """Claim the folder for training; gives the checkpoint to go on from, or None at the beginning.
+        """Claim the folder for training; gives the checkpoint to continue from, or None at the beginning.
 
         A finished run is never overwritten, an unfinished one only continued (with `resume`, and the same config),
         and two processes never write to one folder. `read` brings the config of an earlier version, which may lack
@@ -301,7 +301,7 @@ class RunFolder:
     def summary_with(self, *names: str) -> dict[str, Any]:
         """The same; without one of these numbers it is an error."""
         if not self.finished:
-            raise RunError(f"{self.path} is not finished; go on with --resume")
+            raise RunError(f"{self.path} is not finished; continue with --resume")
         path = self.path / "finished.json"
         value = read_object(path)
         for name in dict.fromkeys(("steps", "seconds", *names, *value)):

@@ -173,7 +173,7 @@ def application(
         if not label or not label.isprintable():
             raise HTTPException(422, "a class needs a name of printable characters")
         if not grows:
-            raise HTTPException(409, "this classifier adapts its network and cannot be corrected: fit it anew")
+            raise HTTPException(409, "this classifier adapts its network and cannot be corrected: fit it again")
         model.learn(_picture(file, limits), label)
         return about()
 

@@ -30,7 +30,7 @@ SHORT = {
 
 
 def frozen(lab: Lab, seed: int) -> dict[str, Evaluation]:
-    """Accuracy of a MAML model with nothing, the first block, the first two, …, the whole body frozen at test."""
+    """Accuracy of a MAML model with nothing, the first block, the first two, …, the whole body frozen at test time."""
     run = lab.trained("maml", seed)
     names = block_names(run.model)
     labels = [NOTHING, f"{names[0]} frozen", *(f"{names[0]} to {n} frozen" for n in names[1:-1])]
@@ -45,7 +45,7 @@ def _body_frozen(found: Found):
 
 TABLE_1 = Table(
     "table1",
-    "Freezing blocks at test",
+    "Freezing blocks at test time",
     frozen,
     compare=lambda labels: {f"{label}, against nothing": (label, NOTHING) for label in labels[1:]},
     claims=(_body_frozen,),
@@ -55,7 +55,7 @@ TABLE_1 = Table(
         for j, label in enumerate([NOTHING, "conv1 frozen", *(f"conv1 to conv{n} frozen" for n in (2, 3, 4))])
     },
     paper_column=MINI,
-    x="blocks frozen at test",
+    x="blocks frozen at test time",
     bar=lambda label: {NOTHING: "none"}.get(label, label.removesuffix(" frozen").partition(" ")[2] or label.split()[0]),
     trains=MAML,
     in_all=True,
@@ -88,7 +88,7 @@ TABLE_2 = Table(
 )
 TABLE_4 = Table(
     "table4",
-    "NIL: no inner loop at test",
+    "NIL: no inner loop at test time",
     _accuracies("MAML", "ANIL", _NIL),
     compare={"NIL − ANIL": (_NIL, "ANIL")},
     claims=(lambda found: claims.nil_as_good(found.range(_NIL, "ANIL"), found.learnt, "ANIL"),),
@@ -151,7 +151,7 @@ TABLE_5 = Table(
     where="table 5",
     paper=lambda lab: {title: at_shot(TABLE5[name], lab.shot) for name, title in REGIMES.items()},
     paper_column=MINI,
-    x="body trained by (NIL's head at test)",
+    x="body trained by (NIL's head at test time)",
     bar=_SHORT_OF.__getitem__,
     notes=(_LAST,),
     trains=ALL,
@@ -164,7 +164,7 @@ REGIME_HEADS = Table(
     claims=(_heads_alike,),
     where="appendix D.1",
     paper_column=MINI,
-    x="body trained by (MAML's inner loop at test)",
+    x="body trained by (MAML's inner loop at test time)",
     bar=_SHORT_OF.__getitem__,
     notes=(
         _LAST,

@@ -1,4 +1,4 @@
-"""One trained run looked into: freezing, similarity, movement and heads, in one table and one figure."""
+"""One trained run analysed: freezing, similarity, movement and heads, in one table and one figure."""
 
 import time
 from collections.abc import Callable

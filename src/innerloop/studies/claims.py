@@ -2,7 +2,7 @@
 
 A claim is tested on ranges. The range of a number goes from the lowest lower to the highest upper end of its 95 %
 intervals over test episodes, one for each seed. A claim holds where the whole range is on the right side of its bound,
-does not hold where the whole range is on the wrong side, and cannot be said in between.
+does not hold where the whole range is on the wrong side, and is inconclusive in between.
 """
 
 import math
@@ -67,7 +67,7 @@ def at_most(found: Range, bound: float) -> bool | None:
 
 
 def every(outcomes: Iterable[bool | None]) -> bool | None:
-    """Whether all hold: one that does not decides, else one that cannot be said does. None for none at all."""
+    """Whether all hold: one that does not hold decides, else one that is inconclusive. None if there are none."""
     found = list(outcomes)
     return None if not found else False if False in found else None if None in found else True
 
@@ -90,7 +90,7 @@ class Learnt:
         return POINTS[5 if self.shot >= 5 else 1]
 
     def tested(self, what: str) -> str:
-        """The predicate in words."""
+        """The predicate as text."""
         return (
             f"{what} ≥ −{100 * self.cap:.0f} points and ≥ −{100 * SHARE:.0f} % of what was learned beyond an untrained "
             "body"
@@ -103,7 +103,7 @@ class Learnt:
 
 
 def said(found: Range, unit: Unit) -> str:
-    """The number and its range in words."""
+    """The number and its range as text."""
     scale, digits, sign, name = {
         "accuracy": (100, 1, "", " %"),
         "points": (100, 1, "+", " points"),
@@ -137,7 +137,7 @@ def bounded(
 
 def body_frozen(lost: Range, learnt: Learnt, more: str = "") -> Outcome:
     """Table 1."""
-    text = "The body need not adapt: freezing all of it at test costs next to nothing"
+    text = "The body need not adapt: freezing all of it at test time costs next to nothing"
     return learnt.loss(text, "all but the head frozen − nothing frozen", lost, (MINI,), more)
 
 
@@ -301,7 +301,7 @@ def seeds_unchanged(measure: str, slope: float, intercept: float, r2: float, poi
 
 
 def anil_faster(training: float, inference: float, steps: int) -> tuple[Outcome, Outcome]:
-    """Section 4: 1.7 times in training and 4.1 times at test with 10 steps, on average."""
+    """Section 4: 1.7 times in training and 4.1 times at test time with 10 steps, on average."""
     least = {part: COST_PART * (printed(text) or math.nan) for part, text in COST.items()}
     what = f"{100 * COST_PART:.0f} % of the paper's {{}}"
     first = bounded(
@@ -314,7 +314,7 @@ def anil_faster(training: float, inference: float, steps: int) -> tuple[Outcome,
         more=f"; {what.format(COST['train'])}",
     )
     second = bounded(
-        "ANIL is faster than MAML at test with 10 inner steps",
+        "ANIL is faster than MAML at test time with 10 inner steps",
         f"MAML / ANIL per episode (here {steps} steps)",
         range_of(inference if steps == 10 else math.nan),
         "ratio",

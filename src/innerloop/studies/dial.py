@@ -59,7 +59,7 @@ def _claims(found: Found) -> list[Outcome]:
         gain = found.learnt.gain
         outcomes.append(
             claims.Learnt(gain, found.lab.shot).loss(
-                f"Head from {start}: freezing the body at test costs next to nothing",
+                f"Head from {start}: freezing the body at test time costs next to nothing",
                 "body frozen − all blocks adapt",
                 lost,
                 (),

@@ -52,7 +52,7 @@ def families(lab: Lab) -> Result:
             f"{MINUTES}: of one run, as long as this machine took, other work beside it; baseline, finetune and "
             f"centroid share one run. {ADAPTATION}: CPU time on one thread to adapt to one test episode and classify "
             "its query set, the median of interleaved repeats. Each method has the same body, data, outer steps and "
-            "tasks a step, and the settings of its preset; none was tuned further.",
+            "tasks per step, and the settings of its preset; none was tuned further.",
             *_other_training(lab, names),
         ),
     )
@@ -95,7 +95,7 @@ def _one_episode(run: Trained, name: str, episode) -> Callable[[], object]:
 
 
 def adapted_count(run: Trained, name: str, way: int) -> int:
-    """How many numbers the inner loop changes at test; a head that is made for the task has `way` outputs."""
+    """How many numbers the inner loop changes at test time; a head that is made for the task has `way` outputs."""
     learner = build.at_test(run.config, run.model, name)
     slow, head = slow_weights(run.model), block_names(run.model)[-1]
     total = 0
@@ -153,7 +153,7 @@ def _other_training(lab: Lab, names: Sequence[str]) -> list[str]:
     for name in names:
         c = lab.config(name, 0)
         what = [f"{c.train_way}-way episodes"] if c.train_way not in (0, base.way) else []
-        what += [f"{c.query} query images a class"] if c.query != base.query else []
+        what += [f"{c.query} query images per class"] if c.query != base.query else []
         if method(name).trains_on == "episodes" and method(name).adapts:
             what += [f"{c.inner.steps} inner steps"] if c.inner.steps != base.inner.steps else []
             what += [f"inner rate {c.inner.lr:g}"] if c.inner.lr != base.inner.lr else []

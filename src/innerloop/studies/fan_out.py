@@ -46,12 +46,12 @@ class Training:
             return self.config.outer.steps
         try:
             return int(folder.metrics[-1]["step"])
-        except (IndexError, RunError, OSError):  # not begun, or a line is being written
+        except (IndexError, RunError, OSError):  # not started, or a line is being written
             return 0
 
 
 def finished_run(wanted: Training, report: Callable[[Progress], None] = lambda _: None) -> RunFolder:
-    """The run: used if it is finished, continued if it was begun, with the threads and the device that it was begun
+    """The run: used if it is finished, continued if it was started, with the threads and the device that it was started
     with, trained if it is not there. RunError if the folder holds a run of another configuration."""
     config, folder = wanted.config, RunFolder(wanted.folder)
     if folder.exists:
@@ -114,9 +114,9 @@ def fan_out(
 
     local: at most `jobs` processes of one thread each. slurm: a job each, through submitit; `options` are parameters of
     its ``AutoExecutor`` (timeout_min, slurm_partition, …; ``cluster=local`` tries it without Slurm), its files go to
-    `logs`. ray: a task each, started again elsewhere if its worker dies; `options` are those of ``ray.init`` (address).
-    `work` and the items must pickle. `watch` is called at most once a second. Ctrl-C and SIGTERM stop all works, each
-    of which then has a checkpoint, and raise KeyboardInterrupt.
+    `logs`. ray: one task per training, started again elsewhere if its worker dies; `options` go to ``ray.init``
+    (address). `work` and the items must pickle. `watch` is called at most once a second. Ctrl-C and SIGTERM stop all,
+    each of which then has a checkpoint, and raise KeyboardInterrupt.
     """
     if jobs < 1:
         raise InnerloopError(f"--jobs must be at least 1, got {jobs}")

@@ -1,4 +1,4 @@
-"""A trained model looked into: freezing, other heads, similarity, movement. What `study` and `analyse` measure."""
+"""A trained model analysed: freezing, other heads, similarity, movement. What `study` and `analyse` measure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -43,8 +43,8 @@ ZEROS, NO_HEAD = "head from zeros", "NIL"
 
 
 def cca_if_enough(x: Tensor, y: Tensor, *, cut: float = 1.0, per_neuron: int | None = None) -> float:
-    """Mean CCA, over `per_neuron` evenly spaced data points a neuron at most; NaN, which counts nowhere, where there
-    are fewer than the two a neuron that it needs."""
+    """Mean CCA, over `per_neuron` evenly spaced data points per neuron at most; NaN, which is left out, with fewer
+    than the two per neuron that it needs."""
     neurons = max(x.shape[1], y.shape[1])
     if len(x) < 2 * neurons:
         return math.nan

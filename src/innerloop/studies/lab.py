@@ -33,7 +33,7 @@ from innerloop.training import Config, build, load_run
 SHARE_MULTICLASS = tuple(
     m.name for m in METHODS if m.trains_on == "classes" and m.make_head is None and m is not MULTICLASS
 )
-"""methods whose training is multiclass's; they differ at test"""
+"""methods whose training is multiclass's; they differ at test time"""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Lab:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that a result stands or falls with."""
+        """The settings that a result depends on."""
         return without_speed_settings(self.config("maml", 0)).to_json()
 
     def described(self, result: Result, *, name: str, title: str, where: str, seconds: float) -> dict[str, Any]:
@@ -144,7 +144,7 @@ class Lab:
         return RunFolder(self.out / "runs" / f"{self.title}-{method(name).name}{own}-seed{seed}")
 
     def train(self, name: str, seed: int, **model: Any) -> RunFolder:
-        """The finished run of this method and seed: used if there, continued if begun, trained if not."""
+        """The finished run of this method and seed: used if there, continued if started, trained if not."""
         config, folder = self.config(name, seed, **model), self.folder(name, seed, **model)
         self.asked.add(folder.path.name)
         title = f"train {name}, seed {seed}"
@@ -208,7 +208,7 @@ class Lab:
         return tuple(seed_value(s, measure(s)) for s in self.seeds)
 
     def learnt(self) -> Learnt:
-        """What MAML has learnt: its accuracy beyond that of NIL on the untrained body, on the same episodes."""
+        """What MAML has learned: its accuracy beyond that of NIL on the untrained body, on the same episodes."""
 
         def gain(seed: int) -> Value:
             maml, untrained = self.trained("maml", seed), self.trained("random", seed)

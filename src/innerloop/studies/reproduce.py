@@ -31,8 +31,8 @@ def reproduce(table: Table, lab: Lab | RlLab) -> dict[str, Any]:
 
 
 def finished(table: Table, lab: Lab | RlLab) -> dict[str, Any] | None:
-    """The result that is there already, if it is whole, of this version, configuration, seeds and table, and the runs
-    that it was made of are there unchanged; else None."""
+    """The existing result, if it is complete, has this version, configuration, seeds and table, and the runs that it
+    was made from are unchanged; else None."""
     try:
         value = read_json(place(lab, table) / "result.json")
         same = (

@@ -125,7 +125,7 @@ class Series:
     paper: Sequence[float | None] | None = None
     """what the paper prints for each x, in the same unit"""
     names: Sequence[str] | None = None
-    """what stands at each point of a scatter"""
+    """the label of each point of a scatter"""
     panel: str = ""
     """lines of different panels are drawn on axes of their own"""
 

@@ -1,4 +1,4 @@
-"""One meta-RL run looked into: what its inner step does to each block, and what freezing blocks at test costs."""
+"""One meta-RL run analysed: what its inner step does to each block, and what freezing blocks at test time costs."""
 
 import time
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def analyse_policy(
     step = RunFolder(path).step(which)
     if not config.adapts:
         raise InnerloopError(
-            f"{path} was trained with {method}, which has no inner loop to look into; 'innerloop rl evaluate {path} "
+            f"{path} was trained with {method}, which has no inner loop to analyse; 'innerloop rl evaluate {path} "
             "--adapt all' fine-tunes it"
         )
     lab = OneRun((env,), "cpu", path, seeds=(config.seed,), threads=threads, which=which, report=report, path=path)

@@ -1,4 +1,4 @@
-"""Meta-trained policies beside what does without meta-training, on the same tasks with the same noise."""
+"""Meta-trained policies beside baselines without meta-training, on the same tasks with the same noise."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ from innerloop.rl.meta_test import Returns, meta_test, random_search
 from innerloop.studies.result import Drawing, Outcome, Result, Row, Series
 from innerloop.studies.rl_lab import RlLab, RlStage, rows_by_step
 
-_RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, nothing can be said"
+_RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, no conclusion"
 TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
 NOTE = (
     "Each step learns from as many trajectories of the task as an inner step of the training; random search takes as "
@@ -67,7 +67,7 @@ def _line(env: Environment, name: str, steps: list[Row], length: int) -> Series:
 
 
 def _tested(lab: RlLab, env: Environment, method: MethodName | None, seed: int, blocks: Blocks | None) -> Returns:
-    """New tasks learnt from a run's weights (no method: the first weights of that seed); no blocks: random search."""
+    """New tasks learned from a run's weights (no method: the first weights of that seed); no blocks: random search."""
     what = method or "random weights"
     lab.report(RlStage(f"test {what} on {env.title}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))
     run = lab.trained(env, method or "maml", seed)

@@ -85,7 +85,7 @@ class RlLab:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """The settings that a result stands or falls with."""
+        """The settings that a result depends on."""
         return {e.name: replace(self.config(e, "maml", 0), threads=0).to_json() for e in self.envs}
 
     def config(self, env: Environment, method: MethodName, seed: int) -> Config:
@@ -98,7 +98,7 @@ class RlLab:
         return RunFolder(self.out / "runs" / f"{env.name}-{self.budget}-{method}-seed{seed}")
 
     def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:
-        """The finished run: used if there, continued if begun, trained if not."""
+        """The finished run: used if there, continued if started, trained if not."""
         for e in self.envs:
             _ = build.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
@@ -109,7 +109,7 @@ class RlLab:
                 raise RunError(f"{folder.path} was trained with another configuration; give another --out")
             if folder.finished:
                 return folder
-            config = found  # begun with other threads: what it was begun with goes on
+            config = found  # started with other threads, which it keeps
 
         def show(p: Progress) -> None:
             returns = f"return {p.numbers['return_before']:.1f} → {p.numbers['return_after']:.1f}"

@@ -74,7 +74,7 @@ def rl_features(lab: RlLab) -> Result:
                 labels = ["none", names[0], *(f"to {n}" for n in names[1:])]
                 series.append(replace(bars_of(method.upper(), labels, frozen), panel=env.title))
     drawing = Drawing(
-        "bars", "blocks frozen at test", "return after one inner step", tuple(series), "ci95 over test tasks"
+        "bars", "blocks frozen at test time", "return after one inner step", tuple(series), "ci95 over test tasks"
     )
     return Result(tuple(rows), tuple(outcomes), drawing, notes=(FEATURES,))
 
@@ -196,7 +196,7 @@ def states(run: TrainedPolicy) -> Iterator[Episodes]:
 
 
 def value_of(seed: int, tasks: Tensor) -> SeedValue:
-    """The mean of one number a task, with its ci95."""
+    """The mean of one number per task, with its ci95."""
     e = over_episodes(tasks)
     return SeedValue(seed, e.mean, e.ci95, e.episodes)
 

@@ -1,6 +1,6 @@
 """Domain shift: models trained on one data set, tested on another with the same way, shot and queries.
 
-Not in Raghu et al. 2020; the question is that of Chen, Liu, Kira, Wang, Huang (ICLR 2019, section 4.3). Only classes
+Not in Raghu et al. 2020; the question is from Chen, Liu, Kira, Wang, Huang (ICLR 2019, section 4.3). Only classes
 that the training cannot have seen are tested (`data.overlap`).
 """
 
@@ -47,7 +47,7 @@ class Target:
     sibling: Dataset | None = None
     """the same images in other splits: its models are tested in-domain, those of `data` on the target"""
     note: str = ""
-    """to be said of models of the same data set in another split"""
+    """a caveat for models of the same data set in another split"""
 
 
 _UPRIGHT = (
@@ -218,7 +218,7 @@ def unseen_classes(
 ) -> Unseen:
     """The target's classes that a model trained as `config` says, on `source` with its splits, has not seen.
 
-    Seen are those of the training split and of the validation split, by which the checkpoint was chosen; `split` takes
+    Classes of the training split and of the validation split, which chose the checkpoint, count as seen; `split` takes
     the target's classes of that split only. Raises InnerloopError if fewer are left than an episode needs, for two data
     sets of which it is not known which classes they share, and for the sibling of the target.
     """

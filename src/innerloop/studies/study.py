@@ -45,7 +45,7 @@ FOLDERS = {"maml": "maml", "maml_small": "maml-small-head", "anil": "anil"}
 EARLY_EPISODES = 50
 """episodes on which the checkpoints along MAML's training are measured"""
 CCA_POINTS = 30
-"""data points a neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
+"""data points per neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
 
 
 def study(
@@ -65,9 +65,9 @@ def study(
     has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
     `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
 
-    `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each;
-    then as many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes
-    one a core, but one where they train on a GPU or `config.threads` is given.
+    `jobs` of the trainings run at once, in processes that split the cores, or have `config.threads` threads each; then as
+    many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes one per
+    core, but one if they train on a GPU or `config.threads` is given.
     """
     began = time.perf_counter()
     _check(config, out, resume=resume)
@@ -212,7 +212,7 @@ def _trained(name: str, wanted: Training, report: Callable[[Stage], None]) -> Ru
 
 def keep_every(config: Config) -> int:
     """Every how many outer steps the study's runs keep a checkpoint: the user's choice, else a quarter of the training
-    or a little more, so that three or four are there with the last one (fewer where there are fewer validations)."""
+    or a little more, so that there are three or four with the last one (fewer if there are fewer validations)."""
     v = config.validation
     return v.keep_every or v.every * max(1, math.ceil(config.outer.steps // v.every / 4))
 
@@ -471,7 +471,7 @@ def verdict(inside: Mapping[str, Inside], anil: Estimate) -> dict[str, Any]:
 def answer_of(found: Inside) -> str:
     """feature reuse: the body need not adapt. rapid learning: it must, and without any inner loop accuracy is lost too.
     mixed: it must, but the same features serve as well without an inner loop. undecided: training has taught nothing.
-    Else the intervals are too wide: cannot be said."""
+    Else the intervals are too wide: inconclusive."""
     lost = claims.range_of(found.frozen[-1].difference)
     frozen = claims.body_frozen(lost, found.learnt).holds
     nil = claims.range_of(difference(found.still[NO_HEAD], found.whole))
@@ -479,5 +479,5 @@ def answer_of(found: Inside) -> str:
     if found.learnt.gain.low <= 0:
         return "undecided"
     if frozen is None:
-        return "cannot be said"
+        return "inconclusive"
     return "feature reuse" if frozen else "mixed" if without else "rapid learning"

@@ -56,7 +56,7 @@ class Found:
 
     @property
     def learnt(self) -> Learnt:
-        """What MAML has learnt."""
+        """What MAML has learned."""
         return self.lab.learnt()
 
 
@@ -125,7 +125,7 @@ class Table:
     """what the x axis says"""
     y: str = ""
     bar: Callable[[str], str] = lambda label: label
-    """label -> what stands below its bar"""
+    """label -> the text below its bar"""
     grouped: bool = False
     """labels are "bar, group": bars of a group have one colour"""
     draw: Callable[[Found], Drawing] | None = None
@@ -145,7 +145,7 @@ class Table:
     def __post_init__(self) -> None:
         if not re.fullmatch(r"\w[\w.+-]*", self.name):
             raise InnerloopError(
-                f"a table's name is that of a folder: letters, digits, . + - _; got {quoted(self.name)}"
+                f"a table's name is also a folder's: letters, digits, . + - _; got {quoted(self.name)}"
             )
         if (self.measure is None) == (self.make is None):
             raise InnerloopError(f"table {self.name}: give measure, or make, and not both")

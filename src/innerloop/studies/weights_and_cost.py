@@ -93,7 +93,7 @@ def permutations(lab: Lab) -> Result:
 
 
 def step_times(config: Config, model: nn.Sequential, parameters: Weights, images: ClassImages) -> tuple[Cost, Cost]:
-    """Time of one outer step and of one episode at test (`analysis.step_costs`), on one thread."""
+    """Time of one outer step and of one episode at test time (`analysis.step_costs`), on one thread."""
     device = images.images.device
     batch = build.tasks(config, images, "train").sample(config.outer.meta_batch, generator_for(config.seed, "cost"))
     family = build.tasks(config, images, "test", config.test.query)
@@ -110,7 +110,7 @@ def step_times(config: Config, model: nn.Sequential, parameters: Weights, images
 
 
 def cost(lab: Lab) -> Result:
-    """CPU time of one outer step and of one episode at test: MAML, first-order MAML, ANIL, NIL, on one thread."""
+    """CPU time of one outer step and of one episode at test time: MAML, first-order MAML, ANIL, NIL, on one thread."""
     run = lab.trained("maml", lab.seeds[0])
     lab.report(Stage("time of a step", 0, 1))
     training, inference = step_times(run.config, run.model, run.parameters, lab.images)

@@ -46,7 +46,7 @@ def losses(config: Config) -> Losses:
 
 
 def choose_device(name: str) -> torch.device:
-    """'auto' takes the GPU where there is one; each process under torchrun takes its own."""
+    """'auto' takes the GPU if there is one; each process under torchrun takes its own."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and "LOCAL_RANK" in os.environ:
@@ -154,7 +154,7 @@ def network(config: Config, images: ClassImages | None) -> nn.Sequential:
 @torch.no_grad()
 def _scale_head(model: nn.Sequential, factor: float) -> None:
     head = model[-1]
-    if isinstance(head, Linear):  # Config refuses a factor where there is another one
+    if isinstance(head, Linear):  # Config refuses a factor for any other head
         head.weight.mul_(factor)
 
 

@@ -76,7 +76,7 @@ class Inner(Validated, at="inner"):
     adapt_norm: bool = False
     """whether batch norm's scale and shift adapt too"""
     learn_rates: bool = False
-    """learn one inner rate a block and step together with the weights (maml++ always does)"""
+    """learn one inner rate per block and step together with the weights (maml++ always does)"""
     proximal: NonNegative = 0.0
     """λ of the pull λ/2 ‖θ_m − θ‖² back to the slow weights in the inner loop (imaml needs one)"""
     solve_steps: Count = 5
@@ -122,7 +122,7 @@ class Config(Validated):
     """data set: one of `innerloop data list`, or module:attribute for one of your own"""
     folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
-    """which published split, where there are several (omniglot: vinyals or lake)"""
+    """which published split, if there are several (omniglot: vinyals or lake)"""
     method: str = "maml"
     """gradient-based: maml (all blocks adapt), fomaml, anil (the head), boil (the body), meta-sgd, maml++,
     proto-maml, unicorn, reptile, imaml; metric: nil (cosine attention), proto, matching, siamese; transfer: baseline
@@ -130,13 +130,13 @@ class Config(Validated):
     multitask: one head for all tasks. docs/methods.md has each one's source. module:attribute is a method of your own
     (docs/extending.md)"""
     way: Annotated[int, at_least(2, "one class cannot be told from another"), at_most(2**16)] = 5
-    """classes an episode"""
+    """classes per episode"""
     shot: Count = 1
-    """support images a class"""
+    """support images per class"""
     query: Count = 15
-    """query images a class in training"""
+    """query images per class in training"""
     train_way: Annotated[int, Bound("0 or at least 2", lambda v: v == 0 or v >= 2), at_most(2**16)] = 0
-    """classes an episode in training where that is another number (proto, matching, nil: Snell et al. 2017); 0: way"""
+    """classes per episode in training where that is another number (proto, matching, nil: Snell et al. 2017); 0: way"""
     augment: Literal["none", "affine"] = "none"
     """affine: every training image is turned, sheared, scaled and shifted a little (Koch et al. 2015); tests never"""
     model: Model = field(default_factory=Model)
@@ -203,7 +203,7 @@ class Config(Validated):
             raise InnerloopError(f"{self.method} does not differentiate its inner loop, so it cannot learn inner rates")
         if (i.learn_rates or kind.learns == "block_rates") and i.steps < 1:
             raise InnerloopError(
-                f"{self.method} learns one inner rate a block and step, and inner.steps is {i.steps}: give 1 or more"
+                f"{self.method} learns one inner rate per block and step, and inner.steps is {i.steps}: give 1 or more"
                 + (", or leave inner.learn_rates off" if i.learn_rates else "")
             )
         if kind.each_step and i.steps < 1:

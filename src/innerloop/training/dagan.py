@@ -43,14 +43,14 @@ class DaganConfig(Validated):
     """data set of images: one of `innerloop data list`, or module:attribute for one of your own"""
     folder: Folder = field(default_factory=Folder)
     split_scheme: str = ""
-    """which published split, where there are several (omniglot: vinyals or lake)"""
+    """which published split, if there are several (omniglot: vinyals or lake)"""
     sizes: Sizes = field(default_factory=Sizes)
     steps: Count = 1000
     """generator steps"""
     critic_steps: Count = 5
     """critic steps before each generator step"""
     batch: Count = 32
-    """pairs a step"""
+    """pairs per step"""
     lr: OptimizerRate = 1e-4
     """Adam's rate, of both nets"""
     beta1: Decay = 0.0
@@ -98,7 +98,7 @@ def train_dagan(
     resume: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> RunFolder:
-    """Train as `config` says, into the run folder `out`. Only the classes of the training split are learnt from.
+    """Train as `config` says, into the run folder `out`. Only the classes of the training split are learned from.
 
     metrics.jsonl: `distance`, the mean over the steps since the last line of critic(real pair) − critic(generated
     pair), which falls as the generated come nearer; `penalty`, the gradient penalty before its weight; `distance_val`
@@ -106,7 +106,7 @@ def train_dagan(
     compare lines of one run, not runs.
 
     Ctrl-C, SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for
-    a folder that must not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
+    a folder that may not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
     """
     use_threads(config.threads, stored=resume)
     device = build.choose_device(config.device)

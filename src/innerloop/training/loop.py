@@ -31,7 +31,7 @@ class Interrupted(Exception):
 
     def __init__(self, path: Path, step: int, how: str = "") -> None:
         how = how or f"the same command with --resume --out {path}"
-        super().__init__(f"stopped at step {step}; {how} goes on from there")
+        super().__init__(f"stopped at step {step}; {how} continues from there")
         self.step = step
 
 
@@ -96,7 +96,7 @@ def run(
     to any of them stops all after the same step.
 
     `read` brings the config of an earlier version into today's form. Ctrl-C, SIGTERM and SIGHUP finish the running
-    step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder that must not be written to,
+    step, write a checkpoint and raise `Interrupted`. Raises RunError for a folder that may not be written to,
     FloatingPointError as `job.step` does (the last good checkpoint stays).
     """
     ranks.check_same((str(out), dict(config), resume), "a configuration")

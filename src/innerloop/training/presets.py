@@ -206,13 +206,13 @@ def for_method(config: Config, method: str) -> Config:
             test = replace(test, inner_steps=1)
         case "meta-sgd":  # Li et al. 2017: one step
             inner, test = replace(inner, steps=1), replace(test, inner_steps=1)
-        case "maml++":  # as many steps at test as in training; a cosine outer rate
+        case "maml++":  # as many steps at test time as in training; a cosine outer rate
             test = replace(test, inner_steps=inner.steps)
             c = replace(c, outer=replace(c.outer, schedule="cosine"))
         case "proto-maml":  # the head begins where it classifies already
             inner, test = replace(inner, lr=inner.lr / 10), replace(test, inner_steps=inner.steps)
         case "reptile":  # outer steps towards the adapted weights
-            if not config.regression:  # 10 images a class, as theirs, one of each in every inner step
+            if not config.regression:  # 10 images per class, as theirs, one of each in every inner step
                 c, inner = replace(c, query=max(1, 10 - c.shot)), replace(inner, steps=10)
             c = replace(c, outer=replace(c.outer, optimizer="sgd", lr=1.0, schedule="cosine", clip="none"))
         case "imaml":  # Rajeswaran et al. 2019: λ = 2, 16 steps, 5 iterations of conjugate gradients
@@ -223,7 +223,7 @@ def for_method(config: Config, method: str) -> Config:
             test = replace(test, temperature=10.0)
         case "proto" if not config.regression:  # Snell et al. 2017 train with more ways than they test
             return replace(c, method=method, train_way=_more_ways(c), outer=_as_many_images(c))
-        case "siamese":  # as many pairs a step as the others have images
+        case "siamese":  # as many pairs per step as the others have images
             pass
         case "baseline" | "baseline++" | "finetune" if not config.regression:
             rate = 0.5 if few else 0.02
@@ -243,17 +243,17 @@ def _more_ways(config: Config) -> int:
 
 
 def _as_many_images(config: Config) -> OuterLoop:
-    """With more ways, fewer episodes a step, so that a step takes about as many images."""
+    """With more ways, fewer episodes per step, so that a step takes about as many images."""
     fewer = round(config.outer.meta_batch * config.way / _more_ways(config))
     return replace(config.outer, meta_batch=max(1, fewer))
 
 
 def _more_head_steps(config: Config) -> Config:
-    """ANIL's steps cost next to nothing, and so there are more of them, at a rate that 20 steps bear.
+    """ANIL's steps cost next to nothing, and so there are more of them, at a rate at which 20 steps are stable.
 
     At 20 ways max-pooling learns more from an outer step, which takes three times as long: 94.3 % on validation
     episodes after 1,000 against 91.6 % with a stride. There too, an earlier run went on rising after 30 inner
-    steps at test: 95.05, and 95.32 % after 100.
+    steps at test time: 95.05, and 95.32 % after 100.
     """
     config = replace(
         config,

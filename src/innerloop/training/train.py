@@ -52,10 +52,10 @@ def train(
     ends with the same weights as an uninterrupted one (bit for bit on a CPU with the same number of threads). Ctrl-C,
     SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`.
 
-    Under torchrun the processes share out the tasks of each meta-batch and of validation; the result is that of one
+    Under torchrun the processes split the tasks of each meta-batch and of validation; the result equals that of one
     process, to rounding.
 
-    Raises RunError for a folder that must not be written to, FloatingPointError if loss or gradient is not finite
+    Raises RunError for a folder that may not be written to, FloatingPointError if loss or gradient is not finite
     (the last good checkpoint stays).
     """
     config = replace(config, **_given(config, method, model, data))
