@@ -288,7 +288,7 @@ def test_what_cannot_be_is_said_in_a_sentence(
     Path("words/a.txt").write_text("x")
     support = ["--support", "examples"]
     fails([*support, "--images", "words"], "no image to sort: none of 1 files could be used", capsys)
-    fails([*support, "--images", "gone"], "no picture to sort", capsys)
+    fails([*support, "--images", "gone"], "no image to sort", capsys)
     assert not Path("classified").exists()
     fails(["--support", "words", "--images", "examples"], "words has no sub-folders", capsys)
     fails([*support, "--images", "words", "--mark", "2"], "share of the pictures, from 0 to 1, got 2", capsys)
