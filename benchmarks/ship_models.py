@@ -1,7 +1,7 @@
 """The trained models of the package, made from run folders: settings, tests, card, weights rounded to float16.
 
 python benchmarks/ship_models.py weights RUN NAME   # a run folder becomes the model NAME
-python benchmarks/ship_models.py playground         # the models of the playground: their settings, no weights anew
+python benchmarks/ship_models.py playground         # the models of the playground: their settings, no new weights
 innerloop evaluate NAME                             # tests the rounded weights
 python benchmarks/ship_models.py card NAME "..."    # takes the tests over and writes the card, with further paragraphs
 """

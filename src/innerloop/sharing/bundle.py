@@ -1,7 +1,7 @@
 """An exported folder: files of known names, and innerloop.json, which has the size and SHA-256 of each.
 
 A folder may come from a stranger: nothing in it is run, names and sums are checked before anything is read, and a run
-that names code (module:attribute) is refused. The sums are no signature: who can write the folder can write them anew.
+that names code (module:attribute) is refused. The sums are no signature: who can write the folder can write them again.
 """
 
 import hashlib

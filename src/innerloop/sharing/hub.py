@@ -53,7 +53,7 @@ def from_pretrained(name: str, *, revision: str | None = None) -> Path:
 def push_to_hub(source: str | os.PathLike[str], name: str, *, public: bool = False) -> str:
     """Upload a run folder or a saved classifier to "owner/name" of the Hub, with its model card; gives the address.
 
-    A repository that is not there is made, private unless `public`. The access token is that of `hf auth login` or
+    A repository that is not there is made, private unless `public`. The access token comes from `hf auth login` or
     HF_TOKEN. Raises InnerloopError if the Hub refuses.
     """
     hub = _hub()

@@ -65,8 +65,8 @@ def study(
     has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
     `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
 
-    `jobs` of the trainings run at once, in processes that split the cores, or have `config.threads` threads each; then as
-    many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes one per
+    `jobs` of the trainings run at once, in processes that split the cores, or have `config.threads` threads each; then
+    as many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes one per
     core, but one if they train on a GPU or `config.threads` is given.
     """
     began = time.perf_counter()
