@@ -1,6 +1,6 @@
 """A model card: what a stranger needs to know of a model, as the README.md of the Hugging Face Hub.
 
-The head of the file is YAML (each value written as JSON, which YAML contains), then Markdown. Numbers are those of the
+The head of the file is YAML (each value written as JSON, which YAML contains), then Markdown. Numbers come from the
 run folder; nothing is computed.
 """
 
