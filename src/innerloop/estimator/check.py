@@ -13,6 +13,7 @@ from innerloop.core.random import generator_for
 from innerloop.core.statistics import Share, over_episodes
 from innerloop.errors import InnerloopError
 from innerloop.estimator.choose import Refits, left_out_rows
+from innerloop.notebook import html_table
 
 DRAWS = 20
 """random support sets of each size of the learning curve"""
@@ -33,6 +34,17 @@ class Check:
     gain: tuple[float, float, float] | None
     """what the last doubling of the examples brought: the share right more, and its 95 % interval over pictures"""
     advice: Literal["more help", "few gained", "not clear", "too few to tell"]
+
+    def _repr_html_(self) -> str:
+        """Accuracy, confusions and the learning curve, for notebooks."""
+        low, high = self.right.wilson95
+        rows = [("accuracy", f"{self.right.value:.3f} ({low:.3f} to {high:.3f})")]
+        rows += [(f"with {n} per class", f"{share:.3f}") for n, share in self.curve]
+        rows += [(f"{a} taken for {b}", n) for a, b, n in self.confused]
+        note = (
+            f"{self.right.count} of {self.right.n} examples, each classified from the others; in brackets Wilson's 95 %"
+        )
+        return html_table("Check of the classifier", ("", ""), rows, f"{note} interval. More examples: {self.advice}.")
 
 
 def check(

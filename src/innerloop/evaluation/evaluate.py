@@ -18,6 +18,7 @@ from innerloop.core.ranks import ALONE, Ranks
 from innerloop.core.statistics import Estimate, over_episodes
 from innerloop.errors import InnerloopError
 from innerloop.methods.method import Learner
+from innerloop.notebook import html_table
 from innerloop.validated import Count, Natural, Positive, Several, Validated
 
 EPISODES_PER_DRAW = 25  # episodes drawn at once; part of what the seed means, so not a setting
@@ -63,6 +64,17 @@ class Evaluation:
             "steps": [{"mean": e.mean, "ci95": e.ci95} for e in self.steps],
             "per_episode": [round(v, 6) for v in self.per_episode],
         }
+
+    def _repr_html_(self) -> str:
+        """The score after each inner step, for notebooks."""
+        rows = [(i, f"{e.mean:.4f}", f"{e.ci95:.4f}") for i, e in enumerate(self.steps)]
+        several = len(rows) > 1
+        return html_table(
+            f"Evaluation: {self.final.mean:.4f} ± {self.final.ci95:.4f}",
+            ("inner steps", "mean", "ci95") if several else ("mean", "ci95"),
+            rows if several else [row[1:] for row in rows],
+            f"{self.final.episodes} test episodes, seed {self.settings.seed}; ci95 is over the episodes of one model.",
+        )
 
 
 def fixed_episodes(family: TaskFamily, settings: EvalSettings) -> Iterator[Episodes]:

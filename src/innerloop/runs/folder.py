@@ -29,6 +29,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
+from innerloop.notebook import html_table
 from innerloop.runs.environment import environment
 from innerloop.runs.files import (
     append_line,
@@ -317,6 +318,26 @@ class RunFolder:
         if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
             raise RunError(f"{path} does not hold evaluations; move it away")
         return [{_EVALUATION_KEYS.get(k) or k: v for k, v in row.items()} for row in rows]
+
+    def _repr_html_(self) -> str:
+        """What the run is, how far it is, and its tests, for notebooks."""
+        if not self.exists:
+            return html_table(str(self.path), (), [], "no run was started here")
+        config = self.config
+        names = ("kind", "method", "data", "env", "way", "shot", "seed")
+        rows = [
+            (name, config[name]) for name in names if isinstance(config.get(name), str | int) and config[name] != ""
+        ]
+        if self.finished:
+            summary = self.summary
+            rows += [(name.replace("_", " "), summary[name]) for name in ("steps", "best_step") if name in summary]
+        else:
+            rows.append(("state", "unfinished"))
+        for e in self.evaluations:
+            if {"method", "mean", "ci95"} <= e.keys():
+                what = f"{e['method']}, {e.get('split', 'test')}, {e.get('metric', 'score')}"
+                rows.append((what, f"{e['mean']:.4f} ± {e['ci95']:.4f} (ci95, {e.get('episodes')} episodes)"))
+        return html_table(f"Run {self.path}", ("", ""), rows)
 
     def add_evaluation(self, row: dict[str, Any], same: Sequence[str], **before: Any) -> None:
         """Add a row to eval.json in the place of one that is equal in the entries `same`.

@@ -10,6 +10,7 @@ import torch
 
 from innerloop.core.statistics import Estimate, paired_difference, seed_std
 from innerloop.evaluation import Evaluation
+from innerloop.notebook import html_table
 from innerloop.runs import environment
 from innerloop.training import Config
 from innerloop.version import __version__
@@ -181,6 +182,19 @@ class Result:
             "paper_column": self.paper_column,
             "notes": list(self.notes),
         }
+
+    def _repr_html_(self) -> str:
+        """The rows and the claims, for notebooks."""
+
+        def number(value: float | None) -> str:
+            return "" if value is None else f"{value:.4g}"
+
+        rows = [(r.label, r.paper, r.unit, *map(number, (r.mean, r.seed_std, r.ci95))) for r in self.rows]
+        said = {True: "holds", False: "does not hold", None: "inconclusive"}
+        claims = [(c.text, said[c.holds], c.evidence) for c in self.claims]
+        return html_table("Result", ("", "paper", "unit", "mean", "seed_std", "ci95"), rows, " ".join(self.notes)) + (
+            html_table("Claims", ("claim", "outcome", "evidence"), claims) if claims else ""
+        )
 
 
 def made_by(seconds: float) -> dict[str, Any]:
