@@ -23,7 +23,7 @@ from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import load_run
 from innerloop.runs import RunError, read_json
-from innerloop.studies import rl_tables
+from innerloop.studies import fan_out, rl_tables
 from innerloop.studies.rl_lab import RlLab
 from innerloop.studies.rl_tables import states
 
@@ -223,3 +223,21 @@ def test_the_threads_asked_for_are_those_of_policy_and_simulator(tmp_path: Path)
         assert (run.config.threads, getattr(run.environment, "threads", None)) == (2, 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_policies_that_train_at_once_are_the_runs_of_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches another method, seed, environment or number of threads; the table trains nothing by itself then."""
+
+    def here(work, items, *, jobs: int, **_: object) -> dict[int, str]:
+        assert jobs == 3
+        for item in items:
+            work(item)
+        monkeypatch.setattr(fan_out, "train_policy", lambda *_, **__: pytest.fail("trained by the table"))
+        return {}
+
+    monkeypatch.setattr(fan_out, "fan_out", here)
+    for name, jobs in (("one", "1"), ("three", "3")):
+        assert cli.run(["reproduce", "table2-rl", *ARGS, "--jobs", jobs, "--out", str(tmp_path / name)]) == 0
+    one, three = ([r["values"] for r in result(tmp_path / n, "table2-rl")["rows"]] for n in ("one", "three"))
+    assert one == three
+    assert len(one[0]) == 2

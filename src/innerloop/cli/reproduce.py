@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import tyro
 
@@ -15,6 +15,7 @@ from innerloop.methods.catalogue import method
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.catalogue import ENVIRONMENTS, find
+from innerloop.rl.config import MethodName
 from innerloop.runs.files import read_object
 from innerloop.studies import (
     TABLES,
@@ -74,7 +75,7 @@ class ReproduceArgs:
     out: Path = Path("runs/reproduce")
     """where runs and results go"""
     jobs: int = 1
-    """number of runs that train at once, each on one thread (tables about images)"""
+    """number of runs that train at once, each on one thread"""
     again: bool = False
     """recompute existing results (runs are kept)"""
     data_dir: Path | None = None
@@ -141,7 +142,7 @@ def run(args: Sequence[str]) -> int:
 
 def run_rl(asked: ReproduceArgs, tables: Sequence[Table]) -> None:
     """Those of reinforcement learning, which have environments instead of data, way and shot."""
-    images = ("data", "way", "shot", "data_dir", "device", "methods", "jobs")
+    images = ("data", "way", "shot", "data_dir", "device", "methods")
     if given := [n for n in images if getattr(asked, n) != getattr(ReproduceArgs(), n)]:
         raise InnerloopError(
             f"{asked.name} is about environments (--env): --{given[0].replace('_', '-')} has no effect on it"
@@ -158,6 +159,9 @@ def run_rl(asked: ReproduceArgs, tables: Sequence[Table]) -> None:
             threads=asked.threads,
             report=lambda stage: bar(stage.title, stage.done, stage.total, stage.detail, stage.first),
         )
+        if asked.jobs != 1:
+            missing = [t for t in tables if asked.again or finished(t, lab) is None]
+            lab.train_together([cast(MethodName, m) for t in missing for m in t.trains], asked.jobs)
         make(asked, tables, lab)
 
 

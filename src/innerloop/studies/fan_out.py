@@ -20,6 +20,9 @@ from typing import Any, Generic, Literal, TypeVar
 import torch
 
 from innerloop.errors import InnerloopError
+from innerloop.rl.config import Config as RlConfig
+from innerloop.rl.environment import Environment
+from innerloop.rl.train import train as train_policy
 from innerloop.runs import RunError, RunFolder
 from innerloop.studies.result import without_speed_settings
 from innerloop.training import Config, Interrupted, Progress, train
@@ -34,34 +37,48 @@ _PACKAGES = {"slurm": "submitit", "ray": "ray"}
 class Training:
     """One run that is wanted."""
 
-    config: Config
+    config: Config | RlConfig
     folder: Path
     data_dir: Path | None = None
+
+    @property
+    def steps(self) -> int:
+        """Outer steps."""
+        return self.config.outer.steps if isinstance(self.config, Config) else self.config.iterations
 
     @property
     def done(self) -> int:
         """Outer steps done, as far as metrics.jsonl tells."""
         folder = RunFolder(self.folder)
         if folder.finished:
-            return self.config.outer.steps
+            return self.steps
         try:
             return int(folder.metrics[-1]["step"])
         except (IndexError, RunError, OSError):  # not started, or a line is being written
             return 0
 
 
-def finished_run(wanted: Training, report: Callable[[Progress], None] = lambda _: None) -> RunFolder:
+def finished_run(
+    wanted: Training, report: Callable[[Progress], None] = lambda _: None, *, env: Environment | None = None
+) -> RunFolder:
     """The run: used if it is finished, continued if it was started, with the threads and the device that it was started
-    with, trained if it is not there. RunError if the folder holds a run of another configuration."""
+    with, trained if it is not there. `env` is as in `innerloop.rl.train.train`. RunError if the folder holds a run of
+    another configuration."""
     config, folder = wanted.config, RunFolder(wanted.folder)
     if folder.exists:
-        found = folder.config_as(Config.from_json)
-        if without_speed_settings(found) != without_speed_settings(config):
+        found = folder.config_as(type(config).from_json)
+        if _same_result(found) != _same_result(config):
             raise RunError(f"{folder.path} was trained with another configuration; give another --out")
         if folder.finished:
             return folder
         config = found
-    return train(config, folder.path, data_dir=wanted.data_dir, resume=folder.exists, report=report)
+    if isinstance(config, Config):
+        return train(config, folder.path, data_dir=wanted.data_dir, resume=folder.exists, report=report)
+    return train_policy(config, folder.path, env=env, resume=folder.exists, report=report)
+
+
+def _same_result(config: Config | RlConfig) -> Config | RlConfig:
+    return without_speed_settings(config) if isinstance(config, Config) else replace(config, threads=0)
 
 
 def train_one(wanted: Training) -> None:
@@ -83,7 +100,7 @@ def train_together(
     `report` is called with how many runs are finished, how many there are, the outer steps done and all outer steps.
     Raises InnerloopError if a training failed, the others being kept, and Interrupted if it was stopped.
     """
-    steps = sum(w.config.outer.steps for w in wanted)
+    steps = sum(w.steps for w in wanted)
 
     def watch() -> None:
         finished = sum(RunFolder(w.folder).finished for w in wanted)

@@ -1,6 +1,6 @@
 """What the reproductions of meta-reinforcement learning share: policies that are trained once, and their meta-tests."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,10 @@ from innerloop.rl.config import Config, MetaTest, MethodName, Policy, Validation
 from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import Returns, meta_test
 from innerloop.rl.presets import own_settings, preset
-from innerloop.rl.train import Progress, load_run, train
-from innerloop.runs import RunError, RunFolder
+from innerloop.rl.train import Progress, load_run
+from innerloop.runs import RunFolder
 from innerloop.studies.budget import Budget
+from innerloop.studies.fan_out import Training, finished_run, train_together
 from innerloop.studies.result import Result, Row, SeedValue, made_by
 from innerloop.studies.stage import Stage
 
@@ -103,20 +104,27 @@ class RlLab:
             _ = build.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
         config, folder = self.config(env, method, seed), self.folder(env, method, seed)
         self.asked.add(folder.path.name)
-        if folder.exists:
-            found = folder.config_as(Config.from_json)
-            if replace(found, threads=0) != replace(config, threads=0):
-                raise RunError(f"{folder.path} was trained with another configuration; give another --out")
-            if folder.finished:
-                return folder
-            config = found  # started with other threads, which it keeps
 
         def show(p: Progress) -> None:
             returns = f"return {p.numbers['return_before']:.1f} → {p.numbers['return_after']:.1f}"
             title = f"train {method} on {env.title}, seed {seed}"
             self.report(RlStage(title, p.step, p.steps, detail=returns, first=p.first))
 
-        return train(config, folder.path, env=env, resume=folder.exists, report=show)
+        return finished_run(Training(config, folder.path), show, env=env)
+
+    def train_together(self, methods: Iterable[MethodName], jobs: int) -> None:
+        """Train these methods in every environment with every seed, `jobs` at once in processes of one thread; what is
+        there is used. The environments are found by their names."""
+        wanted = [
+            Training(self.config(e, m, s), self.folder(e, m, s).path)
+            for e in self.envs
+            for m in dict.fromkeys(methods)
+            for s in self.seeds
+        ]
+        title = f"train {len(wanted)} policies, {jobs} at once"
+        train_together(
+            wanted, jobs=jobs, report=lambda _finished, _runs, done, steps: self.report(RlStage(title, done, steps))
+        )
 
     def trained(self, env: Environment, method: MethodName, seed: int) -> TrainedPolicy:
         """A run's checkpoint, trained if need be."""
