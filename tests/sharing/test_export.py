@@ -61,7 +61,7 @@ def test_the_card(run: Path, tmp_path: Path) -> None:
     assert str(env["commit"]) in text
     assert env["command"][0] in text
     assert "A note." in text
-    assert "il.from_pretrained('me/mine')" in text
+    assert 'il.from_pretrained("me/mine")' in text
 
 
 def test_a_run_that_was_not_tested(run: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_a_run(hub: Hub, run: Path) -> None:
     _, _, parameters = il.load_run(path)
     best = RunFolder(run).load("best")
     assert all(torch.equal(parameters[n], w) for n, w in best.weights.items())
-    assert "il.from_pretrained('me/omni')" in (path / "README.md").read_text()
+    assert 'il.from_pretrained("me/omni")' in (path / "README.md").read_text()
     (path / "config.json").read_text()
     assert il.from_pretrained("me/omni") == path
     il.push_to_hub(run, "me/omni", public=True)  # again, into the same repository

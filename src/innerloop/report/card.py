@@ -49,7 +49,7 @@ def run_card(run: RunFolder, name: str, notes: Sequence[str] = ()) -> str:
         "## Training",
         _settings(run, config),
         "## Use",
-        _python(f"config, model, parameters = il.load_run(il.from_pretrained({name!r}))"),
+        _python(f"config, model, parameters = il.load_run(il.from_pretrained({json.dumps(name)}))"),
         "```sh\n" + _commands(name, config) + "\n```",
         "## Limits",
         _limits(config),
@@ -85,7 +85,10 @@ def classifier_card(name: str, about: Mapping[str, Any]) -> str:
             f"A few-shot classifier of the Python library innerloop, `model.innerloop` (safetensors). {small}".strip(),
             _rows(("", ""), rows),
             "## Use",
-            _python(f'few = il.FewShotClassifier.load(il.from_pretrained({name!r}))\nfew.predict(["photo.jpg"])'),
+            _python(
+                f"few = il.FewShotClassifier.load(il.from_pretrained({json.dumps(name)}))\n"
+                'few.predict(["photo.jpg"])'
+            ),
             "## Limits",
             "It knows its classes only, from a few pictures of each. Its accuracy is not stated here: `innerloop "
             "classify --support DIR --check` estimates that of a support set.",
