@@ -162,7 +162,7 @@ def test_examples_are_kept(tmp_path: Path) -> None:
         model.save(tmp_path / "a.innerloop", examples=[Example("x", b"x" * 100_000)] * 9)
 
 
-@plants("the checksum is that of any content", "estimator.saved:_digest", lambda right: lambda content: "1" * 64)
+@plants("the checksum is taken of any content", "estimator.saved:_digest", lambda right: lambda content: "1" * 64)
 def test_every_byte_is_under_the_checksum(tmp_path: Path) -> None:
     path = tmp_path / "a.innerloop"
     FewShotClassifier(method="anil").fit(ROWS, Y).save(path)

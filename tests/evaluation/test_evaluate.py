@@ -189,7 +189,7 @@ def test_the_final_score_is_that_of_the_last_step_and_not_of_the_best(model) -> 
 
 
 @plants(
-    "NIL's temperature not applied at test",
+    "NIL's temperature not applied at test time",
     "evaluation.evaluate:under",
     lambda right: lambda learner, settings: right(learner, replace(settings, temperature=1.0)),
 )

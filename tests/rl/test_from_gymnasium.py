@@ -90,7 +90,7 @@ def walked(environment: Environment, tasks: int = 3, rollouts: int = 4) -> tuple
     lambda right: lambda *given: torch.zeros_like(right(*given)),
 )
 @plants(
-    "a trajectory goes on beyond its end",
+    "a trajectory continues beyond its end",
     "rl.from_gymnasium:Step",
     lambda right: lambda state, reward, ended: right(state, reward, torch.zeros_like(ended)),
 )
