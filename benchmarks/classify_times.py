@@ -3,7 +3,7 @@
     python benchmarks/classify_times.py --out results/caltech101-times.json
 
 5 classes of Caltech-101 (of the 61st and later in the order of caltech_pretrained.py), 5 examples and 40 other pictures
-of each, an empty cache. Wall time is that of a machine that may do other things; CPU time is the process's own.
+of each, an empty cache. Wall time is on a machine that may do other things; CPU time is the process's own.
 """
 
 import argparse
