@@ -59,7 +59,7 @@ def test_its_own_settings_are_those_of_the_config() -> None:
     assert (config.env, config.horizon, config.method, config.iterations) == ("object:other", 7, "anil", 9)
     assert config.test == replace(Config().test, tasks=5)
     with pytest.raises(InnerloopError, match=names("iteratoins", "'iterations'")):
-        own_settings(replace(own, settings={"iteratoins": 9}))
+        own_settings(replace(own, name="another", settings={"iteratoins": 9}))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "results" / "rl").glob("*/config.json")), ids=lambda p: p.parent.name)

@@ -313,7 +313,7 @@ def test_foreign_folder_and_method(tmp_path: Path, capsys: pytest.CaptureFixture
 
 @pytest.mark.parametrize(
     ("asked", "threads", "cores", "jobs", "each"),
-    [(2, 0, 5, 2, 2), (2, 1, 5, 2, 1), (0, 0, 2, 2, 1), (0, 0, 8, 3, 2), (0, 0, 1, 1, 0), (0, 2, 8, 1, 2)],
+    [(2, 0, 5, 2, 2), (2, 1, 5, 2, 1), (0, 0, 2, 3, 1), (0, 0, 8, 3, 2), (0, 0, 1, 1, 0), (0, 2, 8, 1, 2)],
 )
 def test_trainings_at_once_share_out_the_cores(
     asked: int, threads: int, cores: int, jobs: int, each: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

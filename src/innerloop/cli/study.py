@@ -54,7 +54,7 @@ class StudyArgs:
     resume: bool = False
     """continue the unfinished study in --out; if there is none, start a new one and say so"""
     jobs: int = 0
-    """number of trainings that run at once (default: one per core, but one on a GPU or with --threads)"""
+    """trainings at once, each on its share of the cores; 0: all, but one on a single core, a GPU or with --threads"""
 
 
 def run(args: Sequence[str]) -> int:

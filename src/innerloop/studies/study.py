@@ -65,9 +65,9 @@ def study(
     has no second MAML. Runs that are finished in `out` are used, an unfinished one is continued (with `resume`). Where
     `config.validation.keep_every` is 0, all runs keep three or four checkpoints along the training.
 
-    `jobs` of the trainings run at once, in processes that split the cores, or have `config.threads` threads each; then
-    as many measurements, in threads. A script must have this call under ``if __name__ == "__main__":``. 0 takes one per
-    core, but one if they train on a GPU or `config.threads` is given.
+    `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each;
+    then as many measurements, in threads, but one per core. A script must have this call under ``if __name__ ==
+    "__main__":``. 0 is all at once, but 1 on a single core, on a GPU, or if `config.threads` is given.
     """
     began = time.perf_counter()
     _check(config, out, resume=resume)
@@ -76,7 +76,8 @@ def study(
     linear = isinstance(build.network(config, images)[-1], Linear)
     cores = torch.get_num_threads()
     if jobs == 0:
-        jobs = 1 if config.threads or build.choose_device(config.device).type != "cpu" else min(len(FOLDERS), cores)
+        alone = cores == 1 or config.threads or build.choose_device(config.device).type != "cpu"
+        jobs = 1 if alone else len(FOLDERS)
     kept = replace(config, validation=replace(config.validation, keep_every=keep_every(config)))
     configs = {
         "maml": kept,
@@ -95,7 +96,7 @@ def study(
         )
     folders = {name: _trained(name, own, report) for name, own in wanted.items()}
     use_threads(threads)
-    at_once = Threads(jobs, report)
+    at_once = Threads(min(jobs, cores), report)
     report = at_once.report
     family = build.tasks(config, images, "test", config.test.query)
     models: dict[str, Loaded] = {name: load_run(f.path, images=images) for name, f in folders.items()}
