@@ -1,10 +1,11 @@
 """How much faster two processes are: torchrun on one training, and `--jobs` on many.
 
-    python benchmarks/scale.py --out results/scale.json
+    python benchmarks/scale.py torchrun --out results/scale.json
+    python benchmarks/scale.py jobs --out results/scale_jobs.json
 
 Nothing else may run meanwhile: on this table wall-clock time counts. Each cell is timed `--rounds` times, one process
 and several in turn; the ratio of each round is reported, its median and its range. Trainings are timed from the first
-step to the last (finished.json), without imports; `reproduce` as a whole command.
+step to the last (finished.json), without imports; those with `--jobs` as whole commands.
 """
 
 import argparse
@@ -30,7 +31,11 @@ TRAININGS = {
     "maml-trpo, half-cheetah direction, 20 tasks": "rl train --preset cheetah-direction-cpu --iterations 4 "
     "--validation.every 1000 --validation.tasks 2 --test.tasks 2 --threads 1",
 }
-REPRODUCE = "reproduce families --budget smoke --way 3"
+JOBS = {
+    "reproduce families, smoke (20 trainings of less than a second)": "reproduce families --budget smoke --way 3",
+    "sweep, 4 seeds of maml, 60 steps each": "sweep --preset quick --seeds 0 1 2 3 --vary inner.lr=0.4 --outer.steps 60 "
+    "--validation.every 60",
+}
 
 
 def python(*args: str, folder: str) -> float:
@@ -56,10 +61,10 @@ def training(command: str, ranks: int) -> dict[str, float]:
         return found
 
 
-def reproduction(jobs: int) -> dict[str, float]:
-    """Seconds of `reproduce families`."""
+def at_once(command: str, jobs: int) -> dict[str, float]:
+    """Seconds of the command; one job alone trains in the command's own process where it can."""
     with tempfile.TemporaryDirectory() as folder:
-        command = f"{REPRODUCE} --out made" + (f" --jobs {jobs}" if jobs > 1 else " --threads 1")
+        command = f"{command} --out made" + (f" --jobs {jobs}" if jobs > 1 else " --threads 1")
         return {"seconds": python("-m", "innerloop", *shlex.split(command), folder=folder)}
 
 
@@ -79,20 +84,21 @@ def compared(one: list[dict[str, float]], many: list[dict[str, float]]) -> dict[
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("torchrun", "jobs"))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    works = {f"torchrun: {n}": (lambda k, c=c: training(c, k)) for n, c in TRAININGS.items()} | {
-        "--jobs: reproduce families, smoke": reproduction
-    }
+    work, commands = (training, TRAININGS) if args.what == "torchrun" else (at_once, JOBS)
     cells = []
-    for name, work in works.items():
+    for name, command in commands.items():
         one, many = [], []
         for _ in range(args.rounds):
-            one.append(work(1))
-            many.append(work(args.processes))
-        cells.append({"what": name, "processes": args.processes, "rounds": args.rounds, **compared(one, many)})
+            one.append(work(command, 1))
+            many.append(work(command, args.processes))
+        cells.append(
+            {"what": f"{args.what}: {name}", "processes": args.processes, "rounds": args.rounds, **compared(one, many)}
+        )
         print(json.dumps(cells[-1]), flush=True)
     if args.out:
         text = json.dumps({"environment": environment(), "cells": cells}, indent=1)

@@ -189,7 +189,7 @@ class _Processes(_Group[T]):
         ways = multiprocessing.get_all_start_methods()
         self.context: Any = multiprocessing.get_context("forkserver" if "forkserver" in ways else "spawn")
         if "forkserver" in ways:  # one import of PyTorch for all of them
-            self.context.set_forkserver_preload(["innerloop.training"])
+            self.context.set_forkserver_preload([__name__, "torch._dynamo"])  # which each optimizer imports
 
     def start(self, work: Callable[[T], None], items: Sequence[T]) -> None:
         self.work, self.waiting = work, list(enumerate(items))
