@@ -33,8 +33,8 @@ TRAININGS = {
 }
 JOBS = {
     "reproduce families, smoke (20 trainings of less than a second)": "reproduce families --budget smoke --way 3",
-    "sweep, 4 seeds of maml, 60 steps each": "sweep --preset quick --seeds 0 1 2 3 --vary inner.lr=0.4 --outer.steps 60 "
-    "--validation.every 60",
+    "sweep, 4 seeds of maml, 60 steps each": "sweep --preset quick --seeds 0 1 2 3 --vary inner.lr=0.4 "
+    "--outer.steps 60 --validation.every 60",
 }
 
 

@@ -46,7 +46,7 @@ _LIGHTER = {"dagan": "--batch or --sizes.widths", "rl": "--task-chunk (1 needs l
 HELP = """Few-shot meta-learning in PyTorch, and tools to test why it works.
 
 examples
-  innerloop study                      # 4 to 8 minutes on two CPU cores, no download
+  innerloop study                      # about 5 minutes on two CPU cores, no download
   innerloop train --preset quick       # one method, about 2 minutes
   innerloop classify --support examples --images photos
 

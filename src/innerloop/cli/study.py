@@ -21,7 +21,7 @@ HELP = Help(
     "Rapid learning or feature reuse? Train MAML and ANIL from the same start on the same episodes, and MAML again "
     "with a 20 times smaller initial head; test them and NIL, freeze the body, measure how the inner loop changes "
     "weights and representations, and write report.html. Without options: on glyphs (characters rendered on this "
-    "machine, no download), 4 to 8 minutes on two CPU cores.",
+    "machine, no download), about 5 minutes on two CPU cores.",
     (
         "innerloop study",
         "innerloop study --data omniglot                # the same on Omniglot",
