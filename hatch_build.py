@@ -31,11 +31,9 @@ class KernelHook(BuildHookInterface[Any]):
         compiler = shlex.split(os.environ.get("CXX", "c++"))
         work, base = Path(self.made.name), BASE.get(platform.machine(), [])
         # linked without OpenMP's library: PyTorch's own is in the process already, and there must not be two
-        for step in (
-            [*shlex.split(FLAGS), *base, "-c", str(source), "-o", "kernel.o"],
-            "-shared kernel.o -o kernel.so",
-        ):
-            subprocess.run([*compiler, *(shlex.split(step) if isinstance(step, str) else step)], cwd=work, check=True)
+        compiling = [*shlex.split(FLAGS), *base, "-c", str(source), "-o", "kernel.o"]
+        for step in (compiling, ["-shared", "kernel.o", "-o", "kernel.so"]):
+            subprocess.run([*compiler, *step], cwd=work, check=True)
         build_data["force_include"][str(work / "kernel.so")] = "innerloop/models/kernel.so"
         build_data["pure_python"] = False
         system = sysconfig.get_platform().replace("-", "_").replace(".", "_")
