@@ -64,3 +64,17 @@ def test_errors_name_what_is_missing(folder: Path) -> None:
         load_reference("needs_more:x", "method")
     with pytest.raises(ZeroDivisionError):
         load_reference("broken_of_mine:x", "method")
+
+
+def test_a_module_of_the_same_name_from_another_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches: the value of the folder that this process was in before, in place of the one that was asked for."""
+    assert load_reference("methods_of_mine:ridge", "method") == 5
+    other = folder / "other"
+    other.mkdir()
+    monkeypatch.chdir(other)
+    assert load_reference("methods_of_mine:ridge", "method") == 5, "nothing here hides it"
+    (other / "methods_of_mine.py").write_text("ridge = 6\n")
+    with pytest.raises(InnerloopError, match=names("methods_of_mine:ridge", str(folder / "methods_of_mine.py"))):
+        load_reference("methods_of_mine:ridge", "method")
+    del sys.modules["methods_of_mine"]
+    assert load_reference("methods_of_mine:ridge", "method") == 6

@@ -2,9 +2,11 @@
 
 import importlib
 import operator
+import os
 import sys
 import warnings
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 from typing import Any
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
@@ -40,8 +42,8 @@ def load_reference(name: str, what: str) -> Any:
     """The value `attribute` of the module `module`, for `name` = "module:attribute"; the current folder is searched
     first. `what` ("method", "data set", …) is for messages.
 
-    The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute; an error
-    inside the module keeps its traceback.
+    The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute, or if this
+    process has imported a module of that name from elsewhere; an error inside the module keeps its traceback.
     """
     if (what, name) in _given:
         return _given[what, name]
@@ -60,6 +62,7 @@ def load_reference(name: str, what: str) -> Any:
     if added:
         sys.path.insert(0, "")
     importlib.invalidate_caches()  # the file may be younger than the last search of its folder
+    _check_not_hidden(parts[0], f"{what} {quoted(name)}")
     try:
         value = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -78,3 +81,14 @@ def load_reference(name: str, what: str) -> Any:
             near = did_you_mean(part, (n for n in dir(value) if not n.startswith("_")))
             raise InnerloopError(f"{module_name!r} has no {part!r} for {what} {quoted(name)}{near}") from None
     return value
+
+
+def _check_not_hidden(module: str, wanted: str) -> None:
+    """Raise InnerloopError where the current folder has `module` and an import would give one from elsewhere."""
+    loaded = getattr(sys.modules.get(module), "__file__", None)
+    here = PathFinder.find_spec(module, [""])
+    if loaded and here and here.origin and os.path.realpath(here.origin) != os.path.realpath(loaded):
+        raise InnerloopError(
+            f"{wanted} is in {here.origin}, but this process has already imported another {module!r}, {loaded}: "
+            "rename one of the two files, or start Python again"
+        )

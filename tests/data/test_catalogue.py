@@ -141,14 +141,14 @@ def test_two_sets_share_classes_only_in_one_domain() -> None:
 
 
 def test_names_become_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine.py").write_text(
+    (tmp_path / "data_of_mine.py").write_text(
         "from innerloop.data import Dataset, Regression, Sinusoid, shared_out\n"
         "letters = Dataset('letters', (1, 2, 2), max, shared_out())\n"
         "waves = Regression('waves', Sinusoid)\n"
         "nothing = 3\n"
     )
     monkeypatch.chdir(tmp_path)
-    own, waves = find("mine:letters"), find("mine:waves")
+    own, waves = find("data_of_mine:letters"), find("data_of_mine:waves")
     assert isinstance(own, Dataset)
     assert own.name == "letters"
     assert isinstance(waves, Regression)
@@ -158,13 +158,13 @@ def test_names_become_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (lake.scheme, lake.rotations) == ("lake", False)
     for given, parts in {
         "omniglott": ("omniglott", "cifar_fs", "module:attribute", "'omniglot'"),
-        "mine:nothing": ("mine:nothing", "int", "Dataset"),
-        "mine:lettres": ("lettres", "letters"),
+        "data_of_mine:nothing": ("data_of_mine:nothing", "int", "Dataset"),
+        "data_of_mine:lettres": ("lettres", "letters"),
         "folder": ("folder.root",),
     }.items():
         with pytest.raises(InnerloopError, match=names(*parts)):
             find(given)
-    for name in ("sinusoid", "mine:waves"):
+    for name in ("sinusoid", "data_of_mine:waves"):
         with pytest.raises(InnerloopError, match=names(name, "regression")):
             load(name)
     with pytest.raises(InnerloopError, match=names("--data folder")):

@@ -66,9 +66,9 @@ def test_what_is_no_table(tmp_path: Path) -> None:
     for name, said in ((f"{NAME}_", "inner_steps_"), ("extend_table:measure", "function")):
         with pytest.raises(InnerloopError, match=names(said)):
             find_table(name)
-    Path("mine.py").write_text("import innerloop as il\nt = il.Table('table1', 'x', lambda lab, seed: {})\n")
+    Path("table_of_mine.py").write_text("import innerloop as il\nt = il.Table('table1', 'x', lambda lab, seed: {})\n")
     with pytest.raises(InnerloopError, match=names("table1")):
-        find_table("mine:t")
+        find_table("table_of_mine:t")
     with pytest.raises(InnerloopError, match=names("a/b")):
         Table("a/b", "x", lambda lab, seed: {})
     with pytest.raises(InnerloopError, match=names("measure", "make")):
