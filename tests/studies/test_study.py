@@ -240,7 +240,7 @@ def test_the_answer(frozen: tuple[float, ...], nil: float, untrained: float, ans
     row = Frozen(("conv1",), ("head",), still, difference(still, whole))
     of = scores(untrained, untrained - 0.1)
     found = Inside(whole, of, [row], {NO_HEAD: scores(nil + 0.05, nil - 0.05)}, [], [], {}, share, 1)
-    assert answer_of(found) == answer
+    assert answer_of(found.numbers) == answer
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])

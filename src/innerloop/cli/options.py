@@ -121,6 +121,13 @@ def _check(asked: Any, args: Sequence[str], *, makes_data_dir: bool) -> None:
         choose_device(device)
 
 
+def of_launcher(given: Sequence[str]) -> dict[str, str]:
+    """The values of --option by name."""
+    if wrong := [o for o in given if "=" not in o]:
+        raise InnerloopError(f"--option takes NAME=VALUE, got {wrong[0]}")
+    return dict(o.split("=", 1) for o in given)
+
+
 def action_of(command: str, args: Sequence[str], text: Help, known: Iterable[str]) -> str | int:
     """The action that `args` begin with, of a command with several. Or an exit status: 0 if there is none or help is
     asked for, after help is printed; 2 for an unknown action, after the known ones are named."""

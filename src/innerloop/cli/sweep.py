@@ -65,9 +65,7 @@ def run(args: Sequence[str]) -> int:
     options.check_out(asked.out)
     if len(set(asked.seeds)) != len(asked.seeds):
         raise InnerloopError(f"seeds must differ, got {' '.join(map(str, asked.seeds))}")
-    wrong = [o for o in asked.option if "=" not in o]
-    if wrong:
-        raise InnerloopError(f"--option takes NAME=VALUE, got {wrong[0]}")
+    launch = options.of_launcher(asked.option)
     configs = []
     for values in combinations(asked.vary, asked.draws, asked.config.seed):
         if {"seed", "seeds"} & set(values) and asked.seeds:
@@ -81,7 +79,7 @@ def run(args: Sequence[str]) -> int:
             data_dir=asked.data_dir,
             jobs=asked.jobs,
             launcher=asked.launcher,
-            options=dict(o.split("=", 1) for o in asked.option),
+            options=launch,
             report=lambda done, runs, step, steps: bar(f"{runs} trainings", step, steps, f"{done} finished"),
         )
     write_reproduction(asked.out)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from innerloop.report.formats import in_percent, milliseconds, percent, points, ratio
+from innerloop.report.formats import in_percent, milliseconds, number, percent, points, ratio
 from innerloop.report.summary import Summary
-from innerloop.report.tables import accuracy_in_words, setting, short_title, without_cca
+from innerloop.report.tables import accuracy_in_words, seeds_of, setting, short_title, without_cca
 
 PAPER = "Raghu, Raghu, Bengio and Vinyals, “Rapid Learning or Feature Reuse? Towards Understanding the Effectiveness of MAML”, ICLR 2020, arXiv:1909.09157"
 
@@ -69,20 +69,12 @@ _RUNS = {
 
 def answer(summary: Summary) -> str:
     """Two sentences: the answer, and the numbers beside it."""
+    if summary.get("over_seeds"):
+        return _answer_over_seeds(summary)
     dial, answers = summary.get("dial") or [], (summary.get("verdict") or {}).get("answers") or {}
     if len(dial) < 2 or len(answers) < 2:
         return _one_answer(summary)
-    first, small = (answers[d["method"]] for d in dial)
-    reuse = [a == "feature reuse" for a in (first, small)]
-    known = [a in ("feature reuse", "rapid learning", "mixed") for a in (first, small)]
-    if not all(known):
-        start = "This run decides nothing" if not any(known) else "This run answers for one start of the head only"
-    elif reuse[0] == reuse[1]:
-        start = (
-            "MAML reuses its features" if reuse[0] else "MAML does not reuse its features"
-        ) + ", wherever its head starts"
-    else:
-        start = "Whether MAML reuses its features depends on where its head starts"
+    start = _start(*(answers[d["method"]] for d in dial))
     changes = [_together(points(d["frozen"]["difference"])) for d in dial]
     times = f"{dial[0]['head_scale'] / dial[1]['head_scale']:.0f}"
     others = [
@@ -94,6 +86,35 @@ def answer(summary: Summary) -> str:
         f"and by {changes[1]} with {times} times smaller ones ({setting(summary)}, ci95). Unfrozen the two reach {reached[0]} and "
         f"{reached[1]}; {_listed(others)}."
     )
+
+
+def _answer_over_seeds(summary: Summary) -> str:
+    """The answer over all seeds, and the loss by freezing with its seed_std."""
+    over, dial = summary["over_seeds"], summary["dial"]
+    answers = [over["answers"][d["method"]] for d in dial]
+    start = _start(*answers) if len(dial) > 1 else _RUNS.get(answers[0], _RUNS["inconclusive"])
+    lost = [over["claims"][d["method"]][0]["number"] for d in dial]
+    said = [
+        f"{number(r['mean'], 'points', sign=True)} points (seed_std {number(r['seed_std'], 'points')})" for r in lost
+    ]
+    starts = [
+        f"{_together(s)} with the head's first weights × {d['head_scale']:g}" for s, d in zip(said, dial, strict=True)
+    ]
+    return (
+        f"{start} ({seeds_of(summary)}): freezing the body at test time changes accuracy by {_listed(starts)} "
+        f"({setting(summary)})."
+    )
+
+
+def _start(first: str, small: str) -> str:
+    """The answer for two starts of the head."""
+    reuse = [a == "feature reuse" for a in (first, small)]
+    known = [a in ("feature reuse", "rapid learning", "mixed") for a in (first, small)]
+    if not all(known):
+        return "This run decides nothing" if not any(known) else "This run answers for one start of the head only"
+    if reuse[0] == reuse[1]:
+        return f"MAML {'reuses' if reuse[0] else 'does not reuse'} its features, wherever its head starts"
+    return "Whether MAML reuses its features depends on where its head starts"
 
 
 def verdict_in_words(summary: Summary) -> str:

@@ -1,5 +1,6 @@
 """Numbers as a reader sees them: one way for each kind of number."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -66,3 +67,35 @@ def blocks(names: Sequence[str]) -> str:
     if not names:
         return "none"
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
+
+
+_SCALE = {"accuracy": 100.0, "points": 100.0}
+_DIGITS = {
+    "accuracy": 1,
+    "points": 1,
+    "similarity": 3,
+    "distance": 3,
+    "relative": 3,
+    "ms": 2,
+    "ratio": 2,
+    "return": 2,
+}
+SAID = {
+    "accuracy": "%",
+    "points": "points",
+    "similarity": "",
+    "distance": "",
+    "relative": "",
+    "ms": "ms",
+    "ratio": "",
+    "return": "",
+}
+"""what stands behind a number of the unit"""
+
+
+def number(x: float | None, unit: str, *, sign: bool = False) -> str:
+    """A number of one of the units of `SAID`: 0.4691, accuracy → 46.9"""
+    if x is None or math.isnan(x):
+        return NONE
+    text = f"{_SCALE.get(unit, 1.0) * x:{'+' if sign else ''}.{_DIGITS[unit]}f}"
+    return text.replace("-", "−")

@@ -80,6 +80,7 @@ def _render(summary: Summary, by_name: dict[str, Table], shown: list[Shown]) -> 
         verdict=verdict_in_words(summary),
         dial=DIAL,
         tables=by_name,
+        seed=summary.get("seed"),
         methods=list(summary["methods"]),
         look=look,
         variable=variable,

@@ -10,34 +10,13 @@ from matplotlib.figure import Figure
 
 from innerloop.errors import InnerloopError
 from innerloop.report.drawing import blank, grid, png, style, svg
-from innerloop.report.formats import NONE
+from innerloop.report.formats import NONE, SAID, number
 from innerloop.report.spreadsheet import Cell, csv_text
 from innerloop.report.style import FAINT, INK
 from innerloop.runs.files import locked, read_object, write_all
 
 Value = Mapping[str, Any]
 
-_SCALE = {"accuracy": 100.0, "points": 100.0}
-_DIGITS = {
-    "accuracy": 1,
-    "points": 1,
-    "similarity": 3,
-    "distance": 3,
-    "relative": 3,
-    "ms": 2,
-    "ratio": 2,
-    "return": 2,
-}
-_SAID = {
-    "accuracy": "%",
-    "points": "points",
-    "similarity": "",
-    "distance": "",
-    "relative": "",
-    "ms": "ms",
-    "ratio": "",
-    "return": "",
-}
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6f6f6f")
 _HATCHES = ("", "////", "....", "xxxx", "\\\\\\\\", "++", "--")
 _MARKERS = ("o", "s", "^", "v", "D", "P", "X")
@@ -80,14 +59,14 @@ def rows(value: Value) -> list[tuple[str, ...]]:
     found = []
     further = _further(value)
     for r in value["rows"]:
-        unit = _SAID[r["unit"]]
+        unit = SAID[r["unit"]]
         found.append(
             (
                 r["label"] + (f" ({r['note']})" if r["note"] else ""),
                 r["paper"] or NONE,
-                _number(r["mean"], r["unit"], sign=r["unit"] == "points") + (f" {unit}" if unit else ""),
-                _number(r["seed_std"], r["unit"]),
-                _number(r["ci95"], r["unit"]),
+                number(r["mean"], r["unit"], sign=r["unit"] == "points") + (f" {unit}" if unit else ""),
+                number(r["seed_std"], r["unit"]),
+                number(r["ci95"], r["unit"]),
                 str(r["seeds"]),
                 NONE if r["episodes"] is None else str(r["episodes"]),
                 *(_short(r.get("measured", {}).get(name)) for name in further),
@@ -330,13 +309,6 @@ def _finish(axes: Any, drawing: Value, many: bool) -> None:
 def _column(value: Value) -> str:
     column = value["paper_column"]
     return f"{column} {value['shot']}-shot" if column.endswith("-way") else column
-
-
-def _number(x: float | None, unit: str, *, sign: bool = False) -> str:
-    if x is None or math.isnan(x):
-        return NONE
-    text = f"{_SCALE.get(unit, 1.0) * x:{'+' if sign else ''}.{_DIGITS[unit]}f}"
-    return text.replace("-", "−")
 
 
 def _table(header: tuple[str, ...], lines: list[tuple[str, ...]]) -> list[str]:

@@ -5,10 +5,12 @@ from typing import Any, NamedTuple
 
 from innerloop.report.formats import (
     NONE,
+    SAID,
     blocks,
     duration,
     in_percent,
     milliseconds,
+    number,
     percent,
     plain,
     points,
@@ -41,6 +43,7 @@ def tables(summary: Summary) -> list[Table]:
 def named_tables(summary: Summary) -> dict[str, Table]:
     """The same tables by the part of the summary they show."""
     makers: dict[str, Callable[[Summary], Table]] = {
+        "over_seeds": _over_seeds,
         "claims": _claims,
         "methods": _methods,
         "paired": _paired,
@@ -86,6 +89,44 @@ def setting(summary: Summary) -> str:
 
 MARKS = {True: "✓ holds", False: "✗ does not hold", None: "? inconclusive"}
 DATA = {"mini_imagenet": "mini-ImageNet", "omniglot": "Omniglot"}
+
+
+def _over_seeds(summary: Summary) -> Table:
+    """Accuracies, then each claim with the number that decides it."""
+    over = summary.get("over_seeds") or {"seeds": [], "accuracy": [], "claims": {}}
+
+    def numbers(row: Mapping[str, Any] | None) -> list[str]:
+        if row is None:
+            return [NONE] * 3
+        unit = row["unit"]
+        mean = f"{number(row['mean'], unit, sign=unit == 'points')} {SAID[unit]}".strip()
+        return [mean, number(row["seed_std"], unit), number(row["ci95"], unit)]
+
+    scales = {d["method"]: d["head_scale"] for d in summary.get("dial") or []}
+    rows = [[f"{r['label']}, accuracy", *numbers(r), ""] for r in over["accuracy"]]
+    rows += [
+        [
+            c["claim"] if name == "maml" else f"Head × {scales[name]:g}: {c['claim']}",
+            *numbers(c["number"]),
+            MARKS[c["holds"]],
+        ]
+        for name, tested in over["claims"].items()
+        for c in tested
+    ]
+    note = (
+        "Beside a claim stands the number that decides it, for the body that of its lowest block. mean and seed_std"
+        " (standard deviation) are over the seeds; ci95, over test episodes of one model, is averaged. A claim"
+        " holds where the intervals of all seeds are on the right side of the bound, does not hold where all are on the"
+        " wrong side, and else inconclusive."
+    )
+    return Table(
+        f"Over {seeds_of(summary)}, {setting(summary)}", ["", "mean", "seed_std", "ci95", "outcome"], rows, note
+    )
+
+
+def seeds_of(summary: Summary) -> str:
+    """seeds 0, 1, 2"""
+    return f"seeds {', '.join(map(str, (summary.get('over_seeds') or {}).get('seeds', ())))}"
 
 
 def _claims(summary: Summary) -> Table:

@@ -92,7 +92,9 @@ def analyse(
     nil, learnt = found.still[NO_HEAD], found.learnt
     if not adapts:  # an inner loop that was not trained with
         learnt = replace(learnt, gain=claims.range_of(difference(nil, found.untrained)))
-    outcomes = [replace(o, holds=None) if partly else o for o in found.outcomes(f"; {partly}" if partly else "")]
+    outcomes = [
+        replace(o, holds=None) if partly else o for o in found.numbers.outcomes(f"; {partly}" if partly else "")
+    ]
     gap = claims.range_of(difference(nil, found.whole))
     without = claims.nil_as_good(gap, learnt, "the run", "" if adapts else "; the run has no inner loop")
     outcomes.append(without if adapts else replace(without, holds=None))

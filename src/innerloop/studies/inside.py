@@ -65,6 +65,29 @@ def measures(per_neuron: int | None = None) -> dict[str, Measure]:
 
 
 @dataclass(frozen=True)
+class Numbers:
+    """What the paper's claims about one model are tested on, as ranges over test episodes, of one seed or several."""
+
+    frozen: claims.Range
+    """all but the head frozen − nothing frozen"""
+    nil: claims.Range
+    """no inner loop − nothing frozen"""
+    learnt: claims.Learnt
+    alike: Mapping[str, Mapping[str, claims.Range]]
+    """measure -> block"""
+    moved: Mapping[str, claims.Range]
+    """block -> distance / norm; the last block is the head"""
+
+    def outcomes(self, more: str = "") -> list[Outcome]:
+        """The claims."""
+        return [
+            claims.body_frozen(self.frozen, self.learnt, more),
+            *similarity_claims(self.alike, list(self.moved)[-1], more),
+            claims.head_moves_most(self.moved, more=more),
+        ]
+
+
+@dataclass(frozen=True)
 class Inside:
     """What was found; accuracies are on the same test episodes."""
 
@@ -92,14 +115,16 @@ class Inside:
         """The name of the last block."""
         return self.moved[-1].block
 
-    def outcomes(self, more: str = "") -> list[Outcome]:
-        """The paper's claims about one model."""
-        alike = {m: {b: claims.range_of(e) for b, e in v.items() if e} for m, v in self.alike.items()}
-        return [
-            claims.body_frozen(claims.range_of(self.frozen[-1].difference), self.learnt, more),
-            *similarity_claims(alike, self.head, more),
-            claims.head_moves_most({m.block: claims.range_of(m.relative) for m in self.moved}, more=more),
-        ]
+    @property
+    def numbers(self) -> Numbers:
+        """What the claims are tested on."""
+        return Numbers(
+            claims.range_of(self.frozen[-1].difference),
+            claims.range_of(difference(self.still[NO_HEAD], self.whole)),
+            self.learnt,
+            {m: {b: claims.range_of(e) for b, e in v.items() if e} for m, v in self.alike.items()},
+            {m.block: claims.range_of(m.relative) for m in self.moved},
+        )
 
 
 def similarity_claims(alike: Mapping[str, Mapping[str, claims.Range]], head: str, more: str = "") -> list[Outcome]:

@@ -5,7 +5,7 @@ MAML is trained twice, with the head's ordinary first weights and with `SMALL` t
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -30,8 +30,8 @@ from innerloop.models.head import Linear
 from innerloop.runs import RunError, RunFolder
 from innerloop.runs.files import as_json, write_all
 from innerloop.studies import claims
-from innerloop.studies.fan_out import Training, finished_run, train_together
-from innerloop.studies.inside import CUT, NO_HEAD, ZEROS, Inside, changes, look_inside
+from innerloop.studies.fan_out import Launcher, Training, finished_run, train_together
+from innerloop.studies.inside import CUT, NO_HEAD, ZEROS, Inside, Numbers, changes, look_inside
 from innerloop.studies.result import Outcome, difference, made_by
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
 from innerloop.studies.threads import Threads
@@ -44,6 +44,8 @@ SMALL = 0.05
 FOLDERS = {"maml": "maml", "maml_small": "maml-small-head", "anil": "anil"}
 EARLY_EPISODES = 50
 """episodes on which the checkpoints along MAML's training are measured"""
+MEASURES = {"cka": "CKA", "cca": "CCA", "cca98": CUT}
+"""the measures of similarity, by their entry in summary.json"""
 CCA_POINTS = 30
 """data points per neuron that CCA compares at most: with all pixels of the first block it would take minutes"""
 
@@ -56,6 +58,8 @@ def study(
     data_dir: Path | None = None,
     resume: bool = False,
     jobs: int = 1,
+    launcher: Launcher = "local",
+    options: Mapping[str, str] = {},
     report: Callable[[Stage], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Run the whole study into the folder `out` and return what it wrote to summary.json.
@@ -67,30 +71,24 @@ def study(
 
     `jobs` of the trainings run at once, in processes that share out the cores, or have `config.threads` threads each;
     then as many measurements, in threads, but one per core. A script must have this call under ``if __name__ ==
-    "__main__":``. 0 is all at once, but 1 on a single core, on a GPU, or if `config.threads` is given.
+    "__main__":``. 0 is all at once, but 1 on a single core, on a GPU, or if `config.threads` is given. `launcher`
+    and `options` are as in `fan_out`; what is measured is measured here.
     """
     began = time.perf_counter()
-    _check(config, out, resume=resume)
+    check_config(config)
+    check_folder(out, list(FOLDERS.values()), resume=resume)
     images = build.load_images(config, data_dir)
     assert images is not None
-    linear = isinstance(build.network(config, images)[-1], Linear)
     cores = torch.get_num_threads()
-    if jobs == 0:
-        alone = cores == 1 or config.threads or build.choose_device(config.device).type != "cpu"
-        jobs = 1 if alone else len(FOLDERS)
-    kept = replace(config, validation=replace(config.validation, keep_every=keep_every(config)))
-    configs = {
-        "maml": kept,
-        **({"maml_small": replace(kept, model=replace(kept.model, head_scale=SMALL))} if linear else {}),
-        "anil": replace(kept, method="anil"),
-    }
-    threads = config.threads if jobs == 1 else config.threads or max(1, cores // jobs)
-    wanted = {n: Training(replace(c, threads=threads), out / FOLDERS[n], data_dir) for n, c in configs.items()}
-    if jobs > 1 and not all(RunFolder(w.folder).finished for w in wanted.values()):
+    jobs, threads = shared_out(config, jobs, len(FOLDERS))
+    wanted = trainings(config, images, out, threads if launcher == "local" else config.threads, data_dir)
+    if (jobs > 1 or launcher != "local") and not all(RunFolder(w.folder).finished for w in wanted.values()):
         title = f"train {', '.join(_TITLES[name][0] for name in wanted)}"
         train_together(
             list(wanted.values()),
             jobs=jobs,
+            launcher=launcher,
+            options=options,
             logs=out / "jobs",
             report=lambda _f, _r, done, of: report(Stage(title, done, of)),
         )
@@ -149,7 +147,7 @@ def study(
         "movement": {n: [_movement_json(m) for m in moved] for n, (_, moved) in changed.items()},
         **{
             key: {n: _blocks_json(alike[measure]) for n, (alike, _) in changed.items()}
-            for key, measure in (("cka", "CKA"), ("cca", "CCA"), ("cca98", CUT))
+            for key, measure in MEASURES.items()
         },
         "freezing": [
             {
@@ -169,7 +167,10 @@ def study(
             {"name": r.name, **_accuracy(r.evaluation), "difference": _interval(r.difference)} for r in maml.heads
         ],
         "dial": [_dial_json(n, models[n][0], i) for n, i in inside.items()],
-        "verdict": verdict(inside, difference(results["anil"], results["maml"])),
+        "verdict": verdict(
+            {name: i.numbers for name, i in inside.items()},
+            claims.range_of(difference(results["anil"], results["maml"])),
+        ),
     }
     report(Stage("cost", 0, 1))
     summary["cost"] = _cost(models["maml"], images)
@@ -179,8 +180,32 @@ def study(
     return summary
 
 
-def _check(config: Config, out: Path, *, resume: bool) -> None:
-    """Refuse what cannot be studied, and a folder that holds something else."""
+def shared_out(config: Config, jobs: int, runs: int) -> tuple[int, int]:
+    """How many of `runs` trainings run at once (`jobs`; 0: all, or as many as there are cores where these are more than
+    three, but one on a single core, on a GPU, or with `config.threads`), and the threads of each."""
+    cores = torch.get_num_threads()
+    if jobs == 0:
+        alone = cores == 1 or config.threads or build.choose_device(config.device).type != "cpu"
+        jobs = 1 if alone else min(runs, max(cores, len(FOLDERS)))
+    return jobs, config.threads if jobs == 1 else config.threads or max(1, cores // jobs)
+
+
+def trainings(
+    config: Config, images: ClassImages, out: Path, threads: int, data_dir: Path | None = None
+) -> dict[str, Training]:
+    """The study's trainings by name."""
+    kept = replace(config, threads=threads, validation=replace(config.validation, keep_every=keep_every(config)))
+    small = isinstance(build.network(config, images)[-1], Linear)
+    configs = {
+        "maml": kept,
+        **({"maml_small": replace(kept, model=replace(kept.model, head_scale=SMALL))} if small else {}),
+        "anil": replace(kept, method="anil"),
+    }
+    return {name: Training(c, out / FOLDERS[name], data_dir) for name, c in configs.items()}
+
+
+def check_config(config: Config) -> None:
+    """Refuse what cannot be studied."""
     if config.method != "maml":
         raise InnerloopError(f"the study trains MAML and ANIL itself; leave out --method {config.method}")
     if config.model.head_scale != 1:
@@ -192,11 +217,16 @@ def _check(config: Config, out: Path, *, resume: bool) -> None:
         raise InnerloopError(
             f"the study needs image classes; {config.data} is a regression: use 'innerloop train' for it"
         )
+
+
+def check_folder(out: Path, runs: Sequence[str], *, resume: bool) -> None:
+    """Refuse a folder of a finished study, of an unfinished one without `resume`, and one that holds something else;
+    `runs` are the run folders in it."""
     if (out / "summary.json").exists():
         raise RunError(f"{out} holds a finished study; look at {out / 'report.html'}, or give another --out")
-    started = (out / FOLDERS["maml"]).is_dir()
+    started = any((out / name).is_dir() for name in runs)
     if started and not resume:
-        for name in FOLDERS.values():
+        for name in runs:
             if RunFolder(out / name).exists:
                 with RunFolder(out / name).alone():  # says if another process is training there now
                     pass
@@ -246,7 +276,7 @@ def _dial_json(name: str, config: Config, found: Inside) -> dict[str, Any]:
     """One setting of the head's start and all that it decides."""
     lowest = {
         key: min((e.mean for b, e in found.alike[measure].items() if e and b != found.head), default=None)
-        for key, measure in (("cka", "CKA"), ("cca", "CCA"), ("cca98", CUT))
+        for key, measure in MEASURES.items()
     }
     tests = {
         "whole": found.whole,
@@ -264,7 +294,7 @@ def _dial_json(name: str, config: Config, found: Inside) -> dict[str, Any]:
         "lowest_body": lowest,
         "moved": {m.block: m.relative.mean for m in found.moved},
         "share": _interval(found.share),
-        "claims": [_claim_json(o) for o in found.outcomes()],
+        "claims": [claim_json(o) for o in found.numbers.outcomes()],
     }
 
 
@@ -451,32 +481,30 @@ def _bytes(x: Tensor) -> Tensor:
     return (x * 255).round().clamp(0, 255).to(torch.uint8).contiguous()
 
 
-def _claim_json(o: Outcome) -> dict[str, Any]:
+def claim_json(o: Outcome) -> dict[str, Any]:
     return {"claim": o.text, **{k: v for k, v in asdict(o).items() if k != "text"}}
 
 
-def verdict(inside: Mapping[str, Inside], anil: Estimate) -> dict[str, Any]:
+def verdict(numbers: Mapping[str, Numbers], anil: claims.Range) -> dict[str, Any]:
     """The paper's claims about the ordinary MAML (`anil`: ANIL − MAML), and the answer for each start of the head."""
-    maml = inside["maml"]
+    maml = numbers["maml"]
     outcomes = [
         *maml.outcomes(),
-        claims.nil_as_good(claims.range_of(difference(maml.still[NO_HEAD], maml.whole)), maml.learnt, "MAML"),
-        claims.anil_as_good(claims.range_of(anil), maml.learnt),
+        claims.nil_as_good(maml.nil, maml.learnt, "MAML"),
+        claims.anil_as_good(anil, maml.learnt),
     ]
-    answers = {name: answer_of(i) for name, i in inside.items()}
+    answers = {name: answer_of(n) for name, n in numbers.items()}
     both = set(answers.values())
     answer = both.pop() if len(both) == 1 else "it depends on the head's start"
-    return {"answer": answer, "answers": answers, "claims": [_claim_json(o) for o in outcomes]}
+    return {"answer": answer, "answers": answers, "claims": [claim_json(o) for o in outcomes]}
 
 
-def answer_of(found: Inside) -> str:
+def answer_of(found: Numbers) -> str:
     """feature reuse: the body need not adapt. rapid learning: it must, and without any inner loop accuracy is lost too.
     mixed: it must, but the same features serve as well without an inner loop. undecided: training has taught nothing.
     Else the intervals are too wide: inconclusive."""
-    lost = claims.range_of(found.frozen[-1].difference)
-    frozen = claims.body_frozen(lost, found.learnt).holds
-    nil = claims.range_of(difference(found.still[NO_HEAD], found.whole))
-    without = claims.nil_as_good(nil, found.learnt, "MAML").holds
+    frozen = claims.body_frozen(found.frozen, found.learnt).holds
+    without = claims.nil_as_good(found.nil, found.learnt, "MAML").holds
     if found.learnt.gain.low <= 0:
         return "undecided"
     if frozen is None:
