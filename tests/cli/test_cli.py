@@ -603,3 +603,45 @@ def test_a_dry_run_says_what_and_how_long_and_writes_nothing(
     seconds = 1000 * 2 + (4 + 6) * 5
     assert f"about {seconds // 60}:{seconds % 60:02}" in said
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("args", "folder"),
+    [
+        ("train", "glyphs-5way-1shot-maml-seed0"),
+        ("train --preset quick --method anil --inner.lr 0.1 --seed 3", "quick-anil-seed3"),
+        ("train --preset omniglot-20way-1shot-cpu", "omniglot-20way-1shot-cpu-maml-seed0"),
+        (
+            "train --preset omniglot-20way-1shot-cpu --shot 5",
+            "omniglot-20way-5shot-like-omniglot-20way-1shot-cpu-maml-seed0",
+        ),
+        (
+            "train --preset glyphs-5way-1shot --data cifar_fs",
+            "cifar-fs-5way-1shot-like-glyphs-5way-1shot-maml-seed0",
+        ),
+        ("train --preset omniglot-5way-1shot --data glyphs", "glyphs-5way-1shot-like-omniglot-5way-1shot-maml-seed0"),
+        (
+            "train --preset omniglot-5way-1shot --split-scheme lake",
+            "omniglot-lake-5way-1shot-like-omniglot-5way-1shot-maml-seed0",
+        ),
+        ("train --preset sinusoid-10shot --shot 5", "sinusoid-5shot-like-sinusoid-10shot-maml-seed0"),
+        ("study", "study-quick-glyphs-seed0"),
+        ("study --way 10", "study-glyphs-10way-1shot-like-quick-seed0"),
+        ("rl train --preset navigation-2019", "navigation-2019-maml-seed0"),
+        (
+            "rl train --preset navigation-2019 --env cheetah-velocity",
+            "cheetah-velocity-like-navigation-2019-maml-seed0",
+        ),
+    ],
+)
+def test_the_default_folder_names_what_is_trained(args: str, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a folder with the preset's data or shots in its name where others are trained."""
+    found = []
+
+    def seen(out: Path, *, resume: bool) -> None:
+        found.append(out)
+        raise InnerloopError("stop")
+
+    monkeypatch.setattr("innerloop.cli.options.check_out", seen)
+    assert cli.run(args.split()) == 1
+    assert found == [Path("runs") / folder]

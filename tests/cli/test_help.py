@@ -3,8 +3,6 @@
 import json
 import re
 import shlex
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -14,7 +12,7 @@ import pytest
 
 from innerloop import cli
 from innerloop.cli import options, rl
-from innerloop.cli.completion import KINDS, names_of
+from innerloop.cli.completion import KINDS
 from innerloop.cli.help import Help, options_of, page
 from innerloop.rl.presets import PRESETS as RL_PRESETS
 from innerloop.training import PRESETS, preset
@@ -181,74 +179,6 @@ def trained(made_images: None, tmp_path: Path) -> Callable[[], str]:
         return str(tmp_path / "run")
 
     return make
-
-
-# completion
-
-
-def completed(script: Path, line: str) -> list[str]:
-    """What a real bash offers at the end of `line`."""
-    words = line.split(" ")
-    listed = " ".join(map(shlex.quote, words))
-    program = (
-        f"source {script}; COMP_WORDS=({listed}); COMP_CWORD={len(words) - 1}; _innerloop; "
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(["bash", "--norc", "-c", program], capture_output=True, text=True, check=True, timeout=60)
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
-@pytest.fixture(scope="module")
-def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import contextlib
-    import io
-
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        assert cli.run(["completion", "bash"]) == 0
-    path = tmp_path_factory.mktemp("completion") / "innerloop"
-    path.write_text(out.getvalue())
-    return path
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
-@pytest.mark.parametrize(
-    ("line", "offers"),
-    [
-        ("innerloop tr", ["train"]),
-        ("innerloop train --preset omniglot-5way-1", ["omniglot-5way-1shot", "omniglot-5way-1shot-cpu"]),
-        ("innerloop train --inner.l", ["--inner.lr", "--inner.learn-rates"]),
-        ("innerloop train --inner.no-f", []),
-        ("innerloop train --method an", ["anil"]),
-        ("innerloop rl tr", ["train"]),
-        ("innerloop rl train --preset navigation-20", ["navigation-2019", "navigation-2020"]),
-        ("innerloop rl train --method or", ["oracle"]),
-        ("innerloop data fe", ["fetch"]),
-        ("innerloop data fetch omni", ["omniglot"]),
-        ("innerloop reproduce table2", ["table2", "table2-rl"]),
-        ("innerloop evaluate some/run --split ", ["train", "val", "test"]),
-        ("innerloop completion f", ["fish"]),
-        ("innerloop classify --no-g", ["--no-gallery"]),
-    ],
-)
-def test_bash_completes(line: str, offers: list[str], script: Path) -> None:
-    assert completed(script, line) == offers
-
-
-def test_every_command_can_be_completed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a command, or an action, that completion does not know."""
-    assert {command.split()[0] for command in KINDS} == set(cli.COMMANDS)
-    for name in ("runs", "data"):
-        actions = import_module(f"innerloop.cli.{name}").ACTIONS
-        assert {c.split()[1] for c in KINDS if c.startswith(f"{name} ")} == set(actions)
-    for shell in ("zsh", "fish"):
-        assert cli.run(["completion", shell]) == 0
-        out = capsys.readouterr().out
-        for command in KINDS:
-            flags, names = names_of(command)
-            assert all(flag.removeprefix("--") in out for flag in flags)
-            assert all(name in out for of in names.values() for name in of)
 
 
 def test_help_of_a_boolean_that_is_on_shows_how_to_turn_it_off() -> None:

@@ -119,18 +119,27 @@ def first_words() -> dict[str, list[str]]:
     return actions
 
 
+def first_flags(name: str) -> tuple[str, ...]:
+    """The options that may stand in the place of a command, or of an action of the command `name`."""
+    return ("--help",) if name else ("--help", "--version")
+
+
 def bash(*, zsh: bool) -> Iterator[str]:
-    """For bash, and for zsh, which runs bash's through bashcompinit."""
+    """For bash, and for zsh, which runs bash's through bashcompinit; only bash splits `--preset=quick` at `=`."""
     if zsh:
         yield "#compdef innerloop\nautoload -U +X bashcompinit && bashcompinit"
     yield """_innerloop() {
-  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]} command=${COMP_WORDS[1]} words= flags=
+  local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}
+  local command=${COMP_WORDS[1]} words= flags= prefix=
+  [[ $current == = ]] && current=
+  [[ $before == = ]] && before=${COMP_WORDS[COMP_CWORD-2]}
+  [[ $current == --*=* ]] && before=${current%%=*} prefix=${current%%=*}= current=${current#*=}
   case "$command" in"""
     words = first_words()
     yield f'    {"|".join(n for n in words if n)}) (( COMP_CWORD > 2 )) && command+=" ${{COMP_WORDS[2]}}" ;;\n  esac'
     yield '  (( COMP_CWORD == 1 )) && command=\n  case "$command" in'
     for name, following in words.items():
-        yield f'    "{name}") words="{" ".join(following)}" ;;'
+        yield f'    "{name}") words="{" ".join(following)}" flags="{" ".join(first_flags(name))}" ;;'
     for command in KINDS:
         flags, names = names_of(command)
         free = " ".join(n for flag, of in names.items() if not flag.startswith("--") for n in of)
@@ -141,26 +150,37 @@ def bash(*, zsh: bool) -> Iterator[str]:
         yield "      esac ;;"
     yield """  esac
   [[ $current == -* ]] && words=$flags
-  COMPREPLY=($(compgen -W "$words" -- "$current"))
+  COMPREPLY=($(compgen -P "$prefix" -W "$words" -- "$current"))
 }
 complete -o default -F _innerloop innerloop"""
+    if zsh:  # the first call only loads this file
+        yield "[[ ${funcstack[1]} == _innerloop ]] && _bash_complete -o default -F _innerloop"
 
 
 def fish() -> Iterator[str]:
-    """For fish."""
-    yield "complete -c innerloop -n __fish_use_subcommand -f"
-    for name, about in cli.COMMANDS.items():
-        yield f"complete -c innerloop -n __fish_use_subcommand -a {name} -d '{about}'"
-    for name, actions in first_words().items():
-        if name:
-            inside = f"__fish_seen_subcommand_from {name}; and not __fish_seen_subcommand_from {' '.join(actions)}"
-            yield f"complete -c innerloop -n '{inside}' -f -a '{' '.join(actions)}'"
+    """For fish. A line belongs to the command that its first words name."""
+    yield """function __innerloop_words
+    set -l words (commandline -opc)
+    set -e words[1]
+    test "$words" = "$argv"
+end
+function __innerloop_begins
+    set -l words (commandline -opc)
+    set -e words[1]
+    string match -q -- "$argv *" "$words "
+end"""
+    for name, following in first_words().items():
+        here = f"complete -c innerloop -n '{f'__innerloop_words {name}'.strip()}' -f"
+        about = {} if name else cli.COMMANDS
+        yield from (f"{here} -a {word} -d '{about.get(word, '')}'" for word in following)
+        yield from (f"{here} -l {flag.removeprefix('--')}" for flag in first_flags(name))
     for command in KINDS:
-        condition = "; and ".join(f"__fish_seen_subcommand_from {word}" for word in command.split())
+        here = f"complete -c innerloop -n '__innerloop_begins {command}'"
+        takes = {o.flag for o in options_of(KINDS[command]) if o.value}
         flags, names = names_of(command)
         for flag in flags:
-            takes = f" -x -a '{' '.join(names[flag])}'" if flag in names else ""
-            yield f"complete -c innerloop -n '{condition}' -l {flag.removeprefix('--')}{takes}"
+            value = f" -x -a '{' '.join(names[flag])}'" if flag in names else " -r -F" if flag in takes else ""
+            yield f"{here} -l {flag.removeprefix('--')}{value}"
         for flag, of in names.items():
             if not flag.startswith("--"):
-                yield f"complete -c innerloop -n '{condition}' -a '{' '.join(of)}'"
+                yield f"{here} -f -a '{' '.join(of)}'"

@@ -1,6 +1,7 @@
 """Command lines to dataclasses, by tyro; and what can be refused before any work."""
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -201,6 +202,18 @@ def value_of(args: Sequence[str], flag: str) -> str | None:
         elif arg.startswith(f"{flag}="):
             found = arg.split("=", 1)[1]
     return found
+
+
+def start_of(name: str, config: Config) -> str:
+    """What a folder's name says of a training that started from a preset: the preset, or TASK-like-PRESET where the
+    task is another than the preset's."""
+    own = preset(name)
+    if all(getattr(config, f) == getattr(own, f) for f in ("data", "split_scheme", "way", "shot")):
+        return name
+    split = "" if config.split_scheme == own.split_scheme else f"{config.split_scheme}-"
+    ways = "" if config.regression else f"{config.way}way-"
+    task = f"{config.dataset.name}-{split}{ways}{config.shot}shot-like-{name}"
+    return re.sub(r"[^A-Za-z0-9.]+", "-", task)
 
 
 def starting_config(args: Sequence[str], default: str) -> tuple[str, Config]:

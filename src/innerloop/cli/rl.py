@@ -103,7 +103,7 @@ class TrainArgs:
     preset: str = ""
     """a published protocol, listed below (default: ENV-cpu, the environment's own settings)"""
     out: Path | None = None
-    """the run folder (default: runs/PRESET-METHOD-seedN)"""
+    """the run folder (default: runs/PRESET-METHOD-seedN; ENV-like-PRESET where --env differs)"""
     resume: bool = False
     """continue the unfinished run in --out; if there is none, start a new one and say so"""
 
@@ -181,6 +181,8 @@ def run_train(args: Sequence[str]) -> int:
     asked = options.parse(TrainArgs, args, "rl train", default=TrainArgs(starting_config(args)), text=TRAIN_HELP)
     config = asked.config
     start = asked.preset or f"{find(config.env).name}-cpu"
+    if asked.preset and config.env != preset(asked.preset).env:
+        start = f"{find(config.env).name}-like-{asked.preset}"
     out = asked.out or Path("runs") / f"{start}-{config.method}-seed{config.seed}"
     options.check_out(out, resume=asked.resume)
     with joined() as ranks:

@@ -51,7 +51,8 @@ class StudyArgs:
     preset: str = "quick"
     """decides the defaults of all other options; listed below"""
     out: Path | None = None
-    """the folder of the study (default: runs/study-PRESET-DATA-seedN)"""
+    """the folder of the study (default: runs/study-PRESET-DATA-seedN; study-TASK-like-PRESET-seedN where data, way or
+    shot differ)"""
     data_dir: Path | None = None
     """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
@@ -81,7 +82,9 @@ def run(args: Sequence[str]) -> int:
         raise InnerloopError("give --seed or --seeds, and not both")
     config = replace(config, seed=seeds[0])
     many = f"s{'-'.join(map(str, seeds))}" if len(seeds) > 1 else config.seed
-    out = asked.out or Path("runs") / f"study-{asked.preset}-{config.data}-seed{many}"
+    start = options.start_of(asked.preset, config)
+    of = f"{start}-{config.data}" if start == asked.preset else start
+    out = asked.out or Path("runs") / f"study-{of}-seed{many}"
     options.check_out(out, resume=asked.resume)
     if (out / "summary.json").exists() and not (out / "report.html").exists():  # only the page is missing
         return finish(out)

@@ -42,7 +42,7 @@ class TrainArgs:
     preset: str = "glyphs-5way-1shot"
     """decides the defaults of all other options; listed below"""
     out: Path | None = None
-    """the run folder (default: runs/PRESET-METHOD-seedN)"""
+    """the run folder (default: runs/PRESET-METHOD-seedN; TASK-like-PRESET where data, way or shot differ)"""
     data_dir: Path | None = None
     """folder of the downloaded archives (default: INNERLOOP_DATA, else the user's data folder)"""
     resume: bool = False
@@ -58,7 +58,9 @@ def run(args: Sequence[str]) -> int:
     args = options.whole_names(args)
     name, config = options.starting_config(args, "glyphs-5way-1shot")
     asked = options.parse(TrainArgs, args, "train", default=TrainArgs(config, preset=name), text=HELP)
-    out = asked.out or Path("runs") / f"{asked.preset}-{method(asked.config.method).name}-seed{asked.config.seed}"
+    out = asked.out or Path("runs") / (
+        f"{options.start_of(asked.preset, asked.config)}-{method(asked.config.method).name}-seed{asked.config.seed}"
+    )
     plan = planned(asked.config, out)
     with joined() as ranks:
         if asked.dry_run:
