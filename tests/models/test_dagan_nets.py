@@ -30,12 +30,17 @@ def pairs(n: int = 5, shape: tuple[int, int, int] = (1, 8, 8)) -> tuple[Tensor, 
     return x, real, made
 
 
+def parts(n: int) -> Tensor:
+    """How far between the two images of each pair."""
+    return torch.rand(n, generator=generator_for(0, "part"))
+
+
 def test_penalty_of_a_linear_critic() -> None:
     """(‖w‖ − 1)², and its gradient 2 (‖w‖ − 1) w / ‖w‖: catches a gradient by the first image, a missing square root, a
     penalty that cannot be differentiated."""
     w = torch.randn(1, 8, 8, generator=generator_for(0, "w"))
     critic = LinearCritic(w)
-    penalty = gradient_penalty(critic, *pairs(), generator_for(0, "part"))
+    penalty = gradient_penalty(critic, *pairs(), parts(len(pairs()[0])))
     norm = float(w.norm())
     assert float(penalty.detach()) == pytest.approx((norm - 1) ** 2, rel=1e-5)
     penalty.backward()
@@ -54,9 +59,9 @@ def test_penalty_is_taken_between_the_two_images() -> None:
     """Between 0 and c the gradient's norm is part · ‖c‖: catches a penalty at one of the ends, or one part for all."""
     x = torch.zeros(4000, 1, 4, 4)
     c = torch.full_like(x, 0.5)  # ‖c‖ = 2
-    found = float(gradient_penalty(SquareCritic(), x, c, torch.zeros_like(x), generator_for(0, "part")).detach())
+    found = float(gradient_penalty(SquareCritic(), x, c, torch.zeros_like(x), parts(len(x))).detach())
     assert found == pytest.approx(1 / 3, abs=0.02)  # ∫ (2 p − 1)² dp
-    one_end = gradient_penalty(SquareCritic(), x, c, c, generator_for(0, "part"))
+    one_end = gradient_penalty(SquareCritic(), x, c, c, parts(len(x)))
     assert float(one_end.detach()) == pytest.approx(1.0, abs=1e-4)
 
 
@@ -66,7 +71,7 @@ def test_second_derivative_of_the_critic_is_right() -> None:
     x, real, made = (t.double() for t in pairs())
 
     def penalty() -> Tensor:
-        return gradient_penalty(critic, x, real, made, generator_for(0, "part"))
+        return gradient_penalty(critic, x, real, made, parts(len(x)).double())
 
     weight = critic.levels[0][0].conv.weight  # pyright: ignore
     (gradient,) = torch.autograd.grad(penalty(), weight)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from forks import DAGAN, together
+from innerloop import cli
 from innerloop.core.episodes import ClassImages
 from innerloop.core.random import generator_for
 from innerloop.data.distort import Affine, Crop, Elastic, Flip
@@ -21,6 +23,7 @@ from innerloop.training import Config, Interrupted, build, dagan, loop
 from innerloop.training.dagan import DaganConfig, augmentation, load_dagan, same_class_pairs, train_dagan
 from innerloop.training.loop import Progress
 from naming import names
+from planting import plants
 from tiny import blobs
 
 pytestmark = pytest.mark.usefixtures("made_images")
@@ -147,7 +150,7 @@ def test_the_critic_sees_pairs_of_one_training_class_and_what_is_made_of_the_fir
 
     monkeypatch.setattr(Critic, "forward", spy)
     monkeypatch.setattr(Generator, "forward", lambda self, x, z: x * 0 + x.mean((1, 2, 3), keepdim=True) / 2)
-    monkeypatch.setattr(dagan, "_step", lambda optimizer, loss: None)
+    monkeypatch.setattr(dagan, "_step", lambda optimizer, loss, more, *_: [0.0 for _ in more])
     monkeypatch.setattr(loop, "optimizer_state", lambda optimizer, own: {})
     train_dagan(CONFIG, tmp_path / "r")
     assert len(trained) == 4 * (2 * 2 + 1)  # steps · (critic steps · (values, penalty) + the generator's)
@@ -218,6 +221,53 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypa
     with pytest.raises(FloatingPointError, match=names("critic", "step 2", "nan", "--lr", tmp_path / "r")):
         train_dagan(CONFIG, tmp_path / "r")
     assert RunFolder(tmp_path / "r").load("last").step == 2
+
+
+@plants("no sum over the processes", "core.ranks:Ranks.sum_all", lambda right: lambda self, tensors: list(tensors))
+@plants("each process takes all pairs", "core.ranks:Ranks.share", lambda right: lambda self, tasks: slice(0, tasks))
+def test_several_processes_train_as_one(tmp_path: Path) -> None:
+    """Five pairs do not divide by two. Catches pairs or noise of a process's own, means of means, and a stop that one
+    process alone hears; a resume needs no two processes."""
+    config = replace(CONFIG, batch=5, steps=6)
+    train_dagan(config, tmp_path / "one")
+
+    def cut() -> int:
+        try:  # the first process alone reports
+            train_dagan(config, Path("run"), report=at(3, lambda: signal.raise_signal(signal.SIGTERM)))
+        except Interrupted as stopped:
+            return stopped.step
+        return 70
+
+    def go_on() -> int:
+        train_dagan(config, Path("run"), resume=True)
+        return 0
+
+    assert together(2, tmp_path / "two", cut) == [3, 3]
+    assert together(3, tmp_path / "two", go_on) == [0, 0, 0]
+    (step, weights, moments, _, rows), there = everything(tmp_path / "one"), everything(tmp_path / "two" / "run")
+    assert step == there[0]
+    for mine, its in ((weights, there[1]), (moments, there[2])):
+        assert mine.keys() == its.keys()
+        for name in mine:
+            if "critic.head.bias" not in name:  # it cancels: its gradient is rounding alone, which Adam makes large
+                torch.testing.assert_close(mine[name], its[name], rtol=1e-3, atol=1e-5)
+    for mine, its in zip(rows, there[4], strict=True):
+        assert mine == pytest.approx(its, rel=1e-3, abs=1e-5)
+
+
+def test_the_command_under_torchrun_and_too_few_pairs(tmp_path: Path) -> None:
+    """The first process alone prints and draws samples; nothing is written for a batch that is too small."""
+
+    def command(*more: str) -> Callable[[], int]:
+        return lambda: cli.run(["dagan", *DAGAN, *more, "--threads", "1", "--out", "run"])
+
+    assert together(2, tmp_path / "two", command()) == [0, 0], [f.read_text() for f in tmp_path.glob("two/*.log")]
+    assert (tmp_path / "two" / "run" / "generated.json").exists()
+    assert "4 generator steps" in (tmp_path / "two" / "0.log").read_text()
+    assert (tmp_path / "two" / "1.log").read_text() == ""
+    assert together(2, tmp_path / "few", command("--batch", "1")) == [1, 1]
+    assert "1 pairs" in (tmp_path / "few" / "0.log").read_text()
+    assert not (tmp_path / "few" / "run").exists()
 
 
 def test_an_augmentation_by_name_or_folder(tmp_path: Path) -> None:

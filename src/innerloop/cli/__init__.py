@@ -87,8 +87,8 @@ def run(args: list[str]) -> int:
     if name not in COMMANDS:
         near = did_you_mean(name, COMMANDS)
         return fail(f"there is no command {quoted(name)}; there are {', '.join(COMMANDS)}{near}", 2)
-    if name != "train" and args[:2] != ["rl", "train"] and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        what = "start it without torchrun, which is for 'train' and 'rl train'"
+    if name not in ("train", "dagan") and args[:2] != ["rl", "train"] and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        what = "start it without torchrun, which is for 'train', 'rl train' and 'dagan'"
         return fail(f"'innerloop {name}' runs in one process: {what}", 2)
     try:
         keep_freed_memory()

@@ -1,5 +1,6 @@
 """`innerloop dagan`: train a generator of more images of a class, and look at draw samples of unseen ones."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -60,6 +61,7 @@ class DaganArgs(Validated):
 
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     asked = options.parse(DaganArgs, args, "dagan", text=HELP)
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
@@ -67,7 +69,8 @@ def run(args: Sequence[str]) -> int:
         options.check_run(out)
         config = replace(RunFolder(out).config_as(DaganConfig.from_json), device=config.device)
     else:
-        options.check_out(out, resume=asked.resume)
+        if first:
+            options.check_out(out, resume=asked.resume)
         with show.progress() as bar:
             folder = train_dagan(
                 config,
@@ -76,8 +79,10 @@ def run(args: Sequence[str]) -> int:
                 resume=asked.resume,
                 report=lambda p: bar("train dagan", p.step, p.steps, f"distance {p.numbers['distance']:.3f}", p.first),
             )
-        show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
-    print_generated(out, draw_samples(out, config, asked))
+        if first:
+            show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
+    if first:
+        print_generated(out, draw_samples(out, config, asked))
     return 0
 
 

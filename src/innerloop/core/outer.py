@@ -135,10 +135,7 @@ def _summed(found: MetaGradient, tasks: int, ranks: Ranks) -> MetaGradient:
     """The sum over the processes, in one message; each task's score is in one of them."""
     scores = found.score.new_zeros(tasks)
     scores[ranks.share(tasks)] = found.score
-    parts = [*found.gradient.values(), scores, scores.new_tensor([found.loss])]
-    kind = max((p.dtype for p in parts), key=lambda t: t.itemsize)
-    flat = ranks.sum(torch.cat([p.flatten().to(kind) for p in parts]))
-    whole = [w.view_as(p).to(p.dtype) for w, p in zip(flat.split([p.numel() for p in parts]), parts, strict=True)]
+    whole = ranks.sum_all([*found.gradient.values(), scores, scores.new_tensor([found.loss])])
     return MetaGradient(float(whole[-1]), whole[-2], dict(zip(found.gradient, whole, strict=False)))
 
 

@@ -1,7 +1,7 @@
 """The processes of one training under torchrun: each takes its share of the tasks, and sums go over all of them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,6 +41,15 @@ class Ranks:
         if self.size > 1:
             _together(lambda: dist.all_reduce(tensor))
         return tensor
+
+    def sum_all(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """The sum of each of these over the processes, in one message."""
+        if self.size == 1:
+            return list(tensors)
+        kind = max((t.dtype for t in tensors), key=lambda d: d.itemsize)
+        flat = self.sum(torch.cat([t.flatten().to(kind) for t in tensors]))
+        parts = flat.split([t.numel() for t in tensors])
+        return [part.view_as(t).to(t.dtype) for part, t in zip(parts, tensors, strict=True)]
 
     def whole(self, own: Tensor, tasks: int) -> Tensor:
         """The values of all `tasks`, of which `own` has those of this process's `share`, in its first dimension."""

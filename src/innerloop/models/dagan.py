@@ -167,14 +167,15 @@ def gradient_penalty(
     x: Float[Tensor, "images channels height width"],
     real: Float[Tensor, "images channels height width"],
     made: Float[Tensor, "images channels height width"],
-    generator: torch.Generator,
+    part: Float[Tensor, " images"],
 ) -> Float[Tensor, ""]:
-    """Mean of (‖∇_o critic(x, o)‖₂ − 1)², o uniformly between `real` and `made` (Gulrajani et al. 2017, equation 3).
+    """Mean of (‖∇_o critic(x, o)‖₂ − 1)², o = part · real + (1 − part) · made (Gulrajani et al. 2017, equation 3, who
+    draw `part` uniformly from 0..1).
 
     `critic` takes (x, o) and gives a number a pair. The gradient is by the second image, in units of 0..1 pixels; the
     first image is the condition. The result can be differentiated by the critic's weights.
     """
-    part = torch.rand(len(x), 1, 1, 1, generator=generator, device=generator.device).to(x)
+    part = part.view(-1, 1, 1, 1)
     between = (part * real + (1 - part) * made).detach().requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(x, between).sum(), between, create_graph=True)
     norm = (slope.flatten(1).square().sum(1) + 1e-12).sqrt()

@@ -5,7 +5,7 @@ Antoniou, Storkey & Edwards 2017 (arXiv 1711.04340) with the loss of Gulrajani e
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from innerloop.core.episodes import ClassImages, ImageTasks
 from innerloop.core.random import generator_for
+from innerloop.core.ranks import Ranks, joined
 from innerloop.core.threads import use_threads
 from innerloop.data.catalogue import find_images
 from innerloop.data.distort import Affine, Augmentation, Crop, Elastic, Flip
@@ -107,7 +108,26 @@ def train_dagan(
 
     Ctrl-C, SIGTERM and SIGHUP finish the running step, write a checkpoint and raise `Interrupted`. Raises RunError for
     a folder that may not be written to, FloatingPointError if a loss is not finite (the last good checkpoint stays).
+
+    Under torchrun the processes split the pairs of each batch; the result equals that of one process, to rounding.
     """
+    with joined() as ranks:
+        return _train(config, out, data_dir, ranks, resume=resume, report=report)
+
+
+def _train(
+    config: DaganConfig,
+    out: Path,
+    data_dir: Path | None,
+    ranks: Ranks,
+    *,
+    resume: bool,
+    report: Callable[[Progress], None],
+) -> RunFolder:
+    if config.batch < ranks.size:
+        raise InnerloopError(
+            f"{config.batch} pairs do not suffice for {ranks.size} processes; raise --batch, or start fewer"
+        )
     use_threads(config.threads, stored=resume)
     device = build.choose_device(config.device)
     images = load_images(config, data_dir)
@@ -128,24 +148,31 @@ def train_dagan(
         for p in (makers, judges)
     ]
 
+    share = ranks.share(config.batch)
+    weight = (share.stop - share.start) / config.batch
+
+    def drawn(chance: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the whole batch's pairs and noise, this process's share."""
+        x, other = same_class_pairs(data, config.batch, chance)
+        return x[share], other[share], _noise(config, len(x), chance, device)[share]
+
     def step(step: int) -> dict[str, float]:
         chance = generator_for(config.seed, KIND, step)
         sums = {"distance": 0.0, "penalty": 0.0}
         for _ in range(config.critic_steps):
-            x, other = same_class_pairs(data, config.batch, chance)
+            x, other, noise = drawn(chance)
             with torch.no_grad():
-                made = generator(x, _noise(config, len(x), chance, device))
+                made = generator(x, noise)
             values = critic(torch.cat([x, x]), torch.cat([other, made]))
             gap = values[: len(x)].mean() - values[len(x) :].mean()
-            slope = gradient_penalty(critic, x, other, made, chance)
+            part = torch.rand(config.batch, generator=chance).to(x)[share]
+            slope = gradient_penalty(critic, x, other, made, part)
             loss = config.penalty * slope - gap
-            _finite(loss.item(), "critic", step)
-            _step(optimizers[1], loss)
-            sums = {"distance": sums["distance"] + gap.item(), "penalty": sums["penalty"] + slope.item()}
-        x = same_class_pairs(data, config.batch, chance)[0]
-        loss = -critic(x, generator(x, _noise(config, len(x), chance, device))).mean()
-        _finite(loss.item(), "generator", step)
-        _step(optimizers[0], loss)
+            found = _step(optimizers[1], loss, (gap, slope), weight, ranks, f"the critic's loss at step {step}")
+            sums = {name: value + f for (name, value), f in zip(sums.items(), found, strict=True)}
+        x, _, noise = drawn(chance)
+        loss = -critic(x, generator(x, noise)).mean()
+        _step(optimizers[0], loss, (), weight, ranks, f"the generator's loss at step {step}")
         return {name: value / config.critic_steps for name, value in sums.items()}
 
     job = Job(
@@ -154,14 +181,20 @@ def train_dagan(
         {**makers, **judges},
         list(zip(optimizers, (makers, judges), strict=True)),
         config.every,
-        lambda: {"distance_val": _distance(config, generator, critic, held_out, device)},
+        lambda: {"distance_val": _distance(config, generator, critic, held_out, device, ranks)},
         larger_is_better=None,
         averaged=("distance", "penalty"),
         log_every=config.every,
         state={"image_shape": list(images.image_shape)},
     )
     return run(
-        job, out, config.to_json(), read=lambda c: DaganConfig.from_json(c).to_json(), resume=resume, report=report
+        job,
+        out,
+        config.to_json(),
+        read=lambda c: DaganConfig.from_json(c).to_json(),
+        resume=resume,
+        ranks=ranks,
+        report=report,
     )
 
 
@@ -210,26 +243,34 @@ def _noise(config: DaganConfig, n: int, generator: torch.Generator, device: torc
     return torch.randn(n, config.sizes.noise, generator=generator).to(device)
 
 
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-    """One step on the parameters of `optimizer` alone; the other net is left without gradients."""
+def _step(
+    optimizer: torch.optim.Optimizer, loss: Tensor, more: Sequence[Tensor], weight: float, ranks: Ranks, name: str
+) -> list[float]:
+    """One step on the parameters of `optimizer` alone; the other net is left without gradients. `loss` and the numbers
+    `more` are means over this process's share of the batch, which is `weight` of it; gives those over the batch."""
     own = [p for group in optimizer.param_groups for p in group["params"]]
-    for p, g in zip(own, torch.autograd.grad(loss, own, materialize_grads=True), strict=True):
+    loss = weight * loss
+    gradients = torch.autograd.grad(loss, own, materialize_grads=True)
+    numbers = [loss.detach(), *(weight * m.detach() for m in more)]
+    found = ranks.sum_all([*gradients, *numbers])
+    whole, *others = (n.item() for n in found[len(own) :])
+    if not math.isfinite(whole):
+        raise FloatingPointError(f"{name} is {whole}: lower --lr")
+    for p, g in zip(own, found, strict=False):
         p.grad = g
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def _finite(loss: float, whose: str, step: int) -> None:
-    if not math.isfinite(loss):
-        raise FloatingPointError(f"the {whose}'s loss at step {step} is {loss}: lower --lr")
+    return others
 
 
 @torch.no_grad()
 def _distance(
-    config: DaganConfig, generator: Generator, critic: Critic, data: ClassImages, device: torch.device
+    config: DaganConfig, generator: Generator, critic: Critic, data: ClassImages, device: torch.device, ranks: Ranks
 ) -> float:
     """Critic of real pairs minus critic of generated ones, on a fixed draw of pairs."""
     chance = generator_for(config.seed, KIND, "val")
-    x, other = same_class_pairs(data, _VAL_PAIRS, chance)
-    made = generator(x, _noise(config, len(x), chance, device))
-    return float(critic(x, other).mean() - critic(x, made).mean())
+    share = ranks.share(_VAL_PAIRS)
+    x, other = (images[share] for images in same_class_pairs(data, _VAL_PAIRS, chance))
+    made = generator(x, _noise(config, _VAL_PAIRS, chance, device)[share])
+    real, generated = (ranks.whole(critic(x, y), _VAL_PAIRS) for y in (other, made))
+    return float(real.mean() - generated.mean())
