@@ -3,8 +3,8 @@
     pip install -e . higher==0.2.1 torchopt==0.7.3 graphviz
     python benchmarks/meta_step.py --out results/speed_meta_step.json
 
-MAML, first-order MAML and ANIL, Omniglot 20-way 1-shot, mini-ImageNet and CIFAR-FS 5-way 1-shot, in the shapes of their
-published settings, on random images, with malloc set as the command line sets it. The peers are a loop over tasks with
+MAML, first-order MAML and ANIL, Omniglot 20-way and 5-way 1-shot, mini-ImageNet and CIFAR-FS 5-way 1-shot, in the
+shapes of their published settings, on random images, with malloc set as the command line sets it. The peers are a loop over tasks with
 `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`, each on a net of torch's own layers, with the
 convolution's bias that those nets have, and the fairest of all: a loop that leaves the bias out, keeps images and net
 in channels-last memory and takes ANIL's features once. This library without its compiled kernel is in the table too.
@@ -33,10 +33,11 @@ from innerloop.core.episodes import Episodes
 from innerloop.core.functional import slow_weights
 from innerloop.core.inner import InnerLoop
 from innerloop.core.losses import cross_entropy
-from innerloop.core.outer import meta_gradient
+from innerloop.core.outer import OuterLoop, meta_gradient
 from innerloop.core.random import generator_for
 from innerloop.methods.method import predictor
 from innerloop.models import conv4, kernel
+from innerloop.training import Config, Inner, Model, build
 
 Gradient = dict[str, Tensor]
 EPS = 1e-3
@@ -70,6 +71,18 @@ class Setting:
         )
         return model.to(self.dtype)
 
+    def config(self, method: str) -> Config:
+        """For `train`."""
+        return Config(
+            data={1: "omniglot", 3: "cifar_fs" if self.image_size == 32 else "mini_imagenet"}[self.channels],
+            method=method,
+            way=self.way,
+            query=self.query,
+            model=Model(filters=self.filters, downsample="max_pool" if self.pool else "stride"),
+            inner=Inner(steps=self.inner_steps),
+            outer=OuterLoop(meta_batch=self.meta_batch),
+        )
+
     def episodes(self) -> Episodes:
         shape = (self.channels, self.image_size, self.image_size)
         labels = torch.arange(self.way).expand(self.meta_batch, -1)
@@ -84,6 +97,7 @@ class Setting:
 
 SETTINGS = (
     Setting("omniglot 20-way 1-shot", 20, 1, 16, 1, 28, 64, pool=False, inner_lr=0.1),
+    Setting("omniglot 5-way 1-shot", 5, 1, 32, 1, 28, 64, pool=False, inner_lr=0.4, inner_steps=1),
     Setting("mini-imagenet 5-way 1-shot", 5, 15, 4, 3, 84, 32, pool=True, inner_lr=0.01),
     Setting("cifar-fs 5-way 1-shot", 5, 15, 4, 3, 32, 64, pool=True, inner_lr=0.01),
 )
@@ -92,14 +106,14 @@ METHODS = (("maml", "all"), ("fomaml", "all"), ("anil", "head"))
 
 
 def innerloop_step(s: Setting, method: str, e: Episodes, *, compiled: bool = True) -> Callable[[], Gradient]:
-    """This library, a task at a time (its default on a CPU). `compiled`: with its kernel."""
-    model = s.model()
+    """This library, with as many tasks at once as `train` takes. `compiled`: with its kernel."""
+    model, chunk = s.model(), build.chunk_size(s.config(method), torch.device("cpu"))
     inner = InnerLoop(blocks=dict(METHODS)[method], steps=s.inner_steps, lr=s.inner_lr, first_order=method == "fomaml")
     predict, weights = predictor(model, inner), slow_weights(model)
 
     def step() -> Gradient:
         kernel._found = KERNEL if compiled else NO_KERNEL
-        return meta_gradient(predict, weights, e, cross_entropy, task_chunk=1).gradient
+        return meta_gradient(predict, weights, e, cross_entropy, task_chunk=chunk).gradient
 
     return step
 

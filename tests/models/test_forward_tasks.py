@@ -1,16 +1,17 @@
-"""Small nets take all tasks in one product a layer: as task after task, in value, first and second derivative."""
+"""All tasks at once in each layer: as task after task, in value, first and second derivative."""
 
 from collections import OrderedDict
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from innerloop.core import functional
-from innerloop.core.functional import forward, slow_weights
+from innerloop.core.functional import batch_statistics, forward, slow_weights
 from innerloop.core.random import generator_for
-from innerloop.models import Linear, mlp
+from innerloop.models import Conv2d, Linear, conv4, kernel, mlp
 from innerloop.rl.policy import gaussian_policy
 from planting import plants
 
@@ -32,6 +33,14 @@ def twice() -> nn.Sequential:
     return nn.Sequential(OrderedDict(first=one, second=one, head=Linear(2, 3)))  # pyright: ignore[reportArgumentType]
 
 
+def with_a_bias() -> nn.Sequential:
+    return nn.Sequential(OrderedDict(conv=Conv2d(2, 3, bias=True), head=Linear(12, 3)))  # pyright: ignore[reportArgumentType]
+
+
+def convolutions(filters: int, **kind: Any) -> Callable[[], nn.Sequential]:
+    return lambda: conv4(3, channels=2, image_size=16, filters=filters, **kind)
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
     "mlp": (lambda: mlp(2, 3, hidden=(3, 3)), (2,)),
     "mlp on pictures": (lambda: mlp(8, 3, hidden=(3,)), (2, 2, 2)),
@@ -40,6 +49,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Sequential], tuple[int, ...]]] = {
     "spatial mean": (lambda: heads("mean"), (2, 2, 2)),
     "flattened": (lambda: heads("flatten"), (2, 2, 2)),
     "policy of ReLUs": (lambda: gaussian_policy(2, 3, hidden=(3, 3)), (2,)),
+    "convolution with a bias": (with_a_bias, (2, 2, 2)),
+    "strided convolutions": (convolutions(2), (2, 16, 16)),
+    "pooled convolutions": (convolutions(2, downsample="max_pool", readout="flatten"), (2, 16, 16)),
+    "the kernel": (convolutions(8, downsample="max_pool", readout="flatten"), (2, 16, 16)),
+    "norms without γ and β": (convolutions(2, affine=False), (2, 16, 16)),
     "policy of tanh": (lambda: gaussian_policy(2, 3, hidden=(3,), activation="tanh", log_std=-0.3), (2,)),
 }
 
@@ -62,9 +76,15 @@ def derivatives(out: Tensor, of: dict[str, Tensor]) -> dict[str, Tensor]:
     "core.functional:linear_of_tasks",
     lambda right: lambda x, w, b: right(x, w, None) + (0 if b is None else b),
 )
+@plants(
+    "the statistics of all tasks together",
+    "models.conv4:norm_pool_relu",
+    lambda right: lambda norm, x, pool, tasks=1: right(norm, x, pool=pool),
+)
 @pytest.mark.parametrize("adapts", ["nothing", "weights", "biases", "all"])
 @pytest.mark.parametrize("kind", MODELS)
 def test_all_tasks_at_once_are_task_after_task(kind: str, adapts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SMALLEST", dict.fromkeys(kernel.SMALLEST, 0))  # where it is there
     make, shape = MODELS[kind]
     model = make().double()
     slow = {n: numbers(*p.shape, name=n) for n, p in slow_weights(model).items()}
@@ -76,11 +96,24 @@ def test_all_tasks_at_once_are_task_after_task(kind: str, adapts: str, monkeypat
     of = {"x": x, **slow, **{f"fast {n}": w for n, w in fast.items()}}
     each = [forward(model, slow, {n: w[t : t + 1] for n, w in fast.items()}, x[t : t + 1]) for t in range(TASKS)]
     monkeypatch.delattr(functional.torch, "vmap")
-    out = forward(model, slow, fast, x)
-    torch.testing.assert_close(out, torch.cat(each), rtol=1e-12, atol=1e-12)
     wanted = derivatives(torch.cat(each), of)
-    for n, found in derivatives(out, of).items():
-        torch.testing.assert_close(found, wanted[n], rtol=1e-10, atol=1e-12, msg=lambda m, n=n: f"{n}: {m}")
+    for create_graph in (False, True):
+        out = forward(model, slow, fast, x, create_graph=create_graph)
+        torch.testing.assert_close(out, torch.cat(each), rtol=1e-12, atol=1e-12)
+        for n, found in derivatives(out, of).items():
+            torch.testing.assert_close(found, wanted[n], rtol=1e-8, atol=1e-10, msg=lambda m, n=n: f"{n}: {m}")
+
+
+def test_given_statistics_are_those_of_each_task() -> None:
+    """They take another way, whatever the model can do."""
+    model = convolutions(2)().double()
+    x, support = (numbers(TASKS, N, 2, 16, 16, name=n).detach() for n in ("x", "support"))
+    slow = slow_weights(model)
+    given = batch_statistics(model, slow, {}, support)
+    found = forward(model, slow, {}, x, statistics=given)
+    for t in range(TASKS):
+        alone = batch_statistics(model, slow, {}, support[t : t + 1])
+        torch.testing.assert_close(found[t : t + 1], forward(model, slow, {}, x[t : t + 1], statistics=alone))
 
 
 class Doubled(Linear):

@@ -80,7 +80,7 @@ def images(*shape: int, seed: int = 0) -> Tensor:
     return draw(*shape, seed=seed).contiguous(memory_format=torch.channels_last)
 
 
-def mine(pool: bool) -> Callable[..., Tensor]:
+def mine(pool: bool, tasks: int = 1) -> Callable[..., Tensor]:
     """The kernel as a function of images, scale and shift."""
 
     def f(x: Tensor, *scale: Tensor) -> Tensor:
@@ -88,7 +88,7 @@ def mine(pool: bool) -> Callable[..., Tensor]:
         for name, p in zip(("weight", "bias"), scale, strict=False):
             del norm._parameters[name]
             setattr(norm, name, p)
-        return kernel.norm_pool_relu(norm, x, pool=pool)
+        return kernel.norm_pool_relu(norm, x, pool=pool, tasks=tasks)
 
     return f
 
@@ -172,6 +172,25 @@ def test_derivatives_by_finite_differences(compiled: list[str], pool: bool, affi
 
 
 @needs_compiler
+@plants("each batch takes the statistics of the first", "models.kernel:_SOURCE", changed("mean + t * c", "mean"))
+@plants("a γ of many batches learns from the last", "models.kernel:_SOURCE", changed("g_gamma + t * c", "g_gamma"))
+@pytest.mark.parametrize("pool", [False, True])
+def test_many_batches_are_batch_after_batch(compiled: list[str], pool: bool) -> None:
+    """In value, first and second derivative; those by γ and β are sums over the batches."""
+    x, scale = images(6, 8, 5, 4), scales(8)
+
+    def at_once(x: Tensor, *scale: Tensor) -> Tensor:
+        return mine(pool, tasks=3)(x, *scale).pow(3)
+
+    def one_by_one(x: Tensor, *scale: Tensor) -> Tensor:
+        return torch.cat([plain(pool)(part, *scale) for part in x.chunk(3)]).pow(3)
+
+    for a, b in zip(derivatives(at_once, (x, *scale)), derivatives(one_by_one, (x, *scale)), strict=True):
+        torch.testing.assert_close(a, b)
+    assert set(compiled) == {"forward", "backward", "second"}
+
+
+@needs_compiler
 @pytest.mark.parametrize("wanted", [(0,), (1,), (2,), (0, 1), (1, 2)])
 def test_where_only_some_inputs_learn(compiled: list[str], wanted: tuple[int, ...]) -> None:
     given = (images(3, 8, 5, 4), *scales(8))
@@ -189,7 +208,9 @@ def test_where_only_some_inputs_learn(compiled: list[str], wanted: tuple[int, ..
 
 
 @needs_compiler
-@plants("given statistics taken for the batch's", "models.kernel:_shape", lambda f: lambda x, p, g: f(x, p, False))
+@plants(
+    "given statistics taken for the batch's", "models.kernel:_shape", lambda f: lambda x, p, g, t: f(x, p, False, t)
+)
 @pytest.mark.parametrize("affine", [False, True])
 @pytest.mark.parametrize("pool", [False, True])
 def test_given_statistics(compiled: list[str], pool: bool, affine: bool, monkeypatch: pytest.MonkeyPatch) -> None:

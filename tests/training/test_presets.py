@@ -13,6 +13,7 @@ from innerloop.methods import catalogue
 from innerloop.methods.catalogue import METHODS
 from innerloop.training import PRESETS, Config, Folder, Inner, Model, Validation, build, preset
 from naming import names
+from planting import plants
 from tiny import blobs
 
 NAMES = [p.name for p in PRESETS]
@@ -157,6 +158,28 @@ def test_names_are_unique_and_described() -> None:
 def test_senseless_values_are_refused_at_once(change, named: tuple[object, ...]) -> None:
     with pytest.raises(InnerloopError, match=names(*named)):
         change()
+
+
+@plants("as many tasks in memory as a step has", "training.build:_NUMBERS", lambda right: 10**12)
+def test_tasks_in_memory_at_once() -> None:
+    """On a CPU: what the first block of conv4 makes of them is at most 2²⁴ numbers, and the chunks are of one size."""
+    cpu = torch.device("cpu")
+    assert build.chunk_size(preset("omniglot-20way-1shot", "anil"), cpu) == 16  # of 16; 40 × 64 × 14² numbers each
+    assert build.chunk_size(preset("omniglot-20way-1shot", "maml"), cpu) == 8  # its 5 steps see 100 support images more
+    assert build.chunk_size(preset("cifar-fs-5way-1shot", "anil"), cpu) == 2  # of 4; three would fit: 80 × 64 × 32²
+    assert build.chunk_size(preset("mini-imagenet-5way-1shot", "anil"), cpu) == 1
+    quick = preset("quick", "maml")
+    assert build.chunk_size(quick, cpu) == quick.outer.meta_batch
+    assert build.chunk_size(replace(quick, task_chunk=3), cpu) == 3
+    assert build.chunk_size(quick, torch.device("cuda")) is None
+    for change in (
+        {"inner": replace(quick.inner, adapt_norm=True)},
+        {"inner": replace(quick.inner, statistics="support")},
+        {"test": replace(quick.test, statistics="support")},
+        {"model": replace(quick.model, arch="resnet12")},
+        {"method": "imaml", "inner": preset("quick", "imaml").inner},
+    ):
+        assert build.chunk_size(replace(quick, **change), cpu) == 1
 
 
 def test_learned_rates_start_at_the_inner_rate_of_the_blocks_that_adapt() -> None:

@@ -157,7 +157,7 @@ def evaluate_run(
             raise InnerloopError(f"--copies must be at least 1 new image for each support image, got {copies}")
         family = AugmentedSupport(family, augmentation(augment_support), copies)
     where = build.choose_device(config.device)
-    chunk = build.chunk_size(config, where)
+    chunk = build.chunk_size(replace(config, test=settings), where)
     with show.progress() as bar:
         result: Evaluation = evaluate(
             learner,

@@ -8,7 +8,7 @@ nothing to the model (`innerloop.core.bind`), so that threads can share it.
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -53,13 +53,10 @@ class _PlainAttention(TorchFunctionMode):
 
 
 @contextmanager
-def _pass(create_graph: bool, several: bool) -> Iterator[None]:
+def _pass(create_graph: bool, plain_attention: bool = False) -> Iterator[None]:
     token = _one_derivative.set(not create_graph)
     try:
-        if create_graph or several:
-            with _PlainAttention():
-                yield
-        else:
+        with _PlainAttention() if plain_attention else nullcontext():
             yield
     finally:
         _one_derivative.reset(token)
@@ -249,13 +246,14 @@ def _run(
     x = x.clone()  # a block may work in place
     # A block that takes all tasks at once has `forward_tasks`: [tasks, n, …] -> [tasks, n, …], its parameters with or
     # without a task axis. `vmap` gives the same, but costs more than the arithmetic of a small net.
-    if len(x) > 1 and all(_takes_all_tasks(m) for m in model.modules() if m is not model):
-        with suppress(NotBindable), _naming_input(x):  # a module out of reach: `vmap` below
+    at_once = len(x) > 1 and not (record or statistics)
+    if at_once and all(_takes_all_tasks(m) for m in model.modules() if m is not model):
+        with suppress(NotBindable), _naming_input(x), _pass(create_graph):  # a module out of reach: `vmap` below
             h = x
             for block in Bound(model, slow, fast, task_axis=True).module._modules.values():
                 h = block.forward_tasks(h)  # pyright: ignore[reportOptionalMemberAccess, reportCallIssue]
             return h, {}
-    with _naming_input(x), _pass(create_graph, several=len(x) > 1):
+    with _naming_input(x), _pass(create_graph, plain_attention=create_graph or len(x) > 1):
         if len(x) == 1:  # no vmap: its dispatch costs more than the arithmetic of a small net
             one = {n: w.squeeze(0) for n, w in fast.items()}
             given = {n: (m.squeeze(0), v.squeeze(0)) for n, (m, v) in statistics.items()}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.functional import one_derivative
-from innerloop.models.function import call, eager, transformed
+from innerloop.models.function import call, each_task, eager, transformed
 
 _conv = torch.convolution
 _conv_backward = torch.ops.aten.convolution_backward.default
@@ -130,8 +130,17 @@ class Conv2d(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[n, channels, h, w] -> [n, filters, h', w']"""
-        y = conv2d(x, self.weight, stride=self.stride, padding=self.padding)
-        return y if self.bias is None else y + self.bias[:, None, None]
+        return self._convolve(x, self.weight, self.bias)
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        y = conv2d(x, weight, stride=self.stride, padding=self.padding)
+        return y if bias is None else y + bias[:, None, None]
+
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, channels, h, w] -> [tasks, n, filters, h', w'], where the weights may have a task axis"""
+        if self.weight.ndim == 4 and (self.bias is None or self.bias.ndim == 1):  # the tasks are more images
+            return self.forward(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return each_task(self._convolve, x, self.weight, self.bias, axes=(4, 1))
 
     def extra_repr(self) -> str:
         filters, channels, kernel, _ = self.weight.shape

@@ -6,9 +6,11 @@ which takes longer than a small convolution. `eager(F)` is the same function in 
 takes it unless a transform is active.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 
 def eager(function: type[torch.autograd.Function]) -> type[torch.autograd.Function]:
@@ -33,3 +35,12 @@ def call(function: type[torch.autograd.Function], quick: type[torch.autograd.Fun
     if transformed():
         return function.apply(*args)
     return quick.apply(*args) if torch.is_grad_enabled() else function.forward(*args)
+
+
+def each_task(function: Callable[..., Tensor], x: Tensor, *parameters: Tensor | None, axes: tuple[int, ...]) -> Tensor:
+    """`function(x, *parameters)` of each task [tasks, …]; a parameter with more axes than in `axes` has a task axis."""
+    own = [p is not None and p.ndim > n for p, n in zip(parameters, axes, strict=True)]
+    if x.is_cuda:
+        return torch.vmap(function, in_dims=(0, *(0 if o else None for o in own)))(x, *parameters)
+    by_task: list[Any] = [p if o else [p] * len(x) for p, o in zip(parameters, own, strict=True)]
+    return torch.stack([function(*of_task) for of_task in zip(x, *by_task, strict=True)])

@@ -312,24 +312,35 @@ void second(const T* v, const T* v_gamma, const T* v_beta, const T* g, const T* 
 
 #define EXPORT extern "C" __attribute__((visibility("default"))) void
 
+// For each of `tasks` batches, one behind the other in memory; each has a row of its own in what is found per channel,
+// while γ, β, v_gamma and v_beta are those of all.
 #define OF_TYPE(T, NAME)                                                                                              \
-    EXPORT forward_##NAME(const T* x, const T* gamma, const T* beta, long n, long h, long w, long c, int pool,       \
-                          int given, int threads, double eps, double* scratch, T* z, T* y, T* mean, T* r) {          \
-        (pool ? forward<T, 2> : forward<T, 1>)(x, gamma, beta, {n, h, w, c, threads}, given, eps, scratch, z, y,     \
-                                               mean, r);                                                             \
+    EXPORT forward_##NAME(const T* x, const T* gamma, const T* beta, long tasks, long n, long h, long w, long c,     \
+                          int pool, int given, int threads, double eps, double* scratch, T* z, T* y, T* mean, T* r) {\
+        const long all = n * h * w * c, out = pool ? n * (h / 2) * (w / 2) * c : all;                                \
+        for (long t = 0; t < tasks; t++)                                                                              \
+            (pool ? forward<T, 2> : forward<T, 1>)(x + t * all, gamma, beta, {n, h, w, c, threads}, given, eps,      \
+                                                   scratch, z + t * out, y + t * out, mean + t * c, r + t * c);      \
     }                                                                                                                 \
     EXPORT backward_##NAME(const T* g, const T* x, const T* z, const T* y, const T* gamma, const T* mean,            \
-                           const T* r, long n, long h, long w, long c, int pool, int given, int threads,             \
+                           const T* r, long tasks, long n, long h, long w, long c, int pool, int given, int threads, \
                            double* scratch, double* sums, T* gx, T* g_gamma, T* g_beta) {                            \
-        (pool ? backward<T, 2> : backward<T, 1>)(g, x, z, y, gamma, mean, r, {n, h, w, c, threads}, given, scratch,  \
-                                                 sums, gx, g_gamma, g_beta);                                         \
+        const long all = n * h * w * c, out = pool ? n * (h / 2) * (w / 2) * c : all;                                \
+        for (long t = 0; t < tasks; t++)                                                                              \
+            (pool ? backward<T, 2> : backward<T, 1>)(g + t * out, x + t * all, z + t * out, y + t * out, gamma,      \
+                                                     mean + t * c, r + t * c, {n, h, w, c, threads}, given, scratch, \
+                                                     sums + t * 2 * c, gx + t * all, g_gamma + t * c, g_beta + t * c);\
     }                                                                                                                 \
     EXPORT second_##NAME(const T* v, const T* v_gamma, const T* v_beta, const T* g, const T* x, const T* z,          \
-                         const T* y, const T* gamma, const T* mean, const T* r, const double* sums, long n, long h,  \
-                         long w, long c, int pool, int given, int threads, double* scratch, T* d_g, T* d_x,          \
-                         T* d_gamma) {                                                                                \
-        (pool ? second<T, 2> : second<T, 1>)(v, v_gamma, v_beta, g, x, z, y, gamma, mean, r, sums,                   \
-                                             {n, h, w, c, threads}, given, scratch, d_g, d_x, d_gamma);              \
+                         const T* y, const T* gamma, const T* mean, const T* r, const double* sums, long tasks,      \
+                         long n, long h, long w, long c, int pool, int given, int threads, double* scratch, T* d_g,  \
+                         T* d_x, T* d_gamma) {                                                                        \
+        const long all = n * h * w * c, out = pool ? n * (h / 2) * (w / 2) * c : all;                                \
+        for (long t = 0; t < tasks; t++)                                                                              \
+            (pool ? second<T, 2> : second<T, 1>)(v + t * all, v_gamma, v_beta, g + t * out, x + t * all, z + t * out,\
+                                                 y + t * out, gamma, mean + t * c, r + t * c, sums + t * 2 * c,      \
+                                                 {n, h, w, c, threads}, given, scratch, d_g + t * out, d_x + t * all,\
+                                                 d_gamma + t * c);                                                    \
     }
 
 OF_TYPE(float, float32)

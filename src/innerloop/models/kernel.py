@@ -59,18 +59,19 @@ def kernel_status() -> KernelStatus:
     return _kernel()[1]
 
 
-def norm_pool_relu(norm: BatchNorm2d, x: Tensor, *, pool: bool) -> Tensor:
+def norm_pool_relu(norm: BatchNorm2d, x: Tensor, *, pool: bool, tasks: int = 1) -> Tensor:
     """ReLU of the (2×2 max-pooled) normalised images [n, channels, h, w] -> [n, channels, h', w'].
 
     ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times
-    fewer numbers. The statistics come from the batch, or are those that `core.functional.forward` was given.
+    fewer numbers. The statistics come from the batch, or are those that `core.functional.forward` was given. The images
+    are `tasks` batches of equal size, one after the other, each with statistics of its own.
     """
     given = vars(norm).get("forward")
     if _suits(norm, x, given, pool) and (library := _kernel()[0]) is not None:
         scale = (norm.weight, norm.bias) if given is None else given.scale_and_shift()
         gamma, beta = (None if p is None else p.contiguous() for p in scale)
-        return _NormPoolReLU.apply(x, gamma, beta, norm.eps, pool, given is not None, library)  # pyright: ignore[reportReturnType]
-    x = norm(x)
+        return _NormPoolReLU.apply(x, gamma, beta, norm.eps, pool, given is not None, tasks, library)  # pyright: ignore[reportReturnType]
+    x = norm(x) if tasks == 1 else norm.forward_tasks(x.unflatten(0, (tasks, -1))).flatten(0, 1)
     return torch.relu(F.max_pool2d(x, 2) if pool else x)
 
 
@@ -105,9 +106,9 @@ def _scratch(x: Tensor) -> Tensor:
     return torch.empty(3 * (x.shape[0] + 3) * x.shape[1], dtype=torch.float64)
 
 
-def _shape(x: Tensor, pool: bool, given: bool) -> tuple[int, ...]:
+def _shape(x: Tensor, pool: bool, given: bool, tasks: int) -> tuple[int, ...]:
     n, c, h, w = x.shape
-    return n, h, w, c, pool, given, torch.get_num_threads()
+    return tasks, n // tasks, h, w, c, pool, given, torch.get_num_threads()
 
 
 def _call(library: Any, name: str, x: Tensor, *args: Any) -> None:
@@ -120,12 +121,13 @@ class _NormPoolReLU(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gamma: Tensor | None, beta: Tensor | None, eps: float, *how: Any) -> Tensor:
-        pool, given, library = how
+        pool, given, tasks, library = how
         n, c, h, w = x.shape
         y = _empty(x, n, c, h // 2, w // 2) if pool else torch.empty_like(x)
         z = torch.empty_like(y) if pool else x
-        mean, r = (x.new_zeros(c), x.new_ones(c)) if given else (x.new_empty(c), x.new_empty(c))
-        _call(library, "forward", x, x, gamma, beta, *_shape(x, pool, given), eps, _scratch(x), z, y, mean, r)
+        make = (x.new_zeros, x.new_ones) if given else (x.new_empty, x.new_empty)
+        mean, r = (new(tasks, c) for new in make)
+        _call(library, "forward", x, x, gamma, beta, *_shape(x, pool, given, tasks), eps, _scratch(x), z, y, mean, r)
         ctx.how = how
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, z, y, gamma, mean, r)
@@ -135,24 +137,24 @@ class _NormPoolReLU(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         (g,) = grads
         if g is None:
-            return (None,) * 7
+            return (None,) * 8
         x, z, y, gamma, mean, r = ctx.saved_tensors
         args = g, x, gamma, z.detach(), y.detach(), mean, r, ctx.how
         found = _Backward.apply(*args) if torch.is_grad_enabled() else _backward(*args)[:3]
-        return *(f if need else None for f, need in zip(found, ctx.needs_input_grad, strict=False)), *(None,) * 4
+        return *(f if need else None for f, need in zip(found, ctx.needs_input_grad, strict=False)), *(None,) * 5
 
 
 def _backward(
     g: Tensor, x: Tensor, gamma: Tensor | None, z: Tensor, y: Tensor, mean: Tensor, r: Tensor, how: Any
 ) -> tuple[Tensor, ...]:
-    """γ J(gy), Σ gy x̂ and Σ gy; mean(gy) and mean(gy x̂); and g in the memory layout of the kernel."""
-    pool, given, library = how
+    """γ J(gy), Σ gy x̂ and Σ gy; mean(gy) and mean(gy x̂) task by task; and g in the memory layout of the kernel."""
+    pool, given, tasks, library = how
     g = g.contiguous(memory_format=torch.channels_last)
     gx, g_gamma, g_beta = torch.empty_like(x), torch.empty_like(mean), torch.empty_like(mean)
-    sums = torch.empty(2, len(mean), dtype=torch.float64)
-    args = g, x, z, y, gamma, mean, r, *_shape(x, pool, given), _scratch(x), sums, gx, g_gamma, g_beta
+    sums = torch.empty(2, *mean.shape, dtype=torch.float64)
+    args = g, x, z, y, gamma, mean, r, *_shape(x, pool, given, tasks), _scratch(x), sums, gx, g_gamma, g_beta
     _call(library, "backward", x, *args)
-    return gx, g_gamma, g_beta, sums, g
+    return gx, g_gamma.sum(0), g_beta.sum(0), sums, g
 
 
 class _Backward(torch.autograd.Function):
@@ -171,14 +173,14 @@ class _Backward(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         v, v_gamma, v_beta = grads
         g, x, gamma, z, y, mean, r, sums = ctx.saved_tensors
-        pool, given, library = ctx.how
+        pool, given, tasks, library = ctx.how
         v = torch.zeros_like(x) if v is None else v.contiguous(memory_format=torch.channels_last)
         v_gamma, v_beta = (None if p is None else p.contiguous() for p in (v_gamma, v_beta))
         d_g, d_x, d_gamma = torch.empty_like(y), torch.empty_like(x), torch.empty_like(mean)
         args = v, v_gamma, v_beta, g, x, z, y, gamma, mean, r, sums
-        _call(library, "second", x, *args, *_shape(x, pool, given), _scratch(x), d_g, d_x, d_gamma)
+        _call(library, "second", x, *args, *_shape(x, pool, given, tasks), _scratch(x), d_g, d_x, d_gamma)
         need = ctx.needs_input_grad
-        return *(f if n else None for f, n in zip((d_g, d_x, d_gamma), need, strict=False)), *(None,) * 5
+        return *(f if n else None for f, n in zip((d_g, d_x, d_gamma.sum(0)), need, strict=False)), *(None,) * 5
 
 
 # ---- the compiled library
@@ -310,12 +312,11 @@ def _compile(folder: Path, name: str, native: list[str]) -> tuple[Any, KernelSta
 
 def _load(file: Path) -> Any:
     library = ctypes.CDLL(str(file))
-    pointers, numbers = {"forward": (3, 4), "backward": (7, 5), "second": (11, 4)}, 7
-    for name, (before, after) in pointers.items():
+    for name, (before, after) in {"forward": (3, 4), "backward": (7, 5), "second": (11, 4)}.items():
         for kind in ("float32", "float64"):
             function = getattr(library, f"{name}_{kind}")
             eps = [ctypes.c_double] if name == "forward" else []
-            shape = [*[ctypes.c_long] * 4, *[ctypes.c_int] * (numbers - 4)]
+            shape = [*[ctypes.c_long] * 5, *[ctypes.c_int] * 3]
             function.argtypes = [*[ctypes.c_void_p] * before, *shape, *eps, *[ctypes.c_void_p] * (after + len(eps))]
             function.restype = None
     _check(library)
@@ -336,7 +337,7 @@ def _check(library: Any) -> None:
                     return torch.relu(F.max_pool2d(y, 2) if pool else y)
 
                 def mine(*given: Tensor, pool: bool = pool) -> Tensor:
-                    return _NormPoolReLU.apply(*given, 1e-3, pool, False, library)  # pyright: ignore[reportReturnType]
+                    return _NormPoolReLU.apply(*given, 1e-3, pool, False, 1, library)  # pyright: ignore[reportReturnType]
 
                 for a, b in zip(*(_derivatives(f, v, x, gamma, beta) for f in (mine, plain)), strict=True):
                     if not torch.allclose(a, b, rtol=digits, atol=digits * float(b.abs().max())):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from innerloop.core.functional import one_derivative
-from innerloop.models.function import call, eager, transformed
+from innerloop.models.function import call, each_task, eager, transformed
 
 _DIMS = (0, 2, 3)
 _norm = torch.native_batch_norm
@@ -171,3 +171,7 @@ class BatchNorm2d(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         """[n, channels, h, w] -> the same shape"""
         return batch_norm(x, self.weight, self.bias, self.eps)
+
+    def forward_tasks(self, x: Tensor) -> Tensor:
+        """[tasks, n, channels, h, w] -> the same shape, each task by itself; γ and β may have a task axis"""
+        return each_task(partial(batch_norm, eps=self.eps), x, self.weight, self.bias, axes=(1, 1))

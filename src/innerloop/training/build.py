@@ -1,6 +1,7 @@
 """From a config to the things it names: tasks, model, losses, device."""
 
 import copy
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -186,11 +187,26 @@ def _replace_head(config: Config, own: Method, model: nn.Sequential) -> None:
         model[-1] = new
 
 
+_NUMBERS = 2**24
+"""outputs of conv4's first block in memory at once: more tasks would cost memory and save no time"""
+
+
 def chunk_size(config: Config, device: torch.device) -> int | None:
-    """Tasks in memory at once (None: all). On a CPU a larger chunk of a conv net costs memory and gains no time."""
+    """Tasks in memory at once (None: all). On a CPU as many as suit conv4; one for other nets of convolutions."""
     if config.task_chunk:
         return config.task_chunk
-    return 1 if device.type == "cpu" and config.model.arch != "mlp" and not config.regression else None
+    data, m, inner, kind = config.dataset, config.model, config.inner, method(config.method)
+    if device.type != "cpu" or m.arch == "mlp" or isinstance(data, Regression):
+        return None
+    slow = inner.adapt_norm or kind.adapt_norm or "support" in (inner.statistics, config.test.statistics)
+    if m.arch != "conv4" or slow:
+        return 1
+    once = kind.blocks in ("none", "head")
+    images = (config.train_way or config.way) * (config.query + config.shot * (1 if once else inner.steps))
+    _, height, width = data.shape
+    each = images * m.filters * height * width // (1 if m.downsample == "max_pool" else 4)
+    tasks = config.outer.meta_batch
+    return math.ceil(tasks / math.ceil(tasks / max(1, _NUMBERS // each)))
 
 
 def learner(config: Config, model: nn.Sequential, step: int = 0) -> Learner:

@@ -148,7 +148,7 @@ class Config(Validated):
     seed: int = 0
     """root seed of initialisation and training episodes"""
     task_chunk: Natural = 0
-    """tasks in memory at once; 0 chooses: one for convolutions on a CPU, all otherwise"""
+    """tasks in memory at once; 0 chooses: on a CPU as many as suit conv4 and one for other convolutions, else all"""
     device: str = "auto"
     """auto, cpu, cuda"""
     threads: Threads = 0
