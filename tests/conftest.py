@@ -33,6 +33,8 @@ def pytest_collection() -> Generator[None, object, object]:
     gc.enable()
     if torch := sys.modules.get("torch"):
         torch.set_num_threads(1)
+    if kernel := sys.modules.get("innerloop.models.kernel"):
+        kernel.kernel_status()  # compiled here where it has to be, and not in some test
     return found
 
 

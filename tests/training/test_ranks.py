@@ -94,7 +94,7 @@ def test_the_gradient_of_three_processes_is_that_of_one(tmp_path: Path, reductio
 @plants("a step stops one process alone", "core.ranks:Ranks.any", lambda right: lambda self, flag: flag)
 def test_two_processes_train_as_one_also_when_they_are_stopped(tmp_path: Path) -> None:
     """Catches lost tasks, files that both write, a stop at different steps, and a resume that needs as many."""
-    config = replace(CONFIG, outer=replace(CONFIG.outer, meta_batch=3))
+    config = replace(CONFIG, outer=replace(CONFIG.outer, meta_batch=3), task_chunk=1)
     train(config, tmp_path / "one")
 
     def cut() -> int:
@@ -166,7 +166,7 @@ def test_a_folder_that_must_not_be_written_to_stops_all(tmp_path: Path) -> None:
 
 
 def test_a_killed_process_ends_all_and_the_checkpoint_stands(tmp_path: Path) -> None:
-    config = replace(CONFIG, outer=replace(CONFIG.outer, steps=8))
+    config = replace(CONFIG, outer=replace(CONFIG.outer, steps=8), task_chunk=1)
     train(config, tmp_path / "one")
 
     def work() -> int:
