@@ -223,7 +223,9 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence(tmp_path: Path, monkeypa
     assert RunFolder(tmp_path / "r").load("last").step == 2
 
 
-@plants("no sum over the processes", "core.ranks:Ranks.sum_all", lambda right: lambda self, tensors: list(tensors))
+@plants(
+    "no sum of the processes' losses", "core.ranks:Ranks.sum_all", lambda right: lambda self, tensors: list(tensors)
+)
 @plants("each process takes all pairs", "core.ranks:Ranks.share", lambda right: lambda self, tasks: slice(0, tasks))
 def test_several_processes_train_as_one(tmp_path: Path) -> None:
     """Five pairs do not divide by two. Catches pairs or noise of a process's own, means of means, and a stop that one
