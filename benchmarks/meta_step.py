@@ -4,13 +4,13 @@
     python benchmarks/meta_step.py --out results/speed_meta_step.json
 
 MAML, first-order MAML and ANIL, Omniglot 20-way and 5-way 1-shot, mini-ImageNet and CIFAR-FS 5-way 1-shot, in the
-shapes of their published settings, on random images, with malloc set as the command line sets it. The peers are a loop
-over tasks with `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`, each on a net of torch's own layers,
-with the convolution's bias that those nets have, and the fairest of all: a loop that leaves the bias out, keeps images
-and net in channels-last memory and takes ANIL's features once. This library without its compiled kernel is in the table too.
-All meta-gradients are compared in float64 before anything is timed in float32. One thread, CPU time of the process; in
-each round all contenders run one after the other, each round begins with the next one, and a ratio is the median over
-rounds of (peer's time / innerloop's time in that round).
+shapes of their published settings, on random images, with malloc set as the command line sets it. The peers are a
+loop over tasks with `torch.autograd.grad(create_graph=True)`, `higher` and `torchopt`, each on a net of torch's own
+layers, with the convolution's bias that those nets have, and the fairest of all: a loop that leaves the bias out,
+keeps images and net in channels-last memory and takes ANIL's features once. This library without its compiled kernel
+is in the table too. All meta-gradients are compared in float64 before anything is timed in float32. One thread, CPU
+time of the process; in each round all contenders run one after the other, each round begins with the next one, and a
+ratio is the median over rounds of (peer's time / innerloop's time in that round).
 """
 
 import argparse
