@@ -5,9 +5,9 @@ import operator
 import os
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.machinery import PathFinder
-from typing import Any
+from typing import Any, TypeVar
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 
@@ -15,6 +15,37 @@ from innerloop.errors import InnerloopError, did_you_mean, quoted
 def is_reference(name: str) -> bool:
     """Whether `name` is of the form `module:attribute`; names of ours have no colon."""
     return ":" in name
+
+
+T = TypeVar("T")
+
+
+def find_value(name: str, ours: Mapping[str, T], kind: type[T], what: str) -> T:
+    """The value that `name` means: one of `ours`, or `module:attribute` of the user's own.
+
+    Raises InnerloopError for a name that there is not, and for an attribute that is no `kind`. `what` ("method",
+    "environment", …) is for messages.
+    """
+    if is_reference(name):
+        value = load_reference(name, what)
+        if not isinstance(value, kind):
+            raise InnerloopError(
+                f"{quoted(name)} is a {type(value).__name__}, and a {what} is a value of {kind.__module__}."
+                f"{kind.__qualname__}; docs/extending.md shows how to make one"
+            )
+        return value
+    if name not in ours:
+        raise InnerloopError(
+            f"there is no {what} {quoted(name)}; there are {', '.join(ours)}{did_you_mean(name, ours)} (one of "
+            "your own is module:attribute)"
+        )
+    return ours[name]
+
+
+def check_name(name: object) -> None:
+    """Raises InnerloopError for what cannot be the name of a method, which is a part of file names."""
+    if not isinstance(name, str) or not name or any(c in name for c in ":/\\"):
+        raise InnerloopError(f"a method needs a name without colon and slash, got {quoted(name)}")
 
 
 _GIVEN = "object:"

@@ -16,8 +16,9 @@ from innerloop.core.random import generator_for
 from innerloop.errors import InnerloopError
 from innerloop.rl import build
 from innerloop.rl.cheetah import VELOCITY
-from innerloop.rl.config import BLOCKS, Config, Inner, MetaTest, Policy, Validation
+from innerloop.rl.config import Config, Inner, MetaTest, Policy, Validation
 from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.methods import METHODS, NAMES
 from innerloop.rl.navigation import NAVIGATION, Navigation
 from innerloop.rl.optional import need
 from innerloop.rl.ppo import Ppo
@@ -172,7 +173,9 @@ def test_the_settings_reach_the_policy_and_its_inner_loop() -> None:
     assert learner.inner == InnerLoop(blocks="all", steps=1, lr=0.3, first_order=True)
     assert learner.loss is log_probability_loss
     assert build.learner(SMALL, policy).loss is ratio_loss
-    for method, blocks in BLOCKS.items():
+    table = {"maml": "all", "fomaml": "all", "anil": "head", "boil": "body", "multitask": "none", "oracle": "none"}
+    assert list(table) == [m.name for m in METHODS]
+    for method, blocks in table.items():
         inner = build.learner(replace(SMALL, method=method), policy).inner
         assert (inner.blocks, inner.first_order) == (blocks, method == "fomaml")
         assert inner.steps == (0 if blocks == "none" else 1)
@@ -358,7 +361,7 @@ def test_random_search_without_noise_never_gets_worse() -> None:
 @pytest.mark.parametrize("p", PRESETS, ids=lambda p: p.name)
 def test_presets(p: object) -> None:
     name = str(getattr(p, "name", ""))
-    for method in BLOCKS:
+    for method in NAMES:
         config = preset(name, method)
         assert config.method == method
         assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config

@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ import torch
 
 from innerloop import cli
 from innerloop.core.statistics import over_episodes
+from innerloop.rl import methods
 from innerloop.rl.catalogue import ENVIRONMENTS
-from innerloop.rl.config import BLOCKS
 from innerloop.rl.meta_test import meta_test
 from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.train import train
@@ -92,8 +93,9 @@ def test_anil_s_body_is_unmoved_and_the_claim_says_so(made: dict[str, Path]) -> 
 
 def test_a_body_that_moves_under_anil_s_name_is_found_out(made: dict[str, Path], monkeypatch) -> None:
     """The claim can fail: with ANIL's blocks planted as all."""
-    monkeypatch.setitem(BLOCKS, "anil", "all")
-    monkeypatch.setattr("innerloop.studies.rl_tables.BLOCKS", {**BLOCKS, "anil": "head"})
+    anil = methods.method("anil")
+    monkeypatch.setattr(methods, "METHODS", (replace(anil, blocks="all"),))
+    monkeypatch.setattr("innerloop.studies.rl_tables.find", lambda _: anil)
     (claim,) = analyse_policy(made["anil"])["claims"]
     assert claim["holds"] is False
 

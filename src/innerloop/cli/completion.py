@@ -29,6 +29,7 @@ from innerloop.cli.help import Help, options_of
 from innerloop.data.catalogue import DATASETS, FOLDER, REGRESSIONS
 from innerloop.methods.catalogue import NAMES as METHODS
 from innerloop.rl.catalogue import NAMES as ENVIRONMENTS
+from innerloop.rl.methods import NAMES as RL_METHODS
 from innerloop.rl.presets import PRESETS as RL_PRESETS
 from innerloop.studies import TABLES
 from innerloop.training import PRESETS
@@ -85,6 +86,7 @@ _NAMES: Mapping[str, Sequence[str]] = {
     "--device": ("auto", "cpu", "cuda"),
     "--model.arch": ("conv4", "resnet12", "mlp"),
     "reproduce NAME": (*(t.name for t in TABLES), "all"),
+    "rl train --method": RL_METHODS,
     "rl train --preset": [p.name for p in RL_PRESETS],
     **{f"data {action} NAME": [d.name for d in DATASETS] for action in data.ACTIONS},
 }

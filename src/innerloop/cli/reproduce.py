@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import tyro
 
@@ -15,7 +15,6 @@ from innerloop.methods.catalogue import method
 from innerloop.report.formats import NONE
 from innerloop.report.reproduction import HEADER, claim_rows, header, notes, rows, write_reproduction
 from innerloop.rl.catalogue import ENVIRONMENTS, find
-from innerloop.rl.config import MethodName
 from innerloop.runs.files import read_object
 from innerloop.studies import (
     TABLES,
@@ -161,7 +160,7 @@ def run_rl(asked: ReproduceArgs, tables: Sequence[Table]) -> None:
         )
         if asked.jobs != 1:
             missing = [t for t in tables if asked.again or finished(t, lab) is None]
-            lab.train_together([cast(MethodName, m) for t in missing for m in t.trains], asked.jobs)
+            lab.train_together([m for t in missing for m in t.trains], asked.jobs)
         make(asked, tables, lab)
 
 

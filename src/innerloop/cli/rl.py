@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast, get_args
+from typing import Annotated, Any, Literal, cast
 
 import torch
 import tyro
@@ -20,8 +20,9 @@ from innerloop.errors import InnerloopError
 from innerloop.report.reproduction import write_reproduction
 from innerloop.rl import pictures
 from innerloop.rl.catalogue import NAMES, find
-from innerloop.rl.config import BLOCKS, Config, MethodName
+from innerloop.rl.config import Config
 from innerloop.rl.meta_test import meta_test, random_search
+from innerloop.rl.methods import method
 from innerloop.rl.presets import PRESETS, own_settings, preset
 from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import Progress, load_run, train
@@ -172,8 +173,8 @@ def run(args: Sequence[str]) -> int:
 def starting_config(args: Sequence[str]) -> Config:
     """Of the preset, or else the environment, and the method that the arguments name: the defaults of all options."""
     name, env, given = (options.value_of(args, flag) for flag in ("--preset", "--env", "--method"))
-    method = cast(MethodName, given) if given in get_args(MethodName) else "maml"
-    return preset(name, method) if name else own_settings(find(NAMES[0] if env is None else env), method)
+    own = given or "maml"
+    return preset(name, own) if name else own_settings(find(NAMES[0] if env is None else env), own)
 
 
 def run_train(args: Sequence[str]) -> int:
@@ -183,7 +184,7 @@ def run_train(args: Sequence[str]) -> int:
     start = asked.preset or f"{find(config.env).name}-cpu"
     if asked.preset and config.env != preset(asked.preset).env:
         start = f"{find(config.env).name}-like-{asked.preset}"
-    out = asked.out or Path("runs") / f"{start}-{config.method}-seed{config.seed}"
+    out = asked.out or Path("runs") / f"{start}-{method(config.method).name}-seed{config.seed}"
     options.check_out(out, resume=asked.resume)
     with joined() as ranks:
         with show.progress() as bar:
@@ -233,7 +234,7 @@ def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
         settings = replace(settings, later_lr=0.0)
         found = random_search(policy, slow, env, config, settings=settings)
     else:
-        if not asked.adapt and BLOCKS[config.method] == "none":
+        if not asked.adapt and not config.adapts:
             settings = settings if asked.steps else replace(settings, steps=0)  # nothing would change
         found = meta_test(policy, slow, env, config, settings=settings, blocks=blocks(asked.adapt), ranks=ranks)
     made = environment()

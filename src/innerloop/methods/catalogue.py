@@ -5,13 +5,12 @@ from torch import Tensor, nn
 from innerloop.core.episodes import Episodes
 from innerloop.core.functional import Weights
 from innerloop.core.losses import per_task
-from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.gradient import pair_outputs
 from innerloop.methods.heads import Metric
 from innerloop.methods.method import Learner, Method, query_loss
 from innerloop.methods.objectives import implicit, multi_step, reptile
 from innerloop.models.head import CosineLinear, FullContext, PairHead, Readout
-from innerloop.reference import is_reference, load_reference
+from innerloop.reference import find_value
 
 
 def _each_step(learner: Learner, parameters: Weights, episodes: Episodes) -> tuple[Tensor, Tensor]:
@@ -171,15 +170,4 @@ def method(name: str) -> Method:
 
     Raises InnerloopError for a name that there is not, and for an attribute that is no `Method`.
     """
-    if is_reference(name):
-        found = load_reference(name, "method")
-        if not isinstance(found, Method):
-            raise InnerloopError(f"{quoted(name)} is a {type(found).__name__}, not an innerloop.Method")
-        return found
-    for m in METHODS:
-        if m.name == name:
-            return m
-    raise InnerloopError(
-        f"no method {quoted(name)}; there are {', '.join(NAMES)}{did_you_mean(name, NAMES)}, or module:attribute for "
-        "one of your own"
-    )
+    return find_value(name, {m.name: m for m in METHODS}, Method, "method")

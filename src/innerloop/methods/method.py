@@ -7,6 +7,7 @@ of any method, ours or yours.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -29,6 +30,7 @@ from innerloop.methods.gradient import (
 from innerloop.methods.head_init import Start
 from innerloop.methods.heads import Head, Metric
 from innerloop.models.head import Readout
+from innerloop.reference import check_name
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,7 @@ class Method:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not self.name or any(c in self.name for c in ":/\\"):
-            raise InnerloopError(f"a method needs a name without colon and slash, got {self.name!r}")
+        check_name(self.name)
 
     def __call__(self, model: nn.Sequential, settings: Settings | None = None, **change: Any) -> "Learner":
         """This method at work on `model`; `change` are fields of `InnerLoop` or `Settings`, such as steps and lr."""
@@ -155,7 +156,7 @@ class Learner:
     model: nn.Sequential
     settings: Settings
 
-    @property
+    @cached_property
     def inner(self) -> InnerLoop:
         """The inner loop as this method runs it."""
         return self.method.inner(self.settings.inner)

@@ -2,8 +2,7 @@
 
 import sys
 
-from innerloop.errors import InnerloopError, did_you_mean, quoted
-from innerloop.reference import give, is_reference, load_reference
+from innerloop.reference import find_value, give, is_reference
 from innerloop.rl.cheetah import DIRECTION, DIRECTION_17, VELOCITY, VELOCITY_17
 from innerloop.rl.environment import Environment
 from innerloop.rl.navigation import NAVIGATION
@@ -15,20 +14,9 @@ _references: dict[Environment, str] = {}
 
 def find(name: str) -> Environment:
     """The environment `name`: one of ours, or `module:attribute`, whose module is imported."""
-    for own in ENVIRONMENTS:
-        if own.name == name:
-            return own
-    if not is_reference(name):
-        raise InnerloopError(
-            f"there is no environment {quoted(name)}; there are {', '.join(NAMES)}{did_you_mean(name, NAMES)} "
-            "(one of your own is module:attribute)"
-        )
-    found = load_reference(name, "environment")
-    if not isinstance(found, Environment):
-        raise InnerloopError(
-            f"{quoted(name)} is a {type(found).__name__}, not an Environment; docs/extending.md shows how to make one"
-        )
-    _references.setdefault(found, name)
+    found = find_value(name, {e.name: e for e in ENVIRONMENTS}, Environment, "environment")
+    if is_reference(name):
+        _references.setdefault(found, name)
     return found
 
 

@@ -3,11 +3,11 @@
 from dataclasses import asdict, dataclass, field
 from typing import Annotated, Any, Literal
 
-from innerloop.core.functional import Blocks
 from innerloop.core.inner import InnerLoop
 from innerloop.errors import InnerloopError
 from innerloop.reference import is_reference
 from innerloop.rl.catalogue import NAMES, find
+from innerloop.rl.methods import method
 from innerloop.rl.policy import Activation
 from innerloop.rl.ppo import Ppo
 from innerloop.rl.trpo import Form, Trpo
@@ -26,17 +26,7 @@ from innerloop.validated import (
 )
 
 OuterName = Literal["trpo", "ppo"]
-MethodName = Literal["maml", "fomaml", "anil", "boil", "multitask", "oracle"]
 Discount = Annotated[float, at_least(0), at_most(1)]
-BLOCKS: dict[MethodName, Blocks] = {
-    "maml": "all",
-    "fomaml": "all",
-    "anil": "head",
-    "boil": "body",
-    "multitask": "none",
-    "oracle": "none",
-}
-"""which blocks of the policy the inner step changes"""
 
 
 @dataclass(frozen=True)
@@ -101,9 +91,10 @@ class Config(Validated):
     """steps after which a trajectory is cut"""
     action_scale: Positive = 1.0
     """the policy's action times this goes to the environment, which cuts it to its bounds"""
-    method: MethodName = "maml"
+    method: str = "maml"
     """maml: all blocks adapt; fomaml: the same, first order; anil: the head; boil: the body; multitask: one policy for
-    all tasks, nothing adapts; oracle: the same, told the task in its observation"""
+    all tasks, nothing adapts; oracle: the same, told the task in its observation; module:attribute is a method of your
+    own (docs/extending.md)"""
     policy: Policy = field(default_factory=Policy)
     inner: Inner = field(default_factory=Inner)
     iterations: Count = 100
@@ -136,6 +127,8 @@ class Config(Validated):
         super().__post_init__()
         if not is_reference(self.env):
             find(self.env)
+        if method(self.method).loss is not None and self.inner.loss != Inner.loss:
+            raise InnerloopError(f"{self.method} has an inner loss of its own: leave inner.loss at {Inner.loss}")
         if self.outer == "trpo" and self.trpo.curvature_rollouts > self.rollouts:
             raise InnerloopError(
                 f"trpo.curvature_rollouts {self.trpo.curvature_rollouts} is above rollouts {self.rollouts}; give "
@@ -147,17 +140,14 @@ class Config(Validated):
     @property
     def adapts(self) -> bool:
         """Whether the method has an inner loop."""
-        return BLOCKS[self.method] != "none"
+        return method(self.method).blocks not in ("none", ())
 
     @property
     def inner_loop(self) -> InnerLoop:
         """The inner loop of this method."""
-        return InnerLoop(
-            blocks=BLOCKS[self.method],
-            steps=self.inner.steps if self.adapts else 0,
-            lr=self.inner.lr,
-            first_order=self.method == "fomaml",
-        )
+        kind = method(self.method)
+        steps = self.inner.steps if self.adapts else 0
+        return InnerLoop(blocks=kind.blocks, steps=steps, lr=self.inner.lr, first_order=kind.first_order)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from innerloop.core.functional import Weights, forward
 from innerloop.rl.config import Config
 from innerloop.rl.environment import AFTER, BEFORE, GOAL, Environment
+from innerloop.rl.methods import method
 from innerloop.rl.policy import split_output
 from innerloop.rl.sampling import Trajectories
 
@@ -79,7 +80,7 @@ def film(
     out = [env.render()]
     for t in range(config.horizon):
         x = torch.as_tensor(seen, dtype=kind).flatten()
-        if config.method == "oracle":
+        if method(config.method).observes_task:
             x = torch.cat([x, task.to(kind).flatten()])
         mean, _ = split_output(forward(policy, slow, fast, x[None, None])[0, 0])
         seen, _, over, cut, _ = env.step((mean * config.action_scale).float().numpy())

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.rl.catalogue import ENVIRONMENTS, name_of
-from innerloop.rl.config import Config, MethodName, Policy, Validation
+from innerloop.rl.config import Config, Policy, Validation
 from innerloop.rl.environment import Environment
 from innerloop.rl.navigation import NAVIGATION
 from innerloop.rl.trpo import Trpo
@@ -29,7 +29,7 @@ class Preset:
 _MINUTES = {"navigation": 3, "cheetah-direction": 43, "cheetah-velocity": 42}
 
 
-def own_settings(environment: Environment, method: MethodName = "maml") -> Config:
+def own_settings(environment: Environment, method: str = "maml") -> Config:
     """The environment's own settings, of a training on a CPU."""
     named = {"env": name_of(environment), "horizon": environment.horizon, "method": method}
     return config_from_json(Config, {**named, **environment.settings})
@@ -57,7 +57,7 @@ def _presets(environment: Environment) -> tuple[Preset, ...]:
 PRESETS = tuple(preset for environment in ENVIRONMENTS if environment.published for preset in _presets(environment))
 
 
-def preset(name: str, method: MethodName | None = None) -> Config:
+def preset(name: str, method: str | None = None) -> Config:
     """The config of the preset `name`, for `method` (default: MAML)."""
     for p in PRESETS:
         if p.name == name:

@@ -19,6 +19,8 @@ from innerloop.rl.catalogue import name_of
 from innerloop.rl.config import Config
 from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import meta_test
+from innerloop.rl.methods import PolicyMethod
+from innerloop.rl.methods import name_of as name_of_method
 from innerloop.rl.ppo import proximal_step
 from innerloop.rl.sampling import collect, noise_of
 from innerloop.rl.trpo import trust_region_step
@@ -34,13 +36,15 @@ def train(
     out: Path,
     *,
     env: Environment | None = None,
+    method: PolicyMethod | None = None,
     resume: bool = False,
     report: Callable[[Progress], None] = lambda _: None,
 ) -> RunFolder:
     """Meta-train as `config` says, into the run folder `out`.
 
-    `env` is the environment where it is not the one that ``config.env`` names. The run folder then records
-    module:attribute, if a module holds it; if none does, only Python can continue with the run or test it, given `env`.
+    `env` and `method` take the place of those that `config` names. The run folder then records module:attribute of the
+    environment, if a module holds it; if none does, and for a method that is not ours, only Python can continue with
+    the run or test it, given the same value.
 
     The data of an iteration depends on the seed, the iteration and the weights alone, and the state of the outer step
     (TRPO has none, PPO that of Adam) is in the checkpoint, so that a resumed run ends with the same weights as an
@@ -53,6 +57,7 @@ def train(
     Raises RunError for a folder that may not be written to, FloatingPointError if returns or gradient are not finite
     (the last good checkpoint stays), ValueError if a package of the extra `rl` is needed and not there.
     """
+    config = config if method is None else replace(config, method=name_of_method(method))
     with joined() as ranks:
         return _train(config, out, env, ranks, resume=resume, report=report)
 
@@ -158,14 +163,22 @@ def validation_return(
 
 
 def load_run(
-    path: Path, which: str | Checkpoint = "best", *, threads: int = 0, env: Environment | None = None
+    path: Path,
+    which: str | Checkpoint = "best",
+    *,
+    threads: int = 0,
+    env: Environment | None = None,
+    method: PolicyMethod | None = None,
 ) -> tuple[Config, nn.Sequential, Simulator]:
     """The config, policy and environment of a run folder ('best' or 'last' checkpoint, or one read from it;
-    'untrained': the first weights). `env` takes the place of the environment that the run names.
+    'untrained': the first weights). `env` takes the place of the environment that the run names; `method` is the one
+    that `train` was given.
 
     From here on PyTorch and the environment use that many `threads`; 0: those of the run, as far as there are cores.
     """
     folder = RunFolder(path)
+    if method is not None:
+        name_of_method(method)
     config = folder.config_as(Config.from_json)
     checkpoint = folder.load(which) if isinstance(which, str) and which != "untrained" else which
     config = replace(config, threads=use_threads(threads) or use_threads(config.threads, stored=True))

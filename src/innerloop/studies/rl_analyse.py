@@ -8,7 +8,7 @@ from typing import Any
 
 from innerloop.errors import InnerloopError
 from innerloop.rl.catalogue import find
-from innerloop.rl.config import Config, MethodName
+from innerloop.rl.config import Config
 from innerloop.rl.environment import Environment
 from innerloop.runs import RunError, RunFolder, write_json
 from innerloop.studies.analyse import WHERE
@@ -23,11 +23,11 @@ class OneRun(RlLab):
 
     path: Path = Path()
 
-    def config(self, env: Environment, method: MethodName, seed: int) -> Config:  # noqa: ARG002
+    def config(self, env: Environment, method: str, seed: int) -> Config:  # noqa: ARG002
         """The run's own."""
         return RunFolder(self.path).config_as(Config.from_json)
 
-    def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:  # noqa: ARG002
+    def train(self, env: Environment, method: str, seed: int) -> RunFolder:  # noqa: ARG002
         """The run as it is."""
         return RunFolder(self.path)
 

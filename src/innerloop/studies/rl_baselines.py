@@ -8,14 +8,13 @@ from torch import Tensor
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import seed_std
 from innerloop.rl import build
-from innerloop.rl.config import MethodName
 from innerloop.rl.environment import Environment
 from innerloop.rl.meta_test import Returns, meta_test, random_search
 from innerloop.studies.result import Drawing, Outcome, Result, Row, Series
 from innerloop.studies.rl_lab import RlLab, RlStage, rows_by_step
 
 _RULE = "Mean difference over seeds above its seed_std; within it, or with one seed, no conclusion"
-TRAINED: tuple[MethodName, ...] = ("maml", "anil", "multitask", "oracle")
+TRAINED: tuple[str, ...] = ("maml", "anil", "multitask", "oracle")
 NOTE = (
     "Each step learns from as many trajectories of the task as an inner step of the training; random search takes as "
     "many again to measure the best policy so far. Multitask: one policy for all tasks. Fine-tuned, trained: gradient "
@@ -66,7 +65,7 @@ def _line(env: Environment, name: str, steps: list[Row], length: int) -> Series:
     return Series(name, [str(k) for k in range(len(shown))], [r.mean for r in shown], errors, panel=env.title)
 
 
-def _tested(lab: RlLab, env: Environment, method: MethodName | None, seed: int, blocks: Blocks | None) -> Returns:
+def _tested(lab: RlLab, env: Environment, method: str | None, seed: int, blocks: Blocks | None) -> Returns:
     """New tasks learned from a run's weights (no method: the first weights of that seed); no blocks: random search."""
     what = method or "random weights"
     lab.report(RlStage(f"test {what} on {env.title}, seed {seed}: {'fine-tune' if blocks else 'search'}", 0, 1))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from innerloop.core.functional import Blocks
 from innerloop.core.statistics import over_episodes
 from innerloop.rl import build
-from innerloop.rl.config import Config, MetaTest, MethodName, Policy, Validation
+from innerloop.rl.config import Config, MetaTest, Policy, Validation
 from innerloop.rl.environment import Environment, Simulator
 from innerloop.rl.meta_test import Returns, meta_test
 from innerloop.rl.presets import own_settings, preset
@@ -22,7 +22,7 @@ from innerloop.studies.result import Result, Row, SeedValue, made_by
 from innerloop.studies.stage import Stage
 
 
-def rl_budget_config(env: Environment, budget: Budget, method: MethodName, seed: int) -> Config:
+def rl_budget_config(env: Environment, budget: Budget, method: str, seed: int) -> Config:
     """The training at that budget. smoke: two tiny iterations; cpu: the environment's own settings; paper: the preset
     ENV-2019, the protocol whose returns fit the paper's table."""
     config = preset(f"{env.name}-2019", method) if budget == "paper" else own_settings(env, method)
@@ -89,7 +89,7 @@ class RlLab:
         """The settings that a result depends on."""
         return {e.name: replace(self.config(e, "maml", 0), threads=0).to_json() for e in self.envs}
 
-    def config(self, env: Environment, method: MethodName, seed: int) -> Config:
+    def config(self, env: Environment, method: str, seed: int) -> Config:
         """The configuration of one run."""
         config = rl_budget_config(env, self.budget, method, seed)
         return replace(config, threads=self.threads or config.threads)
@@ -98,7 +98,7 @@ class RlLab:
         """Where a run lies."""
         return RunFolder(self.out / "runs" / f"{env.name}-{self.budget}-{method}-seed{seed}")
 
-    def train(self, env: Environment, method: MethodName, seed: int) -> RunFolder:
+    def train(self, env: Environment, method: str, seed: int) -> RunFolder:
         """The finished run: used if there, continued if started, trained if not."""
         for e in self.envs:
             _ = build.simulator(self.config(e, method, seed), e).observation_size  # a package may lack
@@ -112,7 +112,7 @@ class RlLab:
 
         return finished_run(Training(config, folder.path), show, env=env)
 
-    def train_together(self, methods: Iterable[MethodName], jobs: int) -> None:
+    def train_together(self, methods: Iterable[str], jobs: int) -> None:
         """Train these methods in every environment with every seed, `jobs` at once in processes of one thread; what is
         there is used. The environments are found by their names."""
         wanted = [
@@ -126,14 +126,14 @@ class RlLab:
             wanted, jobs=jobs, report=lambda _finished, _runs, done, steps: self.report(RlStage(title, done, steps))
         )
 
-    def trained(self, env: Environment, method: MethodName, seed: int) -> TrainedPolicy:
+    def trained(self, env: Environment, method: str, seed: int) -> TrainedPolicy:
         """A run's checkpoint, trained if need be."""
         folder = self.train(env, method, seed)
         config, policy, simulator = load_run(folder.path, self.which, threads=self.threads, env=env)
         slow = {n: w.detach() for n, w in policy.named_parameters()}
         return TrainedPolicy(config, policy, slow, simulator, folder)
 
-    def returns(self, env: Environment, method: MethodName, seed: int, blocks: Blocks | None = None) -> Returns:
+    def returns(self, env: Environment, method: str, seed: int, blocks: Blocks | None = None) -> Returns:
         """What the test tasks return after 0, 1, 2, … inner steps: the same tasks and noise for every run. With
         `blocks` just these adapt, for one step."""
         key = (env, method, seed, blocks)

@@ -15,15 +15,15 @@ from innerloop.core.functional import block_names
 from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes, seed_std
 from innerloop.rl import build
-from innerloop.rl.config import BLOCKS, MethodName
 from innerloop.rl.environment import Environment
+from innerloop.rl.methods import method as find
 from innerloop.rl.sampling import examples, sample
 from innerloop.studies import claims
 from innerloop.studies.inside import cca_if_enough
 from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, bars_of, seed_value
 from innerloop.studies.rl_lab import RlLab, RlStage, TrainedPolicy, rows_by_step, value_after
 
-BOTH: tuple[MethodName, ...] = ("maml", "anil")
+BOTH: tuple[str, ...] = ("maml", "anil")
 FEATURES = (
     "Movement and similarity: one inner step from trajectories of the policy before it; relative movement is the "
     "distance over the norm of the block's weights; CKA and CCA compare each block's outputs on those states before "
@@ -79,20 +79,21 @@ def rl_features(lab: RlLab) -> Result:
     return Result(tuple(rows), tuple(outcomes), drawing, notes=(FEATURES,))
 
 
-def features(lab: RlLab, env: Environment, method: MethodName) -> tuple[list[Row], list[Row], list[Outcome]]:
+def features(lab: RlLab, env: Environment, method: str) -> tuple[list[Row], list[Row], list[Outcome]]:
     """Rows of freezing (where all blocks adapt) and of change, and what they say."""
     names = block_names(lab.trained(env, method, lab.seeds[0]).policy)
     moved, alike = _changes(lab, env, method)
     changed = [*moved.values(), *alike["CKA"].values(), *alike["CCA"].values()]
-    if BLOCKS[method] == "head":
+    blocks = find(method).blocks
+    if blocks == "head":
         return [], changed, [_body_stays(env, method, names[:-1], moved, alike["CKA"])]
-    if BLOCKS[method] != "all":
+    if blocks != "all":
         return [], changed, []
     frozen = [_frozen_row(lab, env, method, names[i:]) for i in range(len(names) + 1)]
     return frozen, changed, _feature_claims(lab, env, method, frozen, moved, alike)
 
 
-def _returns_rows(lab: RlLab, env: Environment, method: MethodName) -> list[Row]:
+def _returns_rows(lab: RlLab, env: Environment, method: str) -> list[Row]:
     """After 0, 1, 2, … steps; the paper's number and the time of training beside the first step."""
     found = {s: lab.returns(env, method, s) for s in lab.seeds}
     seconds = [lab.folder(env, method, s).summary["seconds"] for s in lab.seeds]
@@ -120,7 +121,7 @@ def _as_good(lab: RlLab, env: Environment) -> Outcome:
     )
 
 
-def _curve(lab: RlLab, env: Environment, method: MethodName) -> Series:
+def _curve(lab: RlLab, env: Environment, method: str) -> Series:
     seen: dict[int, list[float]] = {}
     for s in lab.seeds:
         for row in lab.folder(env, method, s).metrics:
@@ -132,12 +133,12 @@ def _curve(lab: RlLab, env: Environment, method: MethodName) -> Series:
     return Series(method.upper(), list(whole), means, error, panel=env.title)
 
 
-def _frozen_row(lab: RlLab, env: Environment, method: MethodName, adapting: tuple[str, ...]) -> Row:
+def _frozen_row(lab: RlLab, env: Environment, method: str, adapting: tuple[str, ...]) -> Row:
     values = tuple(value_after(lab.returns(env, method, s, adapting), s, 1) for s in lab.seeds)
     return Row(f"{env.title}: {' '.join(adapting) or 'nothing'} adapts", "return", values)
 
 
-def _changes(lab: RlLab, env: Environment, method: MethodName) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
+def _changes(lab: RlLab, env: Environment, method: str) -> tuple[dict[str, Row], dict[str, dict[str, Row]]]:
     """Rows of relative movement, and of each similarity, by block."""
     moved: dict[str, list[SeedValue]] = {}
     alike: dict[str, dict[str, list[SeedValue]]] = {"CKA": {}, "CCA": {}}
@@ -204,7 +205,7 @@ def value_of(seed: int, tasks: Tensor) -> SeedValue:
 def _feature_claims(
     lab: RlLab,
     env: Environment,
-    method: MethodName,
+    method: str,
     frozen: list[Row],
     moved: dict[str, Row],
     alike: dict[str, dict[str, Row]],
@@ -236,7 +237,7 @@ def _feature_claims(
 
 
 def _body_stays(
-    env: Environment, method: MethodName, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
+    env: Environment, method: str, body: tuple[str, ...], moved: dict[str, Row], cka: dict[str, Row]
 ) -> Outcome:
     far = max(v.mean for b in body for v in moved[b].values)
     alike = [v.mean for b in body if b in cka for v in cka[b].values]

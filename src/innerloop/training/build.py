@@ -3,6 +3,7 @@
 import copy
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -211,21 +212,32 @@ def chunk_size(config: Config, device: torch.device) -> int | None:
 
 def learner(config: Config, model: nn.Sequential, step: int = 0) -> Learner:
     """The run's method on `model`, as it trains at outer step `step`."""
-    i, inner = config.inner, config.loop
-    if step < i.second_order_from:
-        inner = replace(inner, first_order=True, recompute=False)
+    return learners(config, model)(step)
+
+
+def learners(config: Config, model: nn.Sequential) -> Callable[[int], Learner]:
+    """The run's method on `model`, as it trains at each outer step."""
+    i, kind = config.inner, method(config.method)
     over = i.anneal_steps or max(1, config.outer.steps // 10)
     settings = Settings(
-        inner,
+        config.loop,
         loss=losses(config).loss,
         statistics=i.statistics,
         metric=config.metric,
         temperature=config.test.temperature,
         learn_rates=i.learn_rates,
-        anneal=min(1.0, step / over),
         solve_steps=i.solve_steps,
     )
-    return method(config.method)(model, settings)
+    late = kind(model, settings)
+
+    def at(step: int) -> Learner:
+        if step >= i.second_order_from and (step >= over or not kind.each_step):
+            return late
+        first = step < i.second_order_from
+        inner = replace(settings.inner, first_order=True, recompute=False) if first else settings.inner
+        return kind(model, replace(settings, inner=inner, anneal=min(1.0, step / over)))
+
+    return at
 
 
 def at_test(config: Config, model: nn.Sequential, name: str | None = None) -> Learner:

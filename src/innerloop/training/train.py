@@ -81,7 +81,8 @@ def _train(
         for split in ("val", "test"):
             build.tasks(config, images, split, config.test.query)  # say now what would fail after hours
     net = build.build_model(config, images)
-    parameters = build.learner(config, net).init()
+    learner_at = build.learners(config, net)
+    parameters = learner_at(0).init()
     kinds = build.losses(config)
     tested = build.at_test(config, net)
     chunk = build.chunk_size(config, device)
@@ -97,7 +98,7 @@ def _train(
     def step(step: int) -> dict[str, float]:
         batch = train_tasks.sample(config.outer.meta_batch, generator_for(config.seed, "episodes", step)).to(device)
         found = objective_gradient(
-            build.learner(config, net, step).objective,
+            learner_at(step).objective,
             parameters,
             batch,
             kinds.score,
