@@ -10,6 +10,7 @@ of its support set.
 import argparse
 import io
 import json
+import sys
 import tarfile
 import time
 from pathlib import Path
@@ -28,6 +29,17 @@ from innerloop.runs import environment, write_json
 LEFT_OUT = ("BACKGROUND_Google", "Faces_easy")
 METHODS = ("nil", "means", "anil")
 WAY, QUERY = 5, 15
+
+
+def in_order(seed: int) -> dict[str, list[bytes]]:
+    """Class -> its files; the classes in the order that the seed draws."""
+    archive = find(data_root(), ("caltech101_short84", "caltech101"), ("101_ObjectCategories.tar.gz",))
+    if archive is None:
+        sys.exit(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
+    found = pictures(archive)
+    names = list(found)
+    order = torch.randperm(len(names), generator=generator_for(seed, "caltech classes")).tolist()
+    return {names[i]: found[names[i]] for i in order}
 
 
 def pictures(archive: Path) -> dict[str, list[bytes]]:
@@ -66,13 +78,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     made_with = environment()
-    archive = find(data_root(), ("caltech101_short84", "caltech101"), ("101_ObjectCategories.tar.gz",))
-    if archive is None:
-        parser.error(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
-    everything = pictures(archive)
-    names = list(everything)
-    order = torch.randperm(len(names), generator=generator_for(given.seed, "caltech classes")).tolist()
-    tested = sorted(names[i] for i in order[: given.classes])
+    everything = in_order(given.seed)
+    tested = sorted(list(everything)[: given.classes])
     files = {name: everything[name][: given.images] for name in tested}
 
     body = FewShotClassifier().fit([Image.new("RGB", (9, 9), c) for c in ("black", "white")], [0, 1])

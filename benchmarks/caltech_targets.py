@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from caltech_pretrained import LEFT_OUT, WAY, episodes, pictures
+from caltech_pretrained import LEFT_OUT, WAY, episodes, in_order
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from torch import nn
 
 from innerloop.core.random import generator_for
 from innerloop.core.statistics import over_episodes, paired_difference
-from innerloop.data.paths import cache_root, data_root, find
+from innerloop.data.paths import cache_root
 from innerloop.estimator import FewShotClassifier, choose_method
 from innerloop.models import pretrained as bodies
 from innerloop.runs import environment, write_json
@@ -182,14 +182,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     torch.set_num_threads(1)
-    archive = find(data_root(), ("caltech101_short84", "caltech101"), ("101_ObjectCategories.tar.gz",))
-    if archive is None:
-        parser.error(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
-    everything = pictures(archive)
-    names = list(everything)
-    order = torch.randperm(len(names), generator=generator_for(0, "caltech classes")).tolist()
+    everything = in_order(0)
     low, high, most = PARTS[given.what]
-    files = {n: everything[n] for n in sorted(names[i] for i in order[low:high])}
+    files = {n: everything[n] for n in sorted(list(everything)[low:high])}
     found = (choose if given.what == "choose" else test)(files, given.features, given.episodes)
     about = {
         "data": "caltech101, shorter side 84 pixels",

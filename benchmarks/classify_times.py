@@ -19,11 +19,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-import torch
-from caltech_pretrained import pictures
+from caltech_pretrained import in_order
 
-from innerloop.core.random import generator_for
-from innerloop.data.paths import data_root, find
 from innerloop.runs import environment, write_json
 
 PORT = 8765
@@ -102,13 +99,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
-    archive = find(data_root(), ("caltech101_short84", "caltech101"), ("101_ObjectCategories.tar.gz",))
-    if archive is None:
-        parser.error(f"there is no 101_ObjectCategories.tar.gz under {data_root()}; set INNERLOOP_DATA")
-    everything = pictures(archive)
-    names = list(everything)
-    order = torch.randperm(len(names), generator=generator_for(0, "caltech classes")).tolist()
-    classes = [n for i in order[60:] if len(everything[n := names[i]]) >= 45][:5]
+    everything = in_order(0)
+    classes = [n for n in list(everything)[60:] if len(everything[n]) >= 45][:5]
     with tempfile.TemporaryDirectory() as there:
         folder = Path(there)
         os.environ |= {"INNERLOOP_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
