@@ -4,11 +4,11 @@ import html
 import inspect
 import os
 import re
-import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -93,21 +93,14 @@ def test_every_public_name_is_in_the_reference_and_documented() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 @pytest.mark.parametrize("page", ["index", "lecture", "cli", "reference/loops", "tutorials/first_maml"])
-def test_no_serious_fault_of_access(site: Path, page: str, scheme: str, width: int) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
+def test_no_serious_fault_of_access(browser: Any, site: Path, page: str, scheme: str, width: int) -> None:
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        pytest.skip("there is no Chromium here")
-    with playwright.sync_playwright() as started:
-        running = started.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        opened = running.new_context(
-            offline=True, viewport={"width": width, "height": 844}, color_scheme=scheme
-        ).new_page()
-        opened.goto((site / f"{page}.html").as_uri())
-        assert opened.evaluate("document.documentElement.scrollWidth") <= width
-        found = axe.run(opened).response["violations"]
-        running.close()
+    context = browser.new_context(offline=True, viewport={"width": width, "height": 844}, color_scheme=scheme)
+    opened = context.new_page()
+    opened.goto((site / f"{page}.html").as_uri())
+    assert opened.evaluate("document.documentElement.scrollWidth") <= width
+    found = axe.run(opened).response["violations"]
+    context.close()
     assert not [(v["id"], v["nodes"][0]["html"]) for v in found if v["impact"] in ("serious", "critical")]
 
 

@@ -10,8 +10,7 @@
   let answer = null;
 
   const taskChart = new Chart($("task-chart"), {
-    width: 640,
-    height: 330,
+    ...(innerWidth < 640 ? { width: 380, height: 250 } : { width: 640, height: 330 }), // its text is as large as other text
     x: [-5, 5],
     y: [-5.6, 5.6],
     xTicks: () => [-5, -2.5, 0, 2.5, 5],
