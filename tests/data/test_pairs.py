@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from innerloop.core.episodes import ClassImages, Episodes
 from innerloop.core.random import generator_for
-from innerloop.data.pairs import Pairs
+from innerloop.data.batches import Pairs
 from innerloop.errors import InnerloopError
 from naming import names
 from planting import plants
@@ -35,7 +35,7 @@ def numbers(e: Episodes) -> torch.Tensor:
 
 @plants(
     "a pair of one image",
-    "data.pairs:Pairs.sample",
+    "data.batches:Pairs.sample",
     lambda right: lambda self, n, g: replace(right(self, n, g), query_x=right(self, n, g).support_x),
 )
 @settings(max_examples=40)

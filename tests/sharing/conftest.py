@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hub_server import Hub
 
-from innerloop.cli.evaluate import evaluate_run
+from innerloop.cli.evaluate import EvaluateArgs, evaluate_run
 from innerloop.training import build, train
 from tiny import CONFIG, load_blobs, made_images  # noqa: F401
 
@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(build, "load_images", load_blobs)
         train(replace(CONFIG, outer=replace(CONFIG.outer, steps=2)), path)
-        evaluate_run(path)
+        evaluate_run(EvaluateArgs(path))
     return path
 
 

@@ -8,7 +8,7 @@ import torch
 
 import innerloop as il
 from innerloop import cli
-from innerloop.cli.evaluate import evaluate_run
+from innerloop.cli.evaluate import EvaluateArgs, evaluate_run
 from innerloop.errors import InnerloopError
 from innerloop.estimator import FewShotClassifier
 from innerloop.runs import RunFolder
@@ -39,7 +39,7 @@ def test_a_run(run: Path, tmp_path: Path) -> None:
     files = {p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()}
     assert {"README.md", "innerloop.json", "config.json", "eval.json"} <= files
     assert not [f for f in files if f.endswith((".pt", ".pkl", ".bin", ".lock"))]
-    again = evaluate_run(out)
+    again = evaluate_run(EvaluateArgs(out))
     assert again["per_episode"] == RunFolder(run).evaluations[0]["per_episode"]
     with pytest.raises(InnerloopError, match=names(out)):
         export_run(run, out)

@@ -22,7 +22,7 @@ from innerloop.studies import TABLES, Lab, find_table
 from innerloop.studies.accuracy_tables import REGIME_HEADS, TABLE_1, TABLE_2, TABLE_4, TABLE_5, with_own_way
 from innerloop.studies.budget import budget_config
 from innerloop.studies.claims import Learnt, Range, at_least, at_most, every, range_of
-from innerloop.studies.paper import MINI, OMNIGLOT, TABLE1, TABLE2, TABLE4_NIL, TABLE5
+from innerloop.studies.published import MINI, OMNIGLOT, TABLE1, TABLE2, TABLE4_NIL, TABLE5
 from innerloop.studies.result import Row, SeedValue, printed
 from innerloop.studies.similarity_tables import line
 from innerloop.training import build

@@ -13,7 +13,7 @@ from innerloop.cli import options, show
 from innerloop.cli.help import Help
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
-from innerloop.runs import RunFolder, environment
+from innerloop.runs import RunFolder, made_with
 from innerloop.runs.files import as_json, write_all
 from innerloop.training.dagan import DaganConfig, load_dagan, load_images, train_dagan
 from innerloop.validated import Several, Validated
@@ -100,7 +100,6 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
         seed=config.seed,
     )
     arrays = (t.cpu().numpy() for t in (found.conditions, found.samples, found.nearest))
-    env = environment()
     value = {
         "step": checkpoint.step,
         "split": asked.split,
@@ -110,8 +109,7 @@ def draw_samples(out: Path, config: DaganConfig, asked: DaganArgs) -> dict[str, 
         "unit": "Euclidean distance of images with pixels in 0..1",
         "spreads": [asdict(s) for s in found.spreads],
         "classes": list(found.class_names),
-        "command": env["command"],
-        "commit": env["commit"],
+        **made_with(),
     }
     write_all(out, {"generated.png": generated_png(*arrays), "generated.json": as_json(value)})
     return value

@@ -14,7 +14,7 @@ from innerloop.core.threads import use_threads
 from innerloop.data.augment import AugmentedSupport
 from innerloop.errors import InnerloopError
 from innerloop.evaluation import EvalSettings, Evaluation, evaluate
-from innerloop.runs import RunError, RunFolder, environment
+from innerloop.runs import RunError, RunFolder, made_with
 from innerloop.studies.shift import find_target, task_families, unseen_classes
 from innerloop.training import Config, build, load_run
 from innerloop.training.dagan import augmentation
@@ -82,20 +82,7 @@ class EvaluateArgs:
 def run(args: Sequence[str]) -> int:
     """Evaluate and print."""
     asked = options.parse(EvaluateArgs, args, "evaluate", text=HELP)
-    change = {k: getattr(asked, k) for k in ("episodes", "query", "inner_steps", "statistics", "seed")}
-    row = evaluate_run(
-        asked.run,
-        method_name=asked.method,
-        which=asked.which,
-        split=asked.split,
-        shot=asked.shot,
-        other=asked.data,
-        augment_support=asked.augment_support,
-        copies=asked.copies,
-        change={k: v for k, v in change.items() if v is not None},
-        data_dir=asked.data_dir,
-        device=asked.device,
-    )
+    row = evaluate_run(asked)
     print_evaluation(asked.run, row)
     return 0
 
@@ -109,46 +96,34 @@ def of_images(path: Path, instead: Mapping[str, str]) -> RunFolder:
     return folder
 
 
-def evaluate_run(
-    path: Path,
-    *,
-    method_name: str | None = None,
-    which: str = "best",
-    split: str = "test",
-    shot: int | None = None,
-    other: str = "",
-    augment_support: str = "",
-    copies: int = 4,
-    change: dict[str, Any] | None = None,
-    data_dir: Path | None = None,
-    device: str | None = None,
-    ranks: Ranks = ALONE,
-) -> dict[str, Any]:
+def evaluate_run(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
     """Evaluate a run folder, add the result to its eval.json, and return that entry; `ranks` split the episodes."""
+    path, other, augment_support, copies = asked.run, asked.data, asked.augment_support, asked.copies
     folder = of_images(path, INSTEAD)
     _ = folder.evaluations  # fails before the work
     config = folder.config_as(Config.from_json)
-    config = config if device is None else replace(config, device=device)
+    config = replace(config, device=asked.device or config.device)
     use_threads(config.threads, stored=True)
-    checkpoint = folder.load(which)
-    images = build.load_images(config, data_dir)
-    config, model, parameters = load_run(path, which=checkpoint, device=device, images=images)
-    config = config if shot is None else replace(config, shot=shot)
-    settings: EvalSettings = replace(config.test, **(change or {}))
-    name = method_name or config.method
+    checkpoint = folder.load(asked.which)
+    images = build.load_images(config, asked.data_dir)
+    config, model, parameters = load_run(path, which=checkpoint, device=asked.device, images=images)
+    config = config if asked.shot is None else replace(config, shot=asked.shot)
+    change = {k: getattr(asked, k) for k in ("episodes", "query", "inner_steps", "statistics", "seed")}
+    settings: EvalSettings = replace(config.test, **{k: v for k, v in change.items() if v is not None})
+    name = asked.method or config.method
     learner = build.at_test(config, model, name)
     kinds = build.losses(config)
     if not other:
-        family = build.tasks(config, images, split, settings.query)
+        family = build.tasks(config, images, asked.split, settings.query)
     else:
         if images is None:
             raise InnerloopError(f"{path} is a regression, which has no images to test on {other}")
-        if split != "test":
+        if asked.split != "test":
             raise InnerloopError(
-                f"--split {split} names classes of the run's own data; leave it out with --data {other}"
+                f"--split {asked.split} names classes of the run's own data; leave it out with --data {other}"
             )
         target = find_target(other)
-        unseen = unseen_classes(config, images, target, data_dir=data_dir)
+        unseen = unseen_classes(config, images, target, data_dir=asked.data_dir)
         family = task_families(replace(config, test=settings), images, target, unseen)[1]
     if augment_support:
         if images is None:
@@ -169,20 +144,18 @@ def evaluate_run(
             ranks=ranks,
             report=lambda done: bar("test episodes", done, settings.episodes) if ranks.first else None,
         )
-    env = environment()
     row = {
         "method": name,
-        "checkpoint": which,
+        "checkpoint": asked.which,
         "step": checkpoint.step,
-        "split": split,
+        "split": asked.split,
         "data": other or config.data,
         "augment_support": f"{augment_support} × {copies}" if augment_support else "",
         "metric": "mean squared error" if config.regression else "accuracy",
         "shot": config.shot,
         "query": getattr(family, "query", settings.query),
         "device": where.type,
-        "command": env["command"],
-        "commit": env["commit"],
+        **made_with(),
         **result.to_json(),
     }
     keys = ("method", "checkpoint", "step", "split", "shot", "query", "device", "settings", "data", "augment_support")

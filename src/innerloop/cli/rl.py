@@ -26,7 +26,7 @@ from innerloop.rl.methods import method
 from innerloop.rl.presets import PRESETS, own_settings, preset
 from innerloop.rl.sampling import Trajectories
 from innerloop.rl.train import Progress, load_run, train
-from innerloop.runs import RunFolder, environment
+from innerloop.runs import RunFolder, made_with
 from innerloop.runs.files import write_bytes
 from innerloop.studies import ANALYSIS, analyse_policy
 
@@ -237,7 +237,6 @@ def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
         if not asked.adapt and not config.adapts:
             settings = settings if asked.steps else replace(settings, steps=0)  # nothing would change
         found = meta_test(policy, slow, env, config, settings=settings, blocks=blocks(asked.adapt), ranks=ranks)
-    made = environment()
     row = {
         "method": config.method,
         "learner": asked.learner,
@@ -247,8 +246,7 @@ def evaluate(asked: EvaluateArgs, ranks: Ranks = ALONE) -> dict[str, Any]:
         "env": config.env,
         "seed": config.seed,
         "settings": {k: getattr(settings, k) for k in ("tasks", "rollouts", "steps", "later_lr", "seed")},
-        "command": made["command"],
-        "commit": made["commit"],
+        **made_with(),
         **found.to_json(),
     }
     if ranks.first:

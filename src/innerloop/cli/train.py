@@ -11,7 +11,7 @@ from typing import Annotated
 import tyro
 
 from innerloop.cli import options, show
-from innerloop.cli.evaluate import evaluate_run, print_evaluation
+from innerloop.cli.evaluate import EvaluateArgs, evaluate_run, print_evaluation
 from innerloop.cli.help import Help
 from innerloop.core.ranks import Ranks, joined
 from innerloop.methods.catalogue import method
@@ -86,7 +86,7 @@ def run(args: Sequence[str]) -> int:
                 f"trained {finished['steps']} steps in {finished['seconds']:.0f} s; "
                 f"best on validation at step {finished['best_step']}"
             )
-        row = evaluate_run(folder.path, data_dir=asked.data_dir, ranks=ranks)
+        row = evaluate_run(EvaluateArgs(folder.path, data_dir=asked.data_dir), ranks)
         if ranks.first:
             print_evaluation(folder.path, row)
     return 0

@@ -79,13 +79,11 @@ def adapt(
     """The fast weights of each task after `inner.steps` steps: a dictionary with the adapted parameters only.
 
     Each has shape [tasks, *parameter]. Parameters that do not adapt are not in it: `forward(model, slow, fast, x)`
-    takes
-    them from `slow` itself. With gradients enabled the result is differentiable with respect to `slow` and `rates`
-    (through the second derivatives unless `inner.first_order`); under `torch.no_grad()` it is detached.
+    takes them from `slow` itself. With gradients enabled the result is differentiable with respect to `slow` and
+    `rates` (through the second derivatives unless `inner.first_order`); under `torch.no_grad()` it is detached.
 
-    `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a
-    tensor of
-    the parameter's shape (Meta-SGD), or a block's name with a number or one number per step (the last serves any
+    `rates` are learned inner rates that replace `inner.lr` where they name something: a parameter's name with a tensor
+    of the parameter's shape (Meta-SGD), or a block's name with a number or one number per step (the last serves any
     further steps; MAML++). Rates of what does not adapt are not used, so that the freezing test can leave blocks out.
 
     `start` are weights [tasks, *shape] that the inner loop starts from instead of the slow ones (a head made of class

@@ -217,17 +217,3 @@ def _set_rates(optimizer: torch.optim.Optimizer, outer: OuterLoop, step: int) ->
                 f"{outer.schedule!r}, or a torch scheduler with OuterLoop(schedule='constant')"
             )
         group["lr"] = group["scheduled_lr"] = now if lr == outer.lr else now * (lr / outer.lr)
-
-
-@torch.no_grad()
-def score_episodes(
-    predict: Predict,
-    parameters: Mapping[str, Tensor],
-    episodes: Episodes,
-    score: Loss,
-    *,
-    task_chunk: int | None = None,
-) -> Float[Tensor, " tasks"]:
-    """One score a task on its query set, without gradients for the slow weights."""
-    parts = chunks(episodes, task_chunk)
-    return torch.cat([per_task(score, predict(parameters, chunk), chunk.query_y) for chunk in parts])

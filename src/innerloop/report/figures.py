@@ -279,12 +279,6 @@ def _bars(
     grid(axes)
 
 
-def _up_to(frozen: Sequence[str]) -> str:
-    if not frozen:
-        return "none"
-    return ("only\n" if len(frozen) == 1 else "… to\n") + cut(frozen[-1], 10)
-
-
 def _chance(axes: Axes, summary: Summary) -> None:
     chance = 100 / summary["data"]["way"]
     axes.axhline(chance, color=FAINT, linestyle=":", linewidth=1.2)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 import torch
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from innerloop.core.random import generator_for
@@ -125,14 +124,7 @@ def page(gallery: Gallery) -> str:
     """The page, which needs no other file and no network; the same gallery gives the same text."""
     chosen = _chosen(gallery.guesses)
     pictures = [p for _, p in gallery.examples] + [g.picture for g in chosen]
-    environment = Environment(
-        loader=PackageLoader("innerloop.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("gallery.html.j2").render(
+    return template("gallery.html.j2").render(
         concepts=concepts(gallery, chosen),
         pictures=pictures,
         labels=[label for label, _ in gallery.examples],

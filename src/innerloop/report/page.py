@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
+from jinja2 import TemplateError
 from markupsafe import Markup
 
 from innerloop.errors import cut, quoted
@@ -67,14 +67,7 @@ def write_report(folder: Path) -> Path:
 
 
 def _render(summary: Summary, by_name: dict[str, Table], shown: list[Shown]) -> str:
-    environment = Environment(
-        loader=PackageLoader("innerloop.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         answer=answer(summary),
         asks=ASKS,
         verdict=verdict_in_words(summary),

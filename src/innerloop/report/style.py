@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
 INK = "#1b1b1b"
 FAINT = "#8a8a8a"
 PAPER = "#ffffff"
@@ -40,3 +42,10 @@ def look(method: str) -> Look:
 def variable(method: str) -> str:
     """The name under which the page's style keeps a method's colour, lighter on a dark page."""
     return method.replace("_", "-") if method in LOOKS else "other"
+
+
+def template(name: str) -> Template:
+    """A page of this folder; what its text names and is not given is an error."""
+    loader = PackageLoader("innerloop.report", ".")
+    made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return made.get_template(name)

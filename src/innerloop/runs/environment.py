@@ -24,9 +24,14 @@ def environment() -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": device,
-        "command": ["innerloop" if Path(sys.argv[0]).name == "innerloop" else sys.argv[0], *sys.argv[1:]],
-        "commit": commit(),
+        **made_with(),
     }
+
+
+def made_with() -> dict[str, Any]:
+    """The command line and the commit, as every result records them."""
+    command = ["innerloop" if Path(sys.argv[0]).name == "innerloop" else sys.argv[0], *sys.argv[1:]]
+    return {"command": command, "commit": commit()}
 
 
 def commit() -> str | None:

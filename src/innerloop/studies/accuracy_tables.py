@@ -9,7 +9,7 @@ from innerloop.core.functional import block_names, slow_weights
 from innerloop.evaluation import Evaluation
 from innerloop.studies import claims
 from innerloop.studies.lab import Lab, Trained
-from innerloop.studies.paper import MINI, TABLE1, TABLE2, TABLE4_NIL, TABLE5, at_shot, column
+from innerloop.studies.published import MINI, TABLE1, TABLE2, TABLE4_NIL, TABLE5, at_shot, column
 from innerloop.studies.table import Found, Table
 from innerloop.training import build
 

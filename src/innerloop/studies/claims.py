@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from innerloop.core.statistics import Estimate
-from innerloop.studies.paper import COST
+from innerloop.studies.published import COST
 from innerloop.studies.result import Outcome, Row, SeedValue, Unit, printed
 
 MINI, OMNIGLOT = "mini_imagenet", "omniglot"

@@ -5,7 +5,7 @@ from innerloop.runs import RunError
 from innerloop.studies import claims
 from innerloop.studies.inside import CUT
 from innerloop.studies.lab import Lab
-from innerloop.studies.paper import MINI
+from innerloop.studies.published import MINI
 from innerloop.studies.result import Drawing, Result, Row, SeedValue, Series, difference, seed_value
 from innerloop.studies.similarity_tables import before_and_after
 from innerloop.studies.stage import Stage

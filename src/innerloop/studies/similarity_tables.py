@@ -14,7 +14,7 @@ from innerloop.studies import claims
 from innerloop.studies.accuracy_tables import REGIMES, SHORT
 from innerloop.studies.inside import CUT, measures, similarity_claims
 from innerloop.studies.lab import Lab, Trained
-from innerloop.studies.paper import TABLE3
+from innerloop.studies.published import TABLE3
 from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, printed
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
 from innerloop.studies.table import Found, Table

@@ -11,7 +11,7 @@ from innerloop.core.statistics import Estimate
 from innerloop.core.threads import one_thread
 from innerloop.studies import claims
 from innerloop.studies.lab import Lab
-from innerloop.studies.paper import COST
+from innerloop.studies.published import COST
 from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, bars_of, seed_value
 from innerloop.studies.stage import MOVEMENT_EPISODES, Stage
 from innerloop.studies.table import Found, Table

@@ -13,10 +13,9 @@ from torch import nn
 from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
 from innerloop.core.losses import Loss, accuracy, cross_entropy, mean_squared_error
 from innerloop.core.random import generator_for
-from innerloop.data.batches import ClassBatches
+from innerloop.data.batches import ClassBatches, Pairs
 from innerloop.data.dataset import Regression
 from innerloop.data.distort import Affine, Distorted
-from innerloop.data.pairs import Pairs
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.evaluation.evaluate import under
 from innerloop.methods.catalogue import NAMES, method
