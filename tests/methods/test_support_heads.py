@@ -129,7 +129,7 @@ def test_the_order_of_the_support_set_changes_nothing_and_labels_permute_columns
 
 @plants(
     "support features of the body that is not adapted",
-    "methods.gradient:body_features",
+    "methods.method:body_features",
     lambda right: lambda *given: right(*given) if len(given) == 5 else right(*given[:2], {}, given[3]),
 )
 @pytest.mark.parametrize("head", ["cosine", "euclidean"])

@@ -20,12 +20,12 @@ from innerloop.runs import RunFolder
 from innerloop.studies import shift as study
 from innerloop.studies.lab import Lab, Trained
 from innerloop.studies.shift import (
+    compared,
     domain_shift,
     find_target,
     independent_difference,
     measure,
     notes,
-    rows_json,
     task_families,
     unseen_classes,
 )
@@ -199,7 +199,8 @@ def test_a_table_by_the_slow_way(runs: dict[str, Path]) -> None:
     trained = {n: loaded(runs[n], VINYALS) for n in ("maml", "anil", "anil-1")}
     unseen = unseen_classes(OMNIGLOT, VINYALS, target)
     families = task_families(OMNIGLOT, VINYALS, target, unseen)
-    maml, anil = rows_json(measure([(run, run) for run in trained.values()], families))
+    found = compared(measure([(run, run) for run in trained.values()], families))
+    maml, anil = found.values()
     plain = LAKE.select([11, *range(12, 18)])
     scores: dict[str, tuple[Evaluation, Evaluation]] = {}
     for name, run in trained.items():
@@ -209,18 +210,18 @@ def test_a_table_by_the_slow_way(runs: dict[str, Path]) -> None:
             evaluate(learner, run.parameters, ImageTasks(VINYALS.split("test"), 3, 1, 3), run.config.test),
             evaluate(learner, run.parameters, ImageTasks(plain, 3, 1, 3), there),
         )
-    assert (maml["method"], anil["method"]) == ("maml", "anil")
-    assert maml["in_domain"]["mean"] == pytest.approx(scores["maml"][0].final.mean, abs=1e-6)
-    assert maml["shifted"]["mean"] == pytest.approx(scores["maml"][1].final.mean, abs=1e-6)
-    assert maml["drop"]["mean"] == pytest.approx(maml["in_domain"]["mean"] - maml["shifted"]["mean"], abs=1e-6)
-    assert maml["against_first"] is None
+    assert list(found) == ["maml", "anil"]
+    assert maml["in_domain"].mean == pytest.approx(scores["maml"][0].final.mean, abs=1e-6)
+    assert maml["shifted"].mean == pytest.approx(scores["maml"][1].final.mean, abs=1e-6)
+    assert maml["drop"].mean == pytest.approx(maml["in_domain"].mean - maml["shifted"].mean, abs=1e-6)
+    assert "against_first" not in maml
     both = [scores[n] for n in ("anil", "anil-1")]
-    assert anil["shifted"]["mean"] == pytest.approx(sum(s[1].final.mean for s in both) / 2, abs=1e-6)
-    assert [v["seed"] for v in anil["shifted"]["values"]] == [0, 1]
-    (pair,) = anil["against_first"]["values"]  # seed 1 has no maml to be paired with
+    assert anil["shifted"].mean == pytest.approx(sum(s[1].final.mean for s in both) / 2, abs=1e-6)
+    assert [v.seed for v in anil["shifted"].values] == [0, 1]
+    (pair,) = anil["against_first"].values  # seed 1 has no maml to be paired with
     gaps = torch.tensor(scores["anil"][1].per_episode) - torch.tensor(scores["maml"][1].per_episode)
-    assert pair["mean"] == pytest.approx(float(gaps.mean()), abs=1e-5)
-    assert pair["ci95"] == pytest.approx(1.96 * float(gaps.std()) / math.sqrt(6), abs=1e-5)
+    assert pair.mean == pytest.approx(float(gaps.mean()), abs=1e-5)
+    assert pair.ci95 == pytest.approx(1.96 * float(gaps.std()) / math.sqrt(6), abs=1e-5)
     assert any("upright only" in note for note in notes(target, unseen, OMNIGLOT))
 
 
@@ -230,12 +231,12 @@ def test_superclasses_compare_two_models(runs: dict[str, Path]) -> None:
     target = find_target("fc100")
     unseen = unseen_classes(away.config, FC, target)
     assert unseen.left_out == ()
-    (row,) = rows_json(measure([(home, away)], task_families(home.config, CIFAR, target, unseen)))
+    (row,) = compared(measure([(home, away)], task_families(home.config, CIFAR, target, unseen))).values()
     for run, data, part, add in ((home, CIFAR, "in_domain", 0), (away, FC, "shifted", 1)):
         test = replace(run.config.test, seed=run.config.test.seed + add)
         family = ImageTasks(data.split("test"), 3, 1, 3)
         again = evaluate(build.at_test(run.config, run.model), run.parameters, family, test)
-        assert row[part]["mean"] == pytest.approx(again.final.mean, abs=1e-6)
+        assert row[part].mean == pytest.approx(again.final.mean, abs=1e-6)
 
 
 @pytest.mark.slow

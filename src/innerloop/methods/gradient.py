@@ -1,5 +1,4 @@
-"""Every method in one function: adapt the blocks that adapt, then classify by the model's head or by the support set's
-features."""
+"""The parts of a method: meta-parameters by their kind, features, where the head begins, outputs after each step."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -17,11 +16,11 @@ from innerloop.core.functional import (
     resolve_blocks,
     split_model,
 )
-from innerloop.core.inner import InnerLoop, adapt, adapt_path, at_step
+from innerloop.core.inner import InnerLoop, adapt_path, at_step
 from innerloop.core.losses import Loss, cross_entropy
 from innerloop.methods.head_init import Start, head_start
-from innerloop.methods.heads import Head, Metric, pair_logits, support_logits
-from innerloop.validated import Positive, checked
+from innerloop.methods.heads import Metric, pair_logits
+from innerloop.validated import checked
 
 StatisticsOf = Literal["batch", "support"]
 """whose batch statistics normalise the query set: its own (transductive) or the support set's (non-transductive)"""
@@ -35,47 +34,6 @@ def query_statistics(
     return batch_statistics(model, slow, fast, support_x) if of == "support" else None
 
 
-def adapted_outputs(
-    model: nn.Sequential,
-    parameters: Weights,
-    episodes: Episodes,
-    inner: InnerLoop,
-    *,
-    head: Head,
-    start: Start,
-    metric: Metric,
-    loss: Loss,
-    statistics: StatisticsOf,
-    temperature: float,
-) -> Float[Tensor, "tasks query out"]:
-    """Adapt to each support set, then classify its query set by the model's head or by the support set's features.
-
-    Learned inner rates are part of the meta-parameters, under the key ``rate:NAME``; weights that differ from one inner
-    step to the next under ``step:NAME``. `statistics` says whose batch statistics normalise the query set: its own
-    ("batch", transductive) or the support set's ("support", non-transductive). With a head of support features,
-    `temperature` multiplies the cosines or distances.
-    """
-    checked(Positive, temperature, "temperature")
-    slow = own_weights(parameters)
-    fast = adapt(
-        model,
-        slow,
-        episodes.support_x,
-        episodes.support_y,
-        inner,
-        loss=loss,
-        rates=learned(parameters, "rate"),
-        start=started(model, slow, episodes, start),
-        step_weights=learned(parameters, "step"),
-    )
-    if head != "model":
-        of = query_statistics(statistics, model, slow, fast, episodes.support_x)
-        return _support_head(model, slow, fast, episodes, of, head, metric, temperature)
-    last = last_weights(model, parameters, inner)
-    of = query_statistics(statistics, model, last, fast, episodes.support_x)
-    return forward(model, last, fast, episodes.query_x, statistics=of)
-
-
 def pair_outputs(
     model: nn.Sequential, parameters: Weights, pairs: Episodes, metric: Metric
 ) -> Float[Tensor, "tasks pairs 2"]:
@@ -86,7 +44,7 @@ def pair_outputs(
     name, block = head_of(model)
     slow = own_weights(parameters)
     a, b = (body_features(model, slow, {}, x) for x in (pairs.support_x, pairs.query_x))
-    return pair_logits(a, b, block=block, weights=_of_block(slow, name), normalise=metric.normalise)
+    return pair_logits(a, b, block=block, weights=of_block(slow, name), normalise=metric.normalise)
 
 
 def step_predictions(
@@ -176,29 +134,6 @@ def body_features(
     return h.flatten(2)
 
 
-def _support_head(
-    model: nn.Sequential,
-    slow: Weights,
-    fast: Weights,
-    episodes: Episodes,
-    of: Statistics | None,
-    head: Head,
-    metric: Metric,
-    temperature: float,
-) -> Tensor:
-    name, block = head_of(model)
-    return support_logits(
-        metric.head(head),
-        body_features(model, slow, fast, episodes.query_x, of),
-        body_features(model, slow, fast, episodes.support_x),
-        episodes.support_y,
-        block=block,
-        weights=_of_block(slow, name),
-        normalise=metric.normalise,
-        temperature=temperature,
-        way=episodes.way,
-    )
-
-
-def _of_block(weights: Weights, name: str) -> dict[str, Tensor]:
+def of_block(weights: Weights, name: str) -> dict[str, Tensor]:
+    """The weights of the block `name`, by their names in it."""
     return {n.removeprefix(f"{name}."): w for n, w in weights.items() if n.startswith(f"{name}.")}

@@ -15,22 +15,26 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from innerloop.core.episodes import Episodes
-from innerloop.core.functional import Blocks, Weights, block_of, slow_weights
-from innerloop.core.inner import InnerLoop, adapted_parameters
+from innerloop.core.functional import Blocks, Weights, block_of, forward, head_of, slow_weights
+from innerloop.core.inner import InnerLoop, adapt, adapted_parameters
 from innerloop.core.losses import Loss, cross_entropy, per_task
 from innerloop.errors import InnerloopError, did_you_mean, quoted
 from innerloop.methods.gradient import (
     StatisticsOf,
-    adapted_outputs,
     body_features,
+    last_weights,
+    learned,
+    of_block,
     own_weights,
     query_statistics,
+    started,
     step_predictions,
 )
 from innerloop.methods.head_init import Start
-from innerloop.methods.heads import Head, Metric
+from innerloop.methods.heads import Head, Metric, support_logits
 from innerloop.models.head import Readout
 from innerloop.reference import check_name
+from innerloop.validated import Positive, checked
 
 
 @dataclass(frozen=True)
@@ -180,21 +184,43 @@ class Learner:
         return found
 
     def predict(self, parameters: Weights, episodes: Episodes) -> Float[Tensor, "tasks query ..."]:
-        """Outputs for the query sets, differentiable with respect to the meta-parameters."""
-        s = self.settings
-        if self.method.predict is not None:
-            return self.method.predict(self, parameters, episodes)
-        return adapted_outputs(
-            self.model,
-            parameters,
-            episodes,
+        """Outputs for the query sets, differentiable with respect to the meta-parameters.
+
+        Every method of ours: adapt to each support set, then classify the query set by the model's head or by the
+        support set's features.
+        """
+        kind, model, s = self.method, self.model, self.settings
+        if kind.predict is not None:
+            return kind.predict(self, parameters, episodes)
+        checked(Positive, s.temperature, "temperature")
+        slow = own_weights(parameters)
+        fast = adapt(
+            model,
+            slow,
+            episodes.support_x,
+            episodes.support_y,
             self.inner,
-            head=self.method.head,
-            start=self.method.start,
-            metric=s.metric,
             loss=s.loss,
-            statistics=s.statistics,
+            rates=learned(parameters, "rate"),
+            start=started(model, slow, episodes, kind.start),
+            step_weights=learned(parameters, "step"),
+        )
+        if kind.head == "model":
+            last = last_weights(model, parameters, self.inner)
+            of = query_statistics(s.statistics, model, last, fast, episodes.support_x)
+            return forward(model, last, fast, episodes.query_x, statistics=of)
+        of = query_statistics(s.statistics, model, slow, fast, episodes.support_x)
+        name, block = head_of(model)
+        return support_logits(
+            s.metric.head(kind.head),
+            body_features(model, slow, fast, episodes.query_x, of),
+            body_features(model, slow, fast, episodes.support_x),
+            episodes.support_y,
+            block=block,
+            weights=of_block(slow, name),
+            normalise=s.metric.normalise,
             temperature=s.temperature,
+            way=episodes.way,
         )
 
     __call__ = predict

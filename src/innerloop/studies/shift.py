@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from innerloop.core.episodes import ClassImages, ImageTasks, TaskFamily
 from innerloop.core.statistics import Estimate
@@ -26,7 +26,7 @@ from innerloop.evaluation import Evaluation, evaluate
 from innerloop.reference import is_reference
 from innerloop.studies import claims
 from innerloop.studies.lab import Lab, Trained
-from innerloop.studies.result import Drawing, Outcome, Result, Row, SeedValue, Series, difference, seed_value
+from innerloop.studies.result import Drawing, Outcome, Result, Row, Series, Value, difference, seed_value
 from innerloop.studies.stage import Stage
 from innerloop.training import Config, build
 
@@ -158,7 +158,7 @@ def domain_shift(lab: Lab) -> Result:
         home_config = home.config("maml", lab.seeds[0])
         families = task_families(home_config, home.images, target, unseen)
         found = measure(pairs, families, lab.report)
-        rows += [_reproduced(row, target.name) for row in rows_json(found)]
+        rows += [_table_row(f"{name} → {target.name}", own) for name, own in compared(found).items()]
         outcomes.append(_transfer_wins(found, target))
         said += [
             f"{target.name}: {target.about}.",
@@ -191,17 +191,16 @@ def _transfer_wins(found: Sequence[Shifted], target: Target) -> Outcome:
     )
 
 
-def _reproduced(row: Mapping[str, Any], target: str) -> Row:
-    values = tuple(SeedValue(**v) for v in row["shifted"]["values"])
-    drop, other = row["drop"], row["against_first"]
+def _table_row(label: str, own: Mapping[str, Row]) -> Row:
+    drop, other = own["drop"], own.get("against_first")
     further = {
-        "in-domain (%)": 100 * row["in_domain"]["mean"],
-        "drop (points)": 100 * drop["mean"],
-        "drop ci95": 100 * drop["ci95"],
+        "in-domain (%)": 100 * own["in_domain"].mean,
+        "drop (points)": 100 * drop.mean,
+        "drop ci95": 100 * (drop.ci95 or 0.0),
     }
     if other is not None:
-        further |= {f"− {METHODS[0]} (points)": 100 * other["mean"], "its ci95": 100 * other["ci95"]}
-    return Row(f"{row['method']} → {target}", "accuracy", values, measured=further)
+        further |= {f"− {METHODS[0]} (points)": 100 * other.mean, "its ci95": 100 * (other.ci95 or 0.0)}
+    return replace(own["shifted"], label=label, measured=further)
 
 
 def _met(target: Target) -> str:
@@ -293,29 +292,27 @@ def measure(
     return found
 
 
-def rows_json(found: Sequence[Shifted]) -> list[dict[str, Any]]:
-    """One line a method: in-domain, on the target, the drop, and against the first method on the same episodes."""
-    methods = list(dict.fromkeys(f.method for f in found))
-    first = {f.seed: f for f in found if f.method == methods[0]}
-    lines: list[dict[str, Any]] = []
+def compared(found: Sequence[Shifted]) -> dict[str, dict[str, Row]]:
+    """Of each method: in-domain, on the target (shifted), the drop, and against the first method on the same episodes
+    (against_first, where both have a seed)."""
+    methods = dict.fromkeys(f.method for f in found)
+    best, *_ = methods
+    first = {f.seed: f.shifted for f in found if f.method == best}
+
+    def row(unit: Literal["accuracy", "points"], values: Mapping[int, Value]) -> Row:
+        return Row("", unit, tuple(seed_value(seed, v) for seed, v in values.items()))
+
+    lines = {}
     for name in methods:
-        own = [f for f in found if f.method == name]
-        shared = [f for f in own if f.seed in first] if name != methods[0] else []
-        against = [seed_value(f.seed, difference(f.shifted, first[f.seed].shifted)) for f in shared]
-        lines.append(
-            {
-                "method": name,
-                "in_domain": _row("in-domain", "accuracy", [seed_value(f.seed, f.in_domain) for f in own]),
-                "shifted": _row("shifted", "accuracy", [seed_value(f.seed, f.shifted) for f in own]),
-                "drop": _row("drop", "points", [seed_value(f.seed, f.drop) for f in own]),
-                "against_first": _row(f"{name} − {methods[0]}", "points", against) if against else None,
-            }
-        )
+        own = {f.seed: f for f in found if f.method == name}
+        against = {s: difference(f.shifted, first[s]) for s, f in own.items() if s in first and name != best}
+        lines[name] = {
+            "in_domain": row("accuracy", {s: f.in_domain for s, f in own.items()}),
+            "shifted": row("accuracy", {s: f.shifted for s, f in own.items()}),
+            "drop": row("points", {s: f.drop for s, f in own.items()}),
+            **({"against_first": row("points", against)} if against else {}),
+        }
     return lines
-
-
-def _row(label: str, unit: Literal["accuracy", "points"], values: Sequence[SeedValue]) -> dict[str, Any]:
-    return Row(label, unit, tuple(values)).to_json()
 
 
 def notes(target: Target, unseen: Unseen, config: Config) -> list[str]:
