@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from innerloop.core.random import generator_for
-from innerloop.report.style import LOOKS
+from innerloop.report.style import LOOKS, template
 
 SIDE = 192
 """pixels of a thumbnail's longer side"""

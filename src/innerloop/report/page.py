@@ -13,7 +13,7 @@ from innerloop.report.captions import ASKS, CCA, CKA, DIAL, HEADS, PAPER, Words,
 from innerloop.report.drawing import inline, png, style, svg
 from innerloop.report.figures import figures
 from innerloop.report.formats import duration
-from innerloop.report.style import look, variable
+from innerloop.report.style import look, template, variable
 from innerloop.report.summary import ReportError, Summary, read_episodes, read_summary
 from innerloop.report.tables import Table, named_tables
 from innerloop.runs.files import write_all
