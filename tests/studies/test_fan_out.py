@@ -82,6 +82,21 @@ def test_ctrl_c_stops_all_and_the_same_call_goes_on(tmp_path: Path) -> None:
     assert not long[1].folder.exists()
 
 
+def test_a_worker_killed_on_its_way_to_a_step_goes_on_to_there(tmp_path: Path, monkeypatch) -> None:
+    """A training that is to pause, killed before: the same call pauses it there, and the rest is as without a pause."""
+    tests_are_importable(monkeypatch)
+    longer = replace(SINES, outer=replace(SINES.outer, steps=200))
+    part = Training(longer, tmp_path / "part", until=160)
+    assert set(fan_out(killed_once, [part])) == {0}
+    assert RunFolder(part.folder).step("last") < 160
+    for _ in range(2):
+        assert fan_out(train_one, [part]) == {}
+        assert (RunFolder(part.folder).step("last"), part.done, part.steps) == (160, 160, 160)
+    whole = Training(longer, tmp_path / "whole")
+    assert fan_out(train_one, [replace(part, until=0), whole]) == {}
+    assert_same(part.folder, whole.folder)
+
+
 @pytest.mark.slow
 def test_slurm_by_submitit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """submitit's own executor of local processes in the place of a cluster."""

@@ -10,9 +10,12 @@ from innerloop import cli
 from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder
 from innerloop.runs.files import read_object
-from innerloop.studies.sweep import combinations, sweep
-from innerloop.training import Config
-from tiny import FLAGS, SINES, glyphs_of_16_pixels
+from innerloop.studies import fan_out
+from innerloop.studies.result import Row
+from innerloop.studies.sweep import combinations, looks, sweep
+from innerloop.training import Config, Interrupted
+from planting import plants
+from tiny import CONFIG, FLAGS, SINES, assert_same, glyphs_of_16_pixels
 
 pytestmark = pytest.mark.usefixtures("made_images")
 
@@ -62,8 +65,6 @@ def test_the_command_trains_all_and_names_the_best(tmp_path: Path, monkeypatch: 
     glyphs_of_16_pixels(monkeypatch)
     out = tmp_path / "sweep"
     command = ["sweep", *FLAGS, "--vary", "inner.lr=0.1,0.4", "--seeds", "0", "1", "--out", str(out)]
-    from innerloop.studies import fan_out
-
     monkeypatch.setattr(fan_out._Processes, "finished", one_after_the_other)
     assert cli.run(command) == 0
     value = read_object(out / "result.json")
@@ -82,6 +83,90 @@ def test_the_command_trains_all_and_names_the_best(tmp_path: Path, monkeypatch: 
     assert "inner rate" not in written, "there is no one rate"
     assert {p.name for p in out.iterdir()} >= {"result.json", "table.md", "table.csv", "figure.png", "runs"}
     assert "inner.lr=0.4" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("trainings", "steps", "every", "halving", "expected"),
+    [
+        (9, 90, 10, 3, [10, 30, 90]),
+        (8, 90, 10, 3, [30, 90]),
+        (30, 600, 100, 3, [100, 200, 600]),
+        (2, 600, 100, 3, [600]),
+        (64, 600, 100, 2, [100, 200, 300, 600]),
+    ],
+)
+def test_looks_are_validations_and_leave_one_training_at_least(trainings, steps, every, halving, expected) -> None:
+    assert looks(trainings, steps, every, halving) == expected
+
+
+HALVED = replace(CONFIG, outer=replace(CONFIG.outer, steps=8))
+RATES = ("0.001", "0.01", "0.03", "0.1")
+
+
+def search(out: Path, halving: int) -> dict:
+    grid = [({"outer.lr": r}, replace(HALVED, outer=replace(HALVED.outer, lr=float(r)))) for r in RATES]
+    return sweep(grid, (), out, halving=halving)
+
+
+@plants("the worst go on", "studies.sweep:_row", lambda right: lambda *a: negated(right(*a)))
+@plants("all train to the end", "studies.fan_out:train_one", lambda right: lambda w: right(replace(w, until=0)))
+def test_successive_halving_is_the_sweep_cut_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against all trainings to the end: who goes on is told by their scores until then, who ends is the same run to the
+    last bit, and the outer steps are 4·2 + 2·(4 − 2) + 1·(8 − 4) of 32. Also when it is stopped in between."""
+
+    def here(work, items, **_: object) -> dict[int, str]:
+        for item in items:
+            fan_out.train_one(item)
+        return {}
+
+    def stopping(work, items, **_: object) -> dict[int, str]:
+        fan_out.train_one(items[0])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fan_out, "fan_out", here)
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    search(whole, 0)
+
+    def score(rate: str, step: int) -> float:
+        rows = RunFolder(whole / "runs" / f"outer.lr={rate}-seed0").metrics
+        return max(r["validation"] for r in rows if r["step"] <= step)
+
+    left = list(RATES)
+    reached = dict.fromkeys(RATES, 2)
+    for kept, look, then in ((2, 2, 4), (1, 4, 8)):
+        left = sorted(left, key=lambda r: -score(r, look))[:kept]
+        reached |= dict.fromkeys(left, then)
+    with monkeypatch.context() as m:
+        m.setattr(fan_out, "fan_out", stopping)
+        with pytest.raises(Interrupted):
+            search(cut, 2)
+    value = search(cut, 2)
+    runs = {r: RunFolder(cut / "runs" / f"outer.lr={r}-seed0") for r in RATES}
+    assert {r: run.step("last") for r, run in runs.items()} == reached
+    assert sum(reached.values()) == 4 * 2 + 2 * 2 + 4
+    assert [r for r, run in runs.items() if run.finished] == left
+    assert_same(runs[left[0]].path, whole / "runs" / runs[left[0]].path.name)
+    for row, rate in zip(value["rows"], RATES, strict=True):
+        assert (row["mean"], row["measured"]["steps"]) == (score(rate, reached[rate]), reached[rate])
+    assert f"Best: outer.lr={left[0]}." in value["notes"][0]
+    assert "16" in value["notes"][1]
+    assert "32" in value["notes"][1]
+    names = [s["name"] for s in value["drawing"]["series"]]
+    assert names == [f"after {n} steps" for n in (2, 4, 8)]
+    assert search(cut, 2)["rows"] == value["rows"]
+
+
+def negated(row: Row) -> Row:
+    return replace(row, values=tuple(replace(v, mean=-v.mean) for v in row.values))
+
+
+def test_halving_compares_trainings_of_as_many_steps(tmp_path: Path) -> None:
+    longer = replace(HALVED, outer=replace(HALVED.outer, steps=10))
+    with pytest.raises(InnerloopError, match=r"outer\.steps"):
+        sweep([({"a": "1"}, HALVED), ({"a": "2"}, longer)], (), tmp_path, halving=2)
+    with pytest.raises(InnerloopError, match="1"):
+        search(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
 
 
 def one_after_the_other(group) -> bool:

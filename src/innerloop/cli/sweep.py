@@ -22,11 +22,22 @@ HELP = Help(
     "test the best run with `innerloop evaluate RUN`.",
     (
         "innerloop sweep --vary inner.lr=0.1,0.2,0.4 --vary method=maml,anil --seeds 0 1 --jobs 2",
-        "innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 20 --jobs 8",
+        "innerloop sweep --preset omniglot-5way-1shot-cpu --vary inner.lr=0.01..1 --draws 27 --halving 3",
         "innerloop sweep --vary seed=0,1,2,3 --launcher slurm --option slurm_partition=gpu --option timeout_min=240",
     ),
     main=(
-        *("--vary", "--draws", "--seeds", "--jobs", "--launcher", "--option", "--preset", "--data", "--method"),
+        *(
+            "--vary",
+            "--draws",
+            "--halving",
+            "--seeds",
+            "--jobs",
+            "--launcher",
+            "--option",
+            "--preset",
+            "--data",
+            "--method",
+        ),
         *("--outer.steps", "--out", "--data-dir"),
     ),
     more=options.preset_list(PRESETS),
@@ -42,6 +53,8 @@ class SweepArgs:
     """OPTION=VALUE,VALUE,… or, with --draws, OPTION=LOW..HIGH; may be repeated"""
     draws: int = 0
     """number of random draws instead of the whole grid"""
+    halving: int = 0
+    """successive halving: stop early, and let one training in so many continue from each look to the next; 0: train all"""
     seeds: tuple[int, ...] = ()
     """seeds of each training (default: --seed)"""
     jobs: int = 1
@@ -76,6 +89,7 @@ def run(args: Sequence[str]) -> int:
             configs,
             asked.seeds,
             asked.out,
+            halving=asked.halving,
             data_dir=asked.data_dir,
             jobs=asked.jobs,
             launcher=asked.launcher,

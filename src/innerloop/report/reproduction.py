@@ -247,7 +247,7 @@ def _points(drawing: Value) -> Figure:
             axes.plot(s["x"], s["y"], _MARKERS[i % 7], color=_COLOURS[i % 7], label=s["name"], fillstyle="none")
         if drawing["diagonal"]:
             axes.axline((0.5, 0.5), slope=1, color=FAINT, linewidth=1, linestyle=":")
-        _finish(axes, _in_panel(drawing, panel), many=not panel)
+        _finish(axes, _in_panel(drawing, panel), many=not panel or len(own) > 1)
     return figure
 
 

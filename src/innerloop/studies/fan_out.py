@@ -12,6 +12,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -40,11 +41,13 @@ class Training:
     config: Config | RlConfig
     folder: Path
     data_dir: Path | None = None
+    until: int = 0
+    """the outer step with a checkpoint at which `train_one` stops for now; 0: the end"""
 
     @property
     def steps(self) -> int:
-        """Outer steps."""
-        return self.config.outer.steps if isinstance(self.config, Config) else self.config.iterations
+        """Outer steps, as far as it is to be trained."""
+        return self.until or (self.config.outer.steps if isinstance(self.config, Config) else self.config.iterations)
 
     @property
     def done(self) -> int:
@@ -53,7 +56,7 @@ class Training:
         if folder.finished:
             return self.steps
         try:
-            return int(folder.metrics[-1]["step"])
+            return min(int(folder.metrics[-1]["step"]), self.steps)
         except (IndexError, RunError, OSError):  # not started, or a line is being written
             return 0
 
@@ -81,9 +84,22 @@ def _same_result(config: Config | RlConfig) -> Config | RlConfig:
     return without_speed_settings(config) if isinstance(config, Config) else replace(config, threads=0)
 
 
+class _Far(Exception):
+    """As far as it was to be trained."""
+
+
 def train_one(wanted: Training) -> None:
-    """`finished_run` as a work of `fan_out`: on one thread if the config names no number."""
-    finished_run(replace(wanted, config=replace(wanted.config, threads=wanted.config.threads or 1)))
+    """`finished_run` as a work of `fan_out`: on one thread if the config names no number, and to `wanted.until`."""
+    folder = RunFolder(wanted.folder)
+    if wanted.until and folder.has("last") and folder.step("last") >= wanted.until:
+        return
+
+    def stop(p: Progress) -> None:
+        if p.step == wanted.until < p.steps:
+            raise _Far
+
+    with suppress(_Far):
+        finished_run(replace(wanted, config=replace(wanted.config, threads=wanted.config.threads or 1)), stop)
 
 
 def train_together(
@@ -103,7 +119,7 @@ def train_together(
     steps = sum(w.steps for w in wanted)
 
     def watch() -> None:
-        finished = sum(RunFolder(w.folder).finished for w in wanted)
+        finished = sum(w.done == w.steps for w in wanted)
         report(finished, len(wanted), sum(w.done for w in wanted), steps)
 
     try:

@@ -77,6 +77,7 @@ def sweep(
     seeds: Sequence[int],
     out: Path,
     *,
+    halving: int = 0,
     data_dir: Path | None = None,
     jobs: int = 1,
     launcher: Launcher = "local",
@@ -85,6 +86,9 @@ def sweep(
 ) -> dict[str, Any]:
     """Train each of `configs` with each of `seeds` (none: its own) under ``out/runs``, and write and return
     ``out/result.json``.
+
+    With `halving` this is a search by successive halving: all train to the first of `looks`, of which one in `halving`,
+    the best on validation, continue to the next look. The others keep their checkpoint.
 
     Finished runs are used, unfinished ones continued. `report` is called with the runs and the outer steps that are
     done, and how many there are. Raises InnerloopError if a training failed; the others are kept.
@@ -99,36 +103,45 @@ def sweep(
                 f"trainings that differ in {key.replace('_', '-')} are validated on other episodes and do not compare; "
                 "make a sweep for each value"
             )
+    if halving and len({(c.outer.steps, c.validation.every) for _, c in configs}) > 1:
+        raise InnerloopError(
+            "--halving compares trainings after as many steps; vary no outer.steps or validation.every"
+        )
     names = [", ".join(f"{n}={v}" for n, v in values.items()) for values, _ in configs]
     wanted = [
-        Training(replace(c, seed=s), out / "runs" / f"{_file_name(name)}-seed{s}", data_dir)
+        [
+            Training(replace(c, seed=s), out / "runs" / f"{_file_name(name)}-seed{s}", data_dir)
+            for s in seeds or (c.seed,)
+        ]
         for name, (_, c) in zip(names, configs, strict=True)
-        for s in seeds or (c.seed,)
     ]
-    train_together(wanted, jobs=jobs, launcher=launcher, options=options, logs=out / "jobs", report=report)
-    episodes = configs[0][1].validation.episodes
-    rows, each = [], len(seeds) or 1
-    for i, name in enumerate(names):
-        own = wanted[i * each : (i + 1) * each]
-        found = [RunFolder(w.folder).summary_with("best_validation", "best_step") for w in own]
-        values = tuple(
-            SeedValue(w.config.seed, f["best_validation"], None, episodes) for w, f in zip(own, found, strict=True)
+    outer, validation = configs[0][1].outer, configs[0][1].validation
+    each = len(seeds) or 1
+    at = looks(len(configs), outer.steps, validation.every, halving) if halving else [0]
+    alive = list(range(len(configs)))
+    rows: dict[int, Row] = {}
+    points: dict[int, list[tuple[Values, float]]] = {}
+    for until in at:
+        now = [replace(w, until=until) for i in alive for w in wanted[i]]
+        train_together(now, jobs=jobs, launcher=launcher, options=options, logs=out / "jobs", report=report)
+        for i in alive:
+            rows[i] = _row(names[i], [replace(w, until=until) for w in wanted[i]], validation.episodes)
+        points[until] = [(configs[i][0], 100 * rows[i].mean) for i in alive]
+        if until != at[-1]:
+            alive = sorted(sorted(alive, key=lambda i: -rows[i].mean)[: max(1, len(alive) // halving)])
+    best = max((rows[i] for i in alive), key=lambda r: r.mean)
+    notes = [
+        f"Best: {best.label}. Accuracy of the best checkpoint on validation episodes, the same for all. It is the "
+        "highest of several looks, and so a little too high."
+    ]
+    if halving:
+        trained = sum(int(r.measured["steps"]) for r in rows.values()) * each
+        notes.append(
+            f"Successive halving: after {', '.join(map(str, at))} steps, one in {halving} continued. {trained:,} outer "
+            f"steps were trained instead of {outer.steps * len(configs) * each:,}; compare only rows of as many steps."
         )
-        more = {
-            "best step": math.fsum(f["best_step"] for f in found) / each,
-            "minutes": math.fsum(f["seconds"] for f in found) / each / 60,
-        }
-        rows.append(Row(name, "accuracy", values, measured=more))
-    best = max(rows, key=lambda r: r.mean)
-    result = Result(
-        tuple(rows),
-        (),
-        _drawing(configs, rows),
-        notes=(
-            f"Best: {best.label}. Accuracy of the best checkpoint on validation episodes, the same for all. It is the "
-            "highest of several looks, and so a little too high.",
-        ),
-    )
+    drawing = _by_look(points) if halving else _drawing(configs, list(rows.values()))
+    result = Result(tuple(rows.values()), (), drawing, notes=tuple(notes))
     value = described(
         result,
         configs[0][1],
@@ -136,14 +149,55 @@ def sweep(
         title=f"Sweep of {', '.join(configs[0][0])}",
         where="validation classes",
         query=configs[0][1].test.query,
-        seconds=math.fsum(r.measured["minutes"] * 60 * each for r in rows),
+        seconds=math.fsum(r.measured["minutes"] * 60 * each for r in rows.values()),
     )
     varied = ", ".join(configs[0][0])
     own = "their own" if not seeds else ", ".join(map(str, seeds))
     said = f"{configs[0][1].data}, {varied} varied, seeds {own}; all else is in each run's config.json"
-    value |= {"budget": "", "seeds": [w.config.seed for w in wanted[:each]], "settings": said}
+    value |= {"budget": "", "seeds": [w.config.seed for w in wanted[0]], "settings": said}
     write_json(out / "result.json", value)
     return value
+
+
+def looks(trainings: int, steps: int, every: int, halving: int) -> list[int]:
+    """The outer steps at which successive halving compares: `steps`, and before that each time a part of `halving` of
+    it, rounded up to a validation (`every`), as often as that many trainings can be divided."""
+    if halving < 2:
+        raise InnerloopError(f"--halving keeps one in 2 or more, got {halving}")
+    found = [steps]
+    while trainings >= halving and (before := math.ceil(found[0] / halving / every) * every) < found[0]:
+        found.insert(0, before)
+        trainings //= halving
+    return found
+
+
+def _row(name: str, own: Sequence[Training], episodes: int) -> Row:
+    """What the trainings of one setting have reached, as far as they were to be trained."""
+    values, best_steps, seconds = [], [], []
+    for w in own:
+        rows = [r for r in RunFolder(w.folder).metrics if r["step"] <= w.steps and "validation" in r]
+        if not rows or rows[-1]["step"] < w.steps:
+            raise InnerloopError(f"{w.folder} was stopped before step {w.steps}; the same command continues it")
+        best = max(rows, key=lambda r: r["validation"])
+        values.append(SeedValue(w.config.seed, best["validation"], None, episodes))
+        best_steps.append(best["step"])
+        seconds.append(rows[-1]["seconds"])
+    more = {
+        **({"steps": float(own[0].steps)} if own[0].until else {}),
+        "best step": math.fsum(best_steps) / len(own),
+        "minutes": math.fsum(seconds) / len(own) / 60,
+    }
+    return Row(name, "accuracy", tuple(values), measured=more)
+
+
+def _by_look(points: Mapping[int, Sequence[tuple[Values, float]]]) -> Drawing:
+    """A panel for each option, a colour for each look."""
+    series = [
+        _series(f"after {step} steps", option, found, panel=option)
+        for option in next(iter(points.values()))[0][0]
+        for step, found in points.items()
+    ]
+    return Drawing("points", "its value", "validation accuracy (%)", tuple(series))
 
 
 def _file_name(name: str) -> str:
