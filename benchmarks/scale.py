@@ -11,7 +11,7 @@ and several in turn; the ratio of each round is reported, its median and its ran
 step to the last (finished.json), without imports; those with `--jobs` as whole commands.
 
 `hours` takes the CPU time of one thread, so that something else may run beside it: in each round the training begins
-anew, and the least of two steps and of one validation of `EPISODES` episodes counts. Data sets that are not on the
+again, and the least of two steps and of one validation of `EPISODES` episodes counts. Data sets that are not on the
 machine are replaced by random images of their shape.
 """
 
