@@ -54,7 +54,7 @@ class SweepArgs:
     draws: int = 0
     """number of random draws instead of the whole grid"""
     halving: int = 0
-    """successive halving: stop early, and let one training in so many continue from each look to the next; 0: train all"""
+    """successive halving: stop early, and let one training in so many continue from look to look; 0: train all"""
     seeds: tuple[int, ...] = ()
     """seeds of each training (default: --seed)"""
     jobs: int = 1
