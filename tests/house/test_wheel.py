@@ -68,7 +68,7 @@ def script(tutorial: Path, options: str) -> str:
 
 
 @pytest.mark.real_data
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(2 * 3600)
 @pytest.mark.skipif("INNERLOOP_DATA" not in os.environ, reason="INNERLOOP_DATA is not set")
 def test_the_tutorial_on_a_method_of_your_own_runs_on_omniglot_with_the_installed_wheel(tmp_path: Path) -> None:
     """From an empty folder, with nothing of the source tree: catches a file that the wheel lacks."""
@@ -91,5 +91,5 @@ def test_the_tutorial_on_a_method_of_your_own_runs_on_omniglot_with_the_installe
     assert done.returncode == 0, done.stderr
     accuracy = {m[1]: float(m[2]) for m in re.finditer(r"^(maml|proto|r2d2) +(0\.\d+) ±", done.stdout, re.M)}
     assert len(accuracy) == 3
-    assert min(accuracy.values()) > 0.6, accuracy  # chance is 0.2
+    assert min(accuracy.values()) > 0.75, accuracy  # MAML had 0.817 ± 0.008 in 600 episodes, proto 0.913; chance is 0.2
     assert (empty / "comparison").is_dir()
