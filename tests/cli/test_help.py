@@ -102,13 +102,13 @@ def recorded() -> Iterator[tuple[str, float]]:
     for name in ("omniglot-20way-1shot-cpu", "omniglot-lake-20way-1shot-cpu"):
         yield name, seconds / tasks * outer(name) / 60
     cells = json.loads((RESULTS / "speed_meta_step.json").read_text())["cells"]
-    two_tasks = {c["setting"]: c["rows"][0]["seconds"] for c in cells if c["method"] == "maml"}
+    step = {c["setting"]: c["rows"][0]["seconds"] for c in cells if c["method"] == "maml"}
     for name, setting in (
         ("omniglot-20way-1shot", "omniglot 20-way 1-shot"),
         ("mini-imagenet-5way-1shot", "mini-imagenet 5-way 1-shot"),
         ("cifar-fs-5way-1shot", "cifar-fs 5-way 1-shot"),
     ):
-        yield name, outer(name) / 2 * two_tasks[setting] / 60
+        yield name, preset(name).outer.steps * step[setting] / 60
     rows = json.loads((RESULTS / "speed_small_nets.json").read_text())["rows"]
     (ms,) = (r["ms innerloop"] for r in rows if (r["tasks"], r["inner_steps"]) == (25, 1))
     yield "sinusoid-10shot", preset("sinusoid-10shot").outer.steps * ms / 6e4
