@@ -172,14 +172,19 @@ def test_a_killed_process_ends_all_and_the_checkpoint_stands(tmp_path: Path) -> 
     def work() -> int:
         from innerloop.training import build
 
-        learner, rank = build.learner, os.environ["RANK"]
+        learners, rank = build.learners, os.environ["RANK"]
 
-        def dying(config, model, step=0):
-            if rank == "1" and step == 5:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return learner(config, model, step)
+        def dying(config, model):
+            at = learners(config, model)
 
-        build.learner = dying
+            def of_step(step):
+                if rank == "1" and step == 5:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return at(step)
+
+            return of_step
+
+        build.learners = dying
         try:
             train(config, "run")
         except InnerloopError as error:
