@@ -316,7 +316,7 @@ def headline() -> list[str]:
         nil = ", ".join(
             f"{s} ({w.upper()}'s body)" for w in ("maml", "anil") if (s := accuracy(data, way, shot, "nil", w))
         )
-        name = data.replace("omniglot", "Omniglot")
+        name = data.replace("omniglot", "Omniglot").replace("cifar_fs", "CIFAR-FS")
         lines.append(f"| {name} {way}-way {shot}-shot, % | {printed} | {own[0] or '–'} | {own[1] or '–'} | {nil} |")
     by: dict[str, dict[str, dict[str, Any]]] = {}
     for r in returns():
