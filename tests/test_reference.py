@@ -76,5 +76,6 @@ def test_a_module_of_the_same_name_from_another_folder(folder: Path, monkeypatch
     (other / "methods_of_mine.py").write_text("ridge = 6\n")
     with pytest.raises(InnerloopError, match=names("methods_of_mine:ridge", str(folder / "methods_of_mine.py"))):
         load_reference("methods_of_mine:ridge", "method")
+    assert "" not in sys.path
     del sys.modules["methods_of_mine"]
     assert load_reference("methods_of_mine:ridge", "method") == 6

@@ -73,8 +73,9 @@ def load_reference(name: str, what: str) -> Any:
     """The value `attribute` of the module `module`, for `name` = "module:attribute"; the current folder is searched
     first. `what` ("method", "data set", …) is for messages.
 
-    The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute, or if this
-    process has imported a module of that name from elsewhere; an error inside the module keeps its traceback.
+    The module is imported, so its code runs. Raises InnerloopError if there is no such module or attribute, or if the
+    current folder has the module and this process has imported another of that name; an error inside the module keeps
+    its traceback.
     """
     if (what, name) in _given:
         return _given[what, name]
@@ -93,8 +94,8 @@ def load_reference(name: str, what: str) -> Any:
     if added:
         sys.path.insert(0, "")
     importlib.invalidate_caches()  # the file may be younger than the last search of its folder
-    _check_not_hidden(parts[0], f"{what} {quoted(name)}")
     try:
+        _check_not_hidden(parts[0], f"{what} {quoted(name)}")
         value = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):

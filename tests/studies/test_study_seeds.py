@@ -3,6 +3,7 @@
 import copy
 import json
 import statistics
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from innerloop.errors import InnerloopError
 from innerloop.runs import RunFolder, read_json
 from innerloop.studies import fan_out
 from innerloop.studies.study_seeds import over_seeds, study_seeds
-from innerloop.training import Interrupted
+from innerloop.training import Config, Interrupted
 from naming import names
 from planting import plants
 from tiny import CONFIG, FLAGS, assert_same, load_blobs
@@ -170,6 +171,13 @@ def test_finished_unfinished_and_further_seeds(done: Path, tmp_path: Path, monke
     with pytest.raises(InnerloopError, match=names("4", "4")):
         study_seeds(CONFIG, (4, 4), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+    own = Config.from_json(read_json(done / "both" / "summary.json")["config"])
+    other = replace(own, outer=replace(own.outer, steps=own.outer.steps + 1))
+    before = (done / "both" / "summary.json").read_bytes()
+    with pytest.raises(InnerloopError, match=names("seed3", "outer")):  # its seeds would be of two settings
+        study_seeds(other, (3, 1, 2), done / "both", resume=True)
+    assert (done / "both" / "summary.json").read_bytes() == before
+    assert not (done / "both" / "seed2").exists()
     began: list[str] = []
 
     def stopping(work, items, **_: object) -> dict[int, str]:
@@ -178,7 +186,7 @@ def test_finished_unfinished_and_further_seeds(done: Path, tmp_path: Path, monke
 
     monkeypatch.setattr(fan_out, "fan_out", stopping)
     with pytest.raises(Interrupted):
-        study_seeds(CONFIG, (3, 1, 2), done / "both", jobs=2, resume=True)
+        study_seeds(replace(own, threads=2), (3, 1, 2), done / "both", jobs=2, resume=True)
     assert began == ["seed2"] * 3
     (tmp_path / "half" / "seed1" / "anil").mkdir(parents=True)
     with pytest.raises(InnerloopError, match=names("--resume")):

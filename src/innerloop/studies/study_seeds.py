@@ -9,13 +9,13 @@ from typing import Any
 import torch
 
 from innerloop.core.statistics import paired_difference
-from innerloop.errors import InnerloopError
+from innerloop.errors import InnerloopError, quoted
 from innerloop.runs import RunFolder, read_json
 from innerloop.runs.files import as_json, write_all
 from innerloop.studies import claims
 from innerloop.studies.fan_out import Launcher, train_together
 from innerloop.studies.inside import CUT, Numbers
-from innerloop.studies.result import Row, SeedValue, Unit
+from innerloop.studies.result import Row, SeedValue, Unit, without_speed_settings
 from innerloop.studies.stage import Stage
 from innerloop.studies.study import (
     FOLDERS,
@@ -52,6 +52,7 @@ def study_seeds(
     That is the first seed's, with the entry `over_seeds`: the accuracies and the claims over all seeds. First all
     models of all seeds are trained (`jobs`, `launcher` and `options` as in `study`), then each seed is measured here.
     Finished studies are used, unfinished ones continued (with `resume`, which also adds seeds to a finished study).
+    Raises InnerloopError where a finished one has other settings.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise InnerloopError(f"seeds must differ, got {' '.join(map(str, seeds)) or 'none'}")
@@ -61,6 +62,8 @@ def study_seeds(
         check_folder(out, [f"{f.name}/{name}" for f in folders.values() for name in FOLDERS.values()], resume=resume)
     unfinished = [s for s, f in folders.items() if not (f / "summary.json").exists()]
     configs = {s: replace(config, seed=s) for s in seeds}
+    for s in [s for s in seeds if s not in unfinished]:
+        _check_settings(folders[s], configs[s])
     images = build.load_images(config, data_dir)
     assert images is not None
     shared, threads = shared_out(config, jobs, len(FOLDERS) * len(seeds))
@@ -88,6 +91,19 @@ def study_seeds(
     pictures = (first / "episodes.safetensors").read_bytes()
     write_all(out, {"episodes.safetensors": pictures, "summary.json": as_json(summary)})
     return summary
+
+
+def _check_settings(folder: Path, config: Config) -> None:
+    """Refuse a finished study that differs from `config` in more than what changes speed only."""
+    own, asked = (
+        without_speed_settings(c).to_json()
+        for c in (Config.from_json(read_json(folder / "summary.json")["config"]), config)
+    )
+    if differ := [n for n in own if own[n] != asked[n]]:
+        raise InnerloopError(
+            f"{folder} holds a finished study with other settings: {differ[0]} is {quoted(own[differ[0]])}, asked for "
+            f"{quoted(asked[differ[0]])}; ask for the same, or give another --out"
+        )
 
 
 def _has_others(out: Path, seeds: Sequence[int]) -> bool:
