@@ -11,9 +11,10 @@ from typing import Any
 
 from innerloop.version import __version__ as __version__
 
-_LISTED = re.findall(
-    r"^from (\S+) import (\w+) as", (pkgutil.get_data("innerloop", "__init__.pyi") or b"").decode(), re.MULTILINE
-)
+_STUB = pkgutil.get_data("innerloop", "__init__.pyi")
+if _STUB is None:
+    raise ImportError("innerloop is installed without __init__.pyi, which lists its public names")
+_LISTED = re.findall(r"^from (\S+) import (\w+) as", _STUB.decode(), re.MULTILINE)
 _MODULE_OF: dict[str, str] = {name: module for module, name in _LISTED}
 _EXTRA = ("innerloop.estimator",)
 """modules that need packages of an extra: `from innerloop import *` leaves them alone"""

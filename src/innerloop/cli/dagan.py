@@ -1,6 +1,5 @@
 """`innerloop dagan`: train a generator of more images of a class, and look at draw samples of unseen ones."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ import tyro
 from innerloop.analysis.generated import Generated, diversity_report
 from innerloop.cli import options, show
 from innerloop.cli.help import Help
+from innerloop.core.ranks import joined
 from innerloop.models.dagan import PAPER
 from innerloop.report.generated import generated_png
 from innerloop.runs import RunFolder, made_with
@@ -61,28 +61,30 @@ class DaganArgs(Validated):
 
 def run(args: Sequence[str]) -> int:
     """Train, draw samples and print how they differ."""
-    first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started
     asked = options.parse(DaganArgs, args, "dagan", text=HELP)
     config = replace(asked.config, sizes=PAPER) if asked.paper_sizes else asked.config
     out = asked.out or Path("runs") / f"dagan-{config.data}-seed{config.seed}"
-    if asked.samples_only:
-        options.check_run(out)
-        config = replace(RunFolder(out).config_as(DaganConfig.from_json), device=config.device)
-    else:
-        if first:
-            options.check_out(out, resume=asked.resume)
-        with show.progress() as bar:
-            folder = train_dagan(
-                config,
-                out,
-                data_dir=asked.data_dir,
-                resume=asked.resume,
-                report=lambda p: bar("train dagan", p.step, p.steps, f"distance {p.numbers['distance']:.3f}", p.first),
-            )
-        if first:
-            show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
-    if first:
-        print_generated(out, draw_samples(out, config, asked))
+    with joined() as ranks:
+        if asked.samples_only:
+            options.check_run(out)
+            config = replace(RunFolder(out).config_as(DaganConfig.from_json), device=config.device)
+        else:
+            if ranks.first:
+                options.check_out(out, resume=asked.resume)
+            with show.progress() as bar:
+                folder = train_dagan(
+                    config,
+                    out,
+                    data_dir=asked.data_dir,
+                    resume=asked.resume,
+                    report=lambda p: bar(
+                        "train dagan", p.step, p.steps, f"distance {p.numbers['distance']:.3f}", p.first
+                    ),
+                )
+            if ranks.first:
+                show.console.print(f"trained {config.steps} generator steps in {folder.summary['seconds']:.0f} s")
+        if ranks.first:
+            print_generated(out, draw_samples(out, config, asked))
     return 0
 
 

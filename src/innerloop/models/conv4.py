@@ -5,7 +5,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerloop.errors import InnerloopError
 from innerloop.models.convolution import Conv2d
@@ -37,11 +36,8 @@ class ConvBlock(nn.Module):
 
     def forward_tasks(self, x: Tensor) -> Tensor:
         """[tasks, n, channels, h, w] -> [tasks, n, filters, h', w'], where the weights may have a task axis"""
-        h = self.conv.forward_tasks(x)
-        if all(p is None or p.ndim == 1 for p in (self.norm.weight, self.norm.bias)):
-            return norm_pool_relu(self.norm, h.flatten(0, 1), pool=self.pool, tasks=len(h)).unflatten(0, h.shape[:2])
-        h = self.norm.forward_tasks(h).flatten(0, 1)
-        return torch.relu(F.max_pool2d(h, 2) if self.pool else h).unflatten(0, x.shape[:2])
+        h = self.conv.forward_tasks(x).flatten(0, 1)
+        return norm_pool_relu(self.norm, h, pool=self.pool, tasks=len(x)).unflatten(0, x.shape[:2])
 
 
 def conv4(

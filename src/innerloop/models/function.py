@@ -1,9 +1,8 @@
 """Autograd functions that are quick to call outside `torch.func` transforms.
 
 A `torch.autograd.Function` with `setup_context` works under `vmap`, but each call binds its arguments through
-`inspect`,
-which takes longer than a small convolution. `eager(F)` is the same function in the form without `setup_context`; `call`
-takes it unless a transform is active.
+`inspect`, which takes longer than a small convolution. `eager(F)` is the same function in the form without
+`setup_context`; `call` takes it unless a transform is active.
 """
 
 from collections.abc import Callable

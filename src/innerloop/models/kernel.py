@@ -64,7 +64,8 @@ def norm_pool_relu(norm: BatchNorm2d, x: Tensor, *, pool: bool, tasks: int = 1) 
 
     ReLU follows the pooling: both are monotone, so the order does not change the function, and there are four times
     fewer numbers. The statistics come from the batch, or are those that `core.functional.forward` was given. The images
-    are `tasks` batches of equal size, one after the other, each with statistics of its own.
+    are `tasks` batches of equal size, one after the other, each with statistics of its own; then scale and shift may
+    have a task axis.
     """
     given = vars(norm).get("forward")
     if _suits(norm, x, given, pool) and (library := _kernel()[0]) is not None:
@@ -89,7 +90,8 @@ def _suits(norm: BatchNorm2d, x: Tensor, given: Any, pool: bool) -> bool:
         and x.is_contiguous(memory_format=torch.channels_last)
         and (not pool or min(x.shape[2:]) >= 2)
         and all(
-            p is None or p.dtype == x.dtype for p in (norm.weight, norm.bias, *(given.given or () if given else ()))
+            p is None or (p.dtype == x.dtype and p.ndim == 1)
+            for p in (norm.weight, norm.bias, *(given.given or () if given else ()))
         )
         and type(norm).forward is BatchNorm2d.forward
         and not (norm._forward_hooks or norm._forward_pre_hooks or norm._backward_hooks or norm._backward_pre_hooks)
@@ -125,8 +127,8 @@ class _NormPoolReLU(torch.autograd.Function):
         n, c, h, w = x.shape
         y = _empty(x, n, c, h // 2, w // 2) if pool else torch.empty_like(x)
         z = torch.empty_like(y) if pool else x
-        make = (x.new_zeros, x.new_ones) if given else (x.new_empty, x.new_empty)
-        mean, r = (new(tasks, c) for new in make)
+        shape = tasks, c
+        mean, r = (x.new_zeros(shape), x.new_ones(shape)) if given else (x.new_empty(shape), x.new_empty(shape))
         _call(library, "forward", x, x, gamma, beta, *_shape(x, pool, given, tasks), eps, _scratch(x), z, y, mean, r)
         ctx.how = how
         ctx.set_materialize_grads(False)

@@ -140,7 +140,7 @@ class Config(Validated):
     @property
     def adapts(self) -> bool:
         """Whether the method has an inner loop."""
-        return method(self.method).blocks != "none" and len(method(self.method).blocks) > 0
+        return method(self.method).adapts
 
     @property
     def inner_loop(self) -> InnerLoop:

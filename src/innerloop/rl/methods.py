@@ -26,6 +26,11 @@ class PolicyMethod:
     def __post_init__(self) -> None:
         check_name(self.name)
 
+    @property
+    def adapts(self) -> bool:
+        """Whether there is an inner loop."""
+        return self.blocks != "none" and len(self.blocks) > 0
+
 
 METHODS = (
     PolicyMethod("maml", "all", source="Finn, Abbeel, Levine 2017, arXiv 1703.03400, algorithm 3"),

@@ -132,13 +132,13 @@ class RunFolder:
                     found = self.config_as(read)
                 except RunError as error:
                     raise RunError(f"{error}; to train, give another --out") from None
-                differences = _differences(json.loads(json.dumps(found)), config)
-                if differences:
+                different = differences(json.loads(json.dumps(found)), config)
+                if different:
                     instead = (
                         "" if self.has("last") else "; it has no checkpoint yet, so nothing is lost by deleting it"
                     )
                     raise RunError(
-                        f"{self.path} was started with another configuration ({'; '.join(differences)}); "
+                        f"{self.path} was started with another configuration ({'; '.join(different)}); "
                         f"resume with the same one, or give another --out{instead}"
                     )
                 checkpoint = self.load("last") if self.has("last") else None
@@ -389,10 +389,11 @@ def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
 
 
-def _differences(old: Any, new: Any, at: str = "") -> list[str]:
+def differences(old: Any, new: Any, at: str = "") -> list[str]:
+    """Where two values of JSON differ, in words."""
     if isinstance(old, dict) and isinstance(new, dict):
         keys = dict.fromkeys([*old, *new])
-        return [d for k in keys for d in _differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
+        return [d for k in keys for d in differences(old.get(k), new.get(k), f"{at}.{k}" if at else k)]
     return [] if old == new else [f"{at}: {old!r} there, {new!r} now"]
 
 

@@ -82,16 +82,8 @@ def study(
     cores = torch.get_num_threads()
     jobs, threads = shared_out(config, jobs, len(FOLDERS))
     wanted = trainings(config, images, out, threads if launcher == "local" else config.threads, data_dir)
-    if (jobs > 1 or launcher != "local") and not all(RunFolder(w.folder).finished for w in wanted.values()):
-        title = f"train {', '.join(_TITLES[name][0] for name in wanted)}"
-        train_together(
-            list(wanted.values()),
-            jobs=jobs,
-            launcher=launcher,
-            options=options,
-            logs=out / "jobs",
-            report=lambda _f, _r, done, of: report(Stage(title, done, of)),
-        )
+    title = f"train {', '.join(_TITLES[name][0] for name in wanted)}"
+    train_at_once(list(wanted.values()), title, out, jobs=jobs, launcher=launcher, options=options, report=report)
     folders = {name: _trained(name, own, report) for name, own in wanted.items()}
     use_threads(threads)
     at_once = Threads(min(jobs, cores), report)
@@ -202,6 +194,28 @@ def trainings(
         "anil": replace(kept, method="anil"),
     }
     return {name: Training(c, out / FOLDERS[name], data_dir) for name, c in configs.items()}
+
+
+def train_at_once(
+    wanted: Sequence[Training],
+    title: str,
+    out: Path,
+    *,
+    jobs: int,
+    launcher: Launcher,
+    options: Mapping[str, str],
+    report: Callable[[Stage], None],
+) -> None:
+    """Train what is not finished, `jobs` at a time or by the launcher; nothing where one after the other will do."""
+    if (jobs > 1 or launcher != "local") and not all(RunFolder(w.folder).finished for w in wanted):
+        train_together(
+            wanted,
+            jobs=jobs,
+            launcher=launcher,
+            options=options,
+            logs=out / "jobs",
+            report=lambda _f, _r, done, of: report(Stage(title, done, of)),
+        )
 
 
 def check_config(config: Config) -> None:

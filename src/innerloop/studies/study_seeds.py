@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from innerloop.core.statistics import paired_difference
-from innerloop.errors import InnerloopError, quoted
-from innerloop.runs import RunFolder, read_json
+from innerloop.errors import InnerloopError
+from innerloop.runs import read_json
 from innerloop.runs.files import as_json, write_all
+from innerloop.runs.folder import differences
 from innerloop.studies import claims
-from innerloop.studies.fan_out import Launcher, train_together
+from innerloop.studies.fan_out import Launcher
 from innerloop.studies.inside import CUT, Numbers
 from innerloop.studies.result import Row, SeedValue, Unit, without_speed_settings
 from innerloop.studies.stage import Stage
@@ -25,6 +26,7 @@ from innerloop.studies.study import (
     claim_json,
     shared_out,
     study,
+    train_at_once,
     trainings,
     verdict,
 )
@@ -69,16 +71,8 @@ def study_seeds(
     shared, threads = shared_out(config, jobs, len(FOLDERS) * len(seeds))
     threads = threads if launcher == "local" else config.threads
     wanted = [w for s in unfinished for w in trainings(configs[s], images, folders[s], threads, data_dir).values()]
-    if (shared > 1 or launcher != "local") and not all(RunFolder(w.folder).finished for w in wanted):
-        title = f"train {len(wanted)} models"
-        train_together(
-            wanted,
-            jobs=shared,
-            launcher=launcher,
-            options=options,
-            logs=out / "jobs",
-            report=lambda _f, _r, done, of: report(Stage(title, done, of)),
-        )
+    title = f"train {len(wanted)} models"
+    train_at_once(wanted, title, out, jobs=shared, launcher=launcher, options=options, report=report)
     for s in unfinished:
 
         def of_seed(stage: Stage, s: int = s) -> None:
@@ -99,10 +93,10 @@ def _check_settings(folder: Path, config: Config) -> None:
         without_speed_settings(c).to_json()
         for c in (Config.from_json(read_json(folder / "summary.json")["config"]), config)
     )
-    if differ := [n for n in own if own[n] != asked[n]]:
+    if found := differences(own, asked):
         raise InnerloopError(
-            f"{folder} holds a finished study with other settings: {differ[0]} is {quoted(own[differ[0]])}, asked for "
-            f"{quoted(asked[differ[0]])}; ask for the same, or give another --out"
+            f"{folder} holds a finished study with other settings ({'; '.join(found)}); ask for the same, or give "
+            "another --out"
         )
 
 
@@ -124,8 +118,10 @@ def over_seeds(summaries: Mapping[int, Summary]) -> dict[str, Any]:
 
     def with_numbers(name: str) -> list[dict[str, Any]]:
         own = [_deciding(numbers_of({s: v}, name)) for s, v in summaries.items()]
-        decided = [tuple(SeedValue(s, r.mean, r.high - r.mean) for s, r in zip(summaries, column, strict=True))
-                   for column in zip(*own, strict=True)]  # fmt: skip
+        decided = [
+            tuple(SeedValue(s, r.mean, r.high - r.mean) for s, r in zip(summaries, of_claim, strict=True))
+            for of_claim in zip(*own, strict=True)
+        ]
         rows = zip(tested[name], _UNITS, [*decided, tuple(anil)], strict=False)  # of the small start the first six
         return [
             claim | {"number": None if any(math.isnan(v.mean) for v in values) else Row("", unit, values).to_json()}
